@@ -1,0 +1,108 @@
+/*
+ * atomic.h: the only way the core touches shared memory that somebody else may be touching.
+ *
+ * Owns:     names for the C11 operations we use, and the asymmetric barrier pair. A checker (a
+ *           model, an interleaver) may stand in for this file, so nothing else in the core calls
+ *           <stdatomic.h>.
+ * Must not know: what any field means. The argument for each order is at its use, and the pairs
+ *           are tabled in ring.h and wait.h.
+ */
+#ifndef SHMIPC_ATOMIC_H
+#define SHMIPC_ATOMIC_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+
+#if defined(__STDC_NO_ATOMICS__)
+#error "shmipc needs C11 atomics: build with gcc or clang"
+#endif
+
+#define shmipc_load_relaxed(object) atomic_load_explicit((object), memory_order_relaxed)
+#define shmipc_load_acquire(object) atomic_load_explicit((object), memory_order_acquire)
+#define shmipc_store_relaxed(object, value) \
+    atomic_store_explicit((object), (value), memory_order_relaxed)
+#define shmipc_store_release(object, value) \
+    atomic_store_explicit((object), (value), memory_order_release)
+#define shmipc_exchange_full(object, value) \
+    atomic_exchange_explicit((object), (value), memory_order_seq_cst)
+#define shmipc_fetch_or_full(object, value) \
+    atomic_fetch_or_explicit((object), (value), memory_order_seq_cst)
+#define shmipc_fetch_and_full(object, value) \
+    atomic_fetch_and_explicit((object), (value), memory_order_seq_cst)
+
+/* ThreadSanitizer does not model stand-alone fences (gcc says so with -Wtsan). The accesses around
+ * them are atomic, so it still sees no race; what the fences order is argued and model-checked. */
+#if defined(__SANITIZE_THREAD__)
+#define SHMIPC_UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHMIPC_UNDER_TSAN 1
+#endif
+#endif
+
+static inline void shmipc_fence_acquire(void)
+{
+#ifndef SHMIPC_UNDER_TSAN
+    atomic_thread_fence(memory_order_acquire);
+#endif
+}
+
+static inline void shmipc_fence_release(void)
+{
+#ifndef SHMIPC_UNDER_TSAN
+    atomic_thread_fence(memory_order_release);
+#endif
+}
+
+static inline void shmipc_fence_full(void)
+{
+#ifdef SHMIPC_UNDER_TSAN
+    __sync_synchronize();
+#else
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+/*
+ * The light half of an asymmetric store->load barrier: keeps the compiler from moving the load of
+ * a sleepers word above the store of a position. The processor's half is done by the sleeper's
+ * membarrier(2) (wait.h), which makes every running thread of every registered process execute a
+ * full barrier. Where this process could not register, `asymmetric` is false and the light half is
+ * a full fence itself.
+ */
+static inline void shmipc_barrier_light(bool asymmetric)
+{
+    if (__builtin_expect(asymmetric, 1)) {
+        atomic_signal_fence(memory_order_seq_cst);
+    } else {
+        shmipc_fence_full();
+    }
+}
+
+#define SHMIPC_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define SHMIPC_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* Tell the processor that this is a spin loop. Its length differs by a factor of six between
+ * processors, so it is never used as a unit of time. */
+static inline void shmipc_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#else
+#error "shmipc: name the spin-loop hint of this processor here"
+#endif
+}
+
+/* Stay off a contended line for about 100 ns: an empty loop of one turn a cycle, because `pause`
+ * is no unit of time. */
+static inline void shmipc_cpu_linger(void)
+{
+    for (int turn = 0; turn < 256; turn++) {
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+}
+
+#endif

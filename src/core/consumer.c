@@ -1,0 +1,244 @@
+/* consumer.c: see consumer.h. */
+#define _GNU_SOURCE
+#include "consumer.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- open ---------------------------------------------------------------------------------- */
+
+static enum shmipc_status claim_slot(struct shmipc_consumer *consumer, uint32_t *slot,
+                                     struct shmipc_error *error)
+{
+    const struct shmipc_segment *segment = &consumer->segment;
+    const uint32_t slots = segment->geometry.slots;
+    for (*slot = 0; *slot < slots; (*slot)++) {
+        if (shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
+            return SHMIPC_OK;
+        }
+    }
+    return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
+                       "%s has its %u consumer%s already (one of them process %u): close one, or "
+                       "create the ring with a larger consumers=",
+                       segment->path, slots, slots == 1 ? "" : "s",
+                       shmipc_load_relaxed(&segment->header->slots[0].pid));
+}
+
+/* Behind the gate of an open segment. NOT_FOUND: it is going away. */
+static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_start_option start,
+                                 struct shmipc_error *error)
+{
+    struct shmipc_segment *segment = &consumer->segment;
+    struct shmipc_ring *ring = &consumer->ring.ring;
+    enum shmipc_status status;
+    uint32_t slot = 0;
+
+    if (!shmipc_segment_is_named(segment)) {
+        return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", segment->path);
+    }
+    status = shmipc_segment_map(segment, false, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    shmipc_ring_attach(ring, segment);
+    if (ring->durable && start == SHMIPC_START_AT_LATEST) {
+        return shmipc_fail(error, SHMIPC_INVALID, 0,
+                           "%s is a durable queue (consumers=1, overflow=\"block\"): its consumer "
+                           "resumes at the first unreleased message, so start=\"latest\" would "
+                           "lose some. Leave start out, or create the ring with consumers=2",
+                           segment->path);
+    }
+    if (shmipc_load_acquire(&ring->shared->identity.closed) != 0) {
+        const bool retained = shmipc_load_acquire(&ring->shared->commit.head_pos) !=
+                              shmipc_load_acquire(&ring->shared->retention.tail_pos);
+        if (ring->durable ? !shmipc_segment_is_owed(segment)
+                          : !(retained && start == SHMIPC_START_AT_EARLIEST)) {
+            return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT,
+                               "the producer of %s has closed it and nothing is left in it",
+                               segment->path);
+        }
+    }
+    status = claim_slot(consumer, &slot, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    status = shmipc_ring_join(&consumer->ring, slot,
+                              start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST
+                                                                : SHMIPC_START_LATEST);
+    if (status != SHMIPC_OK) {
+        return shmipc_fail(error, status, 0,
+                           "%s is damaged: a cursor lies outside its data. Remove it (`shmipc "
+                           "clean --discard`)",
+                           segment->path);
+    }
+    shmipc_store_relaxed(&consumer->ring.slot->pid, (uint32_t)getpid());
+    /* The producer may wait for consumers, or for the room that a dead predecessor withheld. */
+    shmipc_wait_wake(&ring->shared->space.sleepers);
+    return SHMIPC_OK;
+}
+
+enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const char *path,
+                                        enum shmipc_start_option start, struct shmipc_error *error)
+{
+    memset(consumer, 0, sizeof *consumer);
+    consumer->segment.fd = -1;
+    consumer->asymmetric = shmipc_wait_register();
+    enum shmipc_status status = shmipc_segment_open(&consumer->segment, path, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    status = shmipc_gate_enter(&consumer->segment, error);
+    if (status == SHMIPC_OK) {
+        status = attach(consumer, start, error);
+        shmipc_gate_leave(&consumer->segment);
+    }
+    if (status != SHMIPC_OK) {
+        shmipc_segment_close(&consumer->segment);
+    }
+    return status;
+}
+
+/* ---- close --------------------------------------------------------------------------------- */
+
+void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
+{
+    (void)shmipc_exchange_full(&consumer->interrupted, 1u);
+    shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
+}
+
+void shmipc_consumer_close(struct shmipc_consumer *consumer)
+{
+    struct shmipc_segment *segment = &consumer->segment;
+    if (segment->fd >= 0 && segment->header != NULL) {
+        struct shmipc_header *shared = segment->header;
+        struct shmipc_error ignored;
+        shmipc_ring_leave(&consumer->ring.ring, consumer->ring.slot_index);
+        shmipc_wait_wake(&shared->space.sleepers);
+        if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
+            shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
+            if (shmipc_load_acquire(&shared->identity.closed) != 0 &&
+                !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
+                shmipc_segment_unlink(segment);
+            }
+            shmipc_gate_leave(segment);
+        }
+    }
+    shmipc_segment_close(segment);
+}
+
+/* ---- waking and waiting -------------------------------------------------------------------- */
+
+void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t old_pos)
+{
+    struct shmipc_space_line *space = &consumer->ring.ring.shared->space;
+    /* Acquire: pairs with S1, so that the position read next is the one stored before it. */
+    if (shmipc_load_acquire(&space->sleepers) == 0) {
+        return;
+    }
+    const uint64_t wanted_pos = shmipc_load_relaxed(&space->wanted_pos);
+    if (shmipc_pos_before(old_pos, wanted_pos) &&
+        !shmipc_pos_before(consumer->ring.cursor_pos, wanted_pos)) {
+        consumer->wakes++;
+        shmipc_wait_wake(&space->sleepers);
+    }
+}
+
+static enum shmipc_status look_for_data(void *self)
+{
+    struct shmipc_consumer *consumer = self;
+    return shmipc_ring_readable(&consumer->ring);
+}
+
+static enum shmipc_status peer_of_consumer(void *self, bool thorough)
+{
+    struct shmipc_consumer *consumer = self;
+    const struct shmipc_header *shared = consumer->ring.ring.shared;
+    enum shmipc_status verdict = SHMIPC_OK;
+    /* Acquire, then one more look: whatever was committed before the end is visible to it. */
+    if (shmipc_load_acquire(&shared->identity.closed) != 0) {
+        verdict = SHMIPC_CLOSED;
+    } else if (thorough && !shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {
+        /* It may have closed between our two looks. Its death made all it stored visible. */
+        verdict = shmipc_load_acquire(&shared->identity.closed) != 0 ? SHMIPC_CLOSED : SHMIPC_DIED;
+    }
+    if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
+        return SHMIPC_OK;
+    }
+    return verdict;
+}
+
+enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
+                                             struct shmipc_wait *wait, uint64_t deadline_ns)
+{
+    wait->deadline_ns = deadline_ns;
+    wait->peer_look_ns = &consumer->peer_look_ns;
+    wait->interrupted = &consumer->interrupted;
+    wait->sleepers = &consumer->ring.ring.shared->data.sleepers;
+    wait->look = look_for_data;
+    wait->prepare = NULL;
+    wait->peer = peer_of_consumer;
+    wait->self = consumer;
+    wait->sleeps = 0;
+    const enum shmipc_status status = shmipc_wait_slice(wait, &consumer->spin);
+    consumer->sleeps += wait->sleeps;
+    return status;
+}
+
+enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
+{
+    const uint64_t now_ns = shmipc_now_ns();
+    const bool thorough = now_ns >= consumer->peer_look_ns;
+    if (thorough) {
+        consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+    }
+    const enum shmipc_status status = peer_of_consumer(consumer, thorough);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    return look_for_data(consumer);
+}
+
+static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count, bool *ready,
+                       bool thorough)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < count; i++) {
+        /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
+        ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
+                   peer_of_consumer(consumers[i], thorough) != SHMIPC_OK ||
+                   shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
+        any = any || ready[i];
+    }
+    return any;
+}
+
+enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
+                                             uint32_t count, bool *ready,
+                                             shmipc_atomic_u32 **words, uint64_t deadline_ns)
+{
+    const uint64_t start_ns = shmipc_now_ns();
+    uint64_t now_ns = start_ns;
+    do {
+        if (find_ready(consumers, count, ready, false)) {
+            return SHMIPC_OK;
+        }
+        now_ns = shmipc_now_ns();
+        if (now_ns >= deadline_ns) {
+            return SHMIPC_TIMEOUT;
+        }
+    } while (now_ns - start_ns < SHMIPC_SPIN_FLOOR_NS);
+    for (uint32_t i = 0; i < count; i++) {
+        words[i] = &consumers[i]->ring.ring.shared->data.sleepers;
+        shmipc_wait_mark(words[i]);
+    }
+    uint64_t span_ns = shmipc_wait_barrier();
+    if (find_ready(consumers, count, ready, true)) {
+        return SHMIPC_OK;
+    }
+    if (deadline_ns - now_ns < span_ns) {
+        span_ns = deadline_ns - now_ns;
+    }
+    shmipc_wait_sleep_any(words, count, span_ns);
+    return find_ready(consumers, count, ready, false) ? SHMIPC_OK : SHMIPC_AGAIN;
+}

@@ -1,0 +1,65 @@
+/* locks.c: roles as open-file-description locks on single bytes. See segment.h. */
+#define _GNU_SOURCE
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GATE_TRIES 2000
+#define GATE_NAP_NS 1000000L
+
+#ifndef F_OFD_SETLK
+#error "shmipc needs open-file-description locks (Linux 3.15, glibc 2.20)"
+#endif
+
+static struct flock lock_of(short type, uint32_t byte, uint32_t count)
+{
+    return (struct flock){
+        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)count};
+}
+
+bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte)
+{
+    struct flock lock = lock_of(F_WRLCK, byte, 1);
+    int result;
+    do {
+        result = fcntl(segment->fd, F_OFD_SETLK, &lock);
+    } while (result != 0 && errno == EINTR);
+    return result == 0;
+}
+
+void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte)
+{
+    struct flock lock = lock_of(F_UNLCK, byte, 1);
+    (void)fcntl(segment->fd, F_OFD_SETLK, &lock);
+}
+
+bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count)
+{
+    struct flock lock = lock_of(F_WRLCK, byte, count);
+    /* A failure of the question (it has none on a valid descriptor) must not look like a death. */
+    return fcntl(segment->fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
+                                     struct shmipc_error *error)
+{
+    const struct timespec nap = {.tv_nsec = GATE_NAP_NS};
+    for (int i = 0; i < GATE_TRIES; i++) {
+        if (shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
+            return SHMIPC_OK;
+        }
+        (void)nanosleep(&nap, NULL);
+    }
+    return shmipc_fail(error, SHMIPC_BUSY, 0,
+                       "some process has held the gate of %s for 2 s: is it stopped (SIGSTOP, a "
+                       "debugger)?",
+                       segment->path);
+}
+
+void shmipc_gate_leave(const struct shmipc_segment *segment)
+{
+    shmipc_lock_drop(segment, SHMIPC_LOCK_GATE);
+}

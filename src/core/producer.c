@@ -1,0 +1,343 @@
+/* producer.c: see producer.h. */
+#define _GNU_SOURCE
+#include "producer.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OPEN_TRIES 100 /* races with creators and removers of the same name */
+
+/* ---- open ---------------------------------------------------------------------------------- */
+
+static void identify(struct shmipc_producer *producer)
+{
+    struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
+    const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
+    shmipc_store_relaxed(&identity->epoch, epoch + 1);
+    shmipc_store_relaxed(&identity->producer_pid, (uint32_t)getpid());
+    /* Release: a consumer that sees the ring open again also sees whose it is. */
+    shmipc_store_release(&identity->closed, 0u);
+}
+
+/* NULL, or what an existing ring has that the request cannot live with. */
+static const char *mismatch(const struct shmipc_segment *segment, const struct shmipc_spec *spec,
+                            char *schema, struct shmipc_error *error)
+{
+    const struct shmipc_geometry *found = &segment->geometry;
+    if (found->framing != (uint32_t)spec->framing) {
+        return found->framing == SHMIPC_FRAMING_TYPED ? "a typed ring (it has a dtype)"
+                                                      : "a message ring (it has no dtype)";
+    }
+    if (found->overflow != (uint32_t)spec->overflow) {
+        return found->overflow == SHMIPC_OVERFLOW_BLOCK ? "overflow=\"block\""
+                                                        : "overflow=\"overwrite\"";
+    }
+    if (found->slots != spec->slots) {
+        return "another number of consumers=";
+    }
+    if (spec->capacity != 0 && found->area_len < shmipc_area_len_for(spec)) {
+        return "a smaller capacity";
+    }
+    if (found->schema_len != spec->schema_len || found->item_len != spec->item_len) {
+        return "another dtype or shape";
+    }
+    if (shmipc_segment_read_schema(segment, schema, error) != SHMIPC_OK) {
+        return "a damaged schema";
+    }
+    return memcmp(schema, spec->schema, spec->schema_len) == 0 ? NULL : "another dtype or shape";
+}
+
+static enum shmipc_status create(struct shmipc_producer *producer, const char *path,
+                                 const struct shmipc_spec *spec, struct shmipc_error *error)
+{
+    struct shmipc_segment *segment = &producer->segment;
+    enum shmipc_status status = shmipc_segment_create(segment, path, spec, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    status = shmipc_segment_map(segment, true, error);
+    if (status == SHMIPC_OK) {
+        shmipc_ring_attach(&producer->ring.ring, segment);
+        shmipc_ring_format(segment->header);
+        status = shmipc_ring_take_over(&producer->ring);
+    }
+    if (status == SHMIPC_OK) {
+        identify(producer);
+        /* The lock before the name: nobody ever sees this ring without its producer. */
+        if (!shmipc_lock_try(segment, SHMIPC_LOCK_PRODUCER)) {
+            status = shmipc_fail(error, SHMIPC_OS, errno, "%s does not support locks", path);
+        }
+    }
+    if (status == SHMIPC_OK) {
+        status = shmipc_segment_publish(segment, error);
+    }
+    if (status != SHMIPC_OK) {
+        shmipc_segment_close(segment);
+    }
+    return status;
+}
+
+/* Behind the gate of an existing segment. AGAIN: it was unlinked, create one. */
+static enum shmipc_status take_over(struct shmipc_producer *producer,
+                                    const struct shmipc_spec *spec, struct shmipc_error *error)
+{
+    struct shmipc_segment *segment = &producer->segment;
+    char schema[SHMIPC_MAX_SCHEMA_LEN];
+    enum shmipc_status status;
+    const char *found;
+
+    if (!shmipc_segment_is_named(segment)) {
+        return SHMIPC_AGAIN;
+    }
+    status = shmipc_segment_map(segment, true, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    shmipc_ring_attach(&producer->ring.ring, segment);
+    if (!shmipc_lock_try(segment, SHMIPC_LOCK_PRODUCER)) {
+        return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
+                           "%s already has a producer, process %u: a ring has one. Close that one, "
+                           "or use another name",
+                           segment->path,
+                           shmipc_load_relaxed(&segment->header->identity.producer_pid));
+    }
+    found = mismatch(segment, spec, schema, error);
+    if (found == NULL) {
+        status = shmipc_ring_take_over(&producer->ring);
+        if (status == SHMIPC_CORRUPT) {
+            return shmipc_fail(error, status, 0,
+                               "%s is damaged: its positions contradict each other. Remove it "
+                               "(`shmipc clean`)",
+                               segment->path);
+        }
+        producer->took_over = true;
+        identify(producer);
+        return SHMIPC_OK;
+    }
+    shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
+    if (shmipc_segment_is_shared(segment) || shmipc_segment_is_owed(segment)) {
+        return shmipc_fail(error, SHMIPC_MISMATCH, 0,
+                           "%s exists with %s, and %s. Ask for the same, use another name, or "
+                           "remove it (`shmipc clean --discard`) once nobody needs it",
+                           segment->path, found,
+                           shmipc_segment_is_shared(segment) ? "consumers are attached to it"
+                                                             : "its consumer has not read it all");
+    }
+    shmipc_segment_unlink(segment); /* nobody's: make way */
+    return SHMIPC_AGAIN;
+}
+
+enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const char *path,
+                                        const struct shmipc_spec *spec, struct shmipc_error *error)
+{
+    enum shmipc_status status = SHMIPC_AGAIN;
+    memset(producer, 0, sizeof *producer);
+    producer->segment.fd = -1;
+    producer->asymmetric = shmipc_wait_register();
+    for (int i = 0; i < OPEN_TRIES && status == SHMIPC_AGAIN; i++) {
+        status = shmipc_segment_open(&producer->segment, path, error);
+        if (status == SHMIPC_NOT_FOUND) {
+            status = create(producer, path, spec, error);
+            if (status == SHMIPC_BUSY) {
+                status = SHMIPC_AGAIN; /* somebody was quicker: meet them in the next round */
+            }
+            continue;
+        }
+        if (status != SHMIPC_OK) {
+            return status;
+        }
+        status = shmipc_gate_enter(&producer->segment, error);
+        if (status == SHMIPC_OK) {
+            status = take_over(producer, spec, error);
+            shmipc_gate_leave(&producer->segment);
+        }
+        if (status != SHMIPC_OK) {
+            shmipc_segment_close(&producer->segment);
+        }
+    }
+    if (status == SHMIPC_AGAIN) {
+        return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
+                           "%s keeps being created and removed by others: use another name", path);
+    }
+    return status;
+}
+
+/* ---- close --------------------------------------------------------------------------------- */
+
+void shmipc_producer_interrupt(struct shmipc_producer *producer)
+{
+    (void)shmipc_exchange_full(&producer->interrupted, 1u);
+    shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
+}
+
+void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
+{
+    struct shmipc_segment *segment = &producer->segment;
+    if (segment->fd >= 0 && segment->header != NULL) {
+        struct shmipc_header *shared = segment->header;
+        struct shmipc_error ignored;
+        /* Release: a consumer that sees the end also sees every message before it. */
+        shmipc_store_release(&shared->identity.closed, 1u);
+        shmipc_wait_wake(&shared->data.sleepers);
+        if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
+            shmipc_store_relaxed(&shared->identity.producer_pid, 0u);
+            shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
+            if (!shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
+                shmipc_segment_unlink(segment);
+            }
+            shmipc_gate_leave(segment);
+        }
+        if (keep_mapping) {
+            shmipc_segment_privatize(segment);
+        }
+    }
+    if (keep_mapping) {
+        shmipc_segment_detach(segment);
+    } else {
+        shmipc_segment_close(segment);
+    }
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Let go of slots whose holders died. The slot's lock proves the death and keeps a new holder out
+ * while we clear it. DIED: the durable consumer is the one. */
+static enum shmipc_status look_after_consumers(struct shmipc_producer *producer)
+{
+    struct shmipc_segment *segment = &producer->segment;
+    const struct shmipc_ring *ring = &producer->ring.ring;
+    const uint32_t slots = ring->slots;
+    if (ring->durable) {
+        return shmipc_load_relaxed(&ring->shared->slots[0].pid) != 0 &&
+                       !shmipc_lock_is_held(segment, SHMIPC_LOCK_SLOT0, 1)
+                   ? SHMIPC_DIED
+                   : SHMIPC_OK;
+    }
+    for (uint32_t word = 0; word * 64 < slots; word++) {
+        uint64_t bits = shmipc_load_acquire(&ring->shared->members.bits[word]);
+        for (; bits != 0; bits &= bits - 1) {
+            const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            const uint32_t byte = SHMIPC_LOCK_SLOT0 + slot;
+            if (slot >= slots || shmipc_lock_is_held(segment, byte, 1)) {
+                continue;
+            }
+            /* Behind the gate, so that no joiner finds the byte locked by us and turns away. */
+            if (!shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
+                return SHMIPC_OK; /* somebody attaches or leaves: next time */
+            }
+            if (shmipc_lock_try(segment, byte)) {
+                shmipc_ring_leave(ring, slot);
+                producer->evicted++;
+                shmipc_lock_drop(segment, byte);
+            }
+            shmipc_lock_drop(segment, SHMIPC_LOCK_GATE);
+        }
+    }
+    return SHMIPC_OK;
+}
+
+static enum shmipc_status look_for_room(void *self)
+{
+    struct shmipc_producer *producer = self;
+    if (shmipc_ring_room(&producer->ring) >= producer->wanted_len) {
+        return SHMIPC_OK;
+    }
+    return shmipc_ring_refill(&producer->ring, producer->wanted_len);
+}
+
+static void tell_wanted(void *self)
+{
+    struct shmipc_producer *producer = self;
+    /* Relaxed: S1 (a full exchange) follows, and a waker reads this after it has seen S1. */
+    shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
+                         producer->ring.head_pos + producer->wanted_len -
+                             producer->ring.ring.area_len);
+}
+
+static enum shmipc_status peer_of_producer(void *self, bool thorough)
+{
+    enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
+    return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
+}
+
+static void wait_begin(struct shmipc_producer *producer, struct shmipc_wait *wait,
+                       uint64_t deadline_ns)
+{
+    wait->deadline_ns = deadline_ns;
+    wait->peer_look_ns = &producer->peer_look_ns;
+    wait->interrupted = &producer->interrupted;
+    wait->sleepers = &producer->ring.ring.shared->space.sleepers;
+    wait->self = producer;
+    wait->sleeps = 0;
+}
+
+enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
+                                             struct shmipc_wait *wait, uint64_t len,
+                                             uint64_t deadline_ns)
+{
+    producer->wanted_len = len;
+    wait_begin(producer, wait, deadline_ns);
+    wait->look = look_for_room;
+    wait->prepare = tell_wanted;
+    wait->peer = peer_of_producer;
+    const enum shmipc_status status = shmipc_wait_slice(wait, &producer->spin);
+    producer->sleeps += wait->sleeps;
+    return status;
+}
+
+enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
+{
+    const uint64_t now_ns = shmipc_now_ns();
+    if (now_ns < producer->peer_look_ns) {
+        return SHMIPC_FULL;
+    }
+    producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+    const uint64_t evicted = producer->evicted;
+    const enum shmipc_status status = look_after_consumers(producer);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
+}
+
+uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer)
+{
+    const struct shmipc_ring *ring = &producer->ring.ring;
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < ring->slots; slot++) {
+        if (shmipc_load_relaxed(&ring->shared->slots[slot].pid) != 0 &&
+            shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1)) {
+            count++;
+        }
+    }
+    return count;
+}
+
+static enum shmipc_status look_for_consumers(void *self)
+{
+    const struct shmipc_producer *producer = self;
+    return shmipc_producer_count_attached(producer) >= producer->wanted_len ? SHMIPC_OK
+                                                                            : SHMIPC_EMPTY;
+}
+
+static enum shmipc_status any_peer_will_do(void *self, bool thorough)
+{
+    (void)self;
+    (void)thorough;
+    return SHMIPC_OK;
+}
+
+enum shmipc_status shmipc_producer_wait_attached(struct shmipc_producer *producer,
+                                                 struct shmipc_wait *wait, uint32_t count,
+                                                 uint64_t deadline_ns)
+{
+    struct shmipc_spin no_spin;
+    shmipc_spin_init(&no_spin, 0, false);
+    producer->wanted_len = count;
+    wait_begin(producer, wait, deadline_ns);
+    wait->look = look_for_consumers;
+    wait->prepare = NULL;
+    wait->peer = any_peer_will_do;
+    return shmipc_wait_slice(wait, &no_spin);
+}

@@ -1,0 +1,59 @@
+/* role.c: see role.h. */
+#include "role.h"
+
+void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *segment)
+{
+    const struct shmipc_geometry *geometry = &segment->geometry;
+    ring->shared = segment->header;
+    ring->data = segment->data;
+    ring->area_len = geometry->area_len;
+    ring->mask = geometry->area_len - 1;
+    ring->item_len = geometry->item_len;
+    ring->item_stride = geometry->item_stride;
+    ring->origin_pos = geometry->origin_pos;
+    ring->slots = geometry->slots;
+    ring->overwrite = geometry->overflow == SHMIPC_OVERFLOW_OVERWRITE;
+    ring->durable = geometry->slots == 1 && !ring->overwrite;
+}
+
+bool shmipc_segment_is_shared(const struct shmipc_segment *segment)
+{
+    return shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1 + segment->geometry.slots);
+}
+
+bool shmipc_segment_is_owed(const struct shmipc_segment *segment)
+{
+    const struct shmipc_header *shared = segment->header;
+    return segment->geometry.slots == 1 && segment->geometry.overflow == SHMIPC_OVERFLOW_BLOCK &&
+           shmipc_load_acquire(&shared->commit.head_pos) !=
+               shmipc_load_acquire(&shared->slots[0].cursor_pos);
+}
+
+enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
+                                        enum shmipc_clean_result *result,
+                                        struct shmipc_error *error)
+{
+    struct shmipc_segment segment;
+    enum shmipc_status status = shmipc_segment_open(&segment, path, error);
+    *result = SHMIPC_CLEAN_FOREIGN;
+    if (status != SHMIPC_OK) {
+        return status == SHMIPC_CORRUPT ? SHMIPC_OK : status;
+    }
+    status = shmipc_gate_enter(&segment, error);
+    if (status == SHMIPC_OK) {
+        if (shmipc_segment_is_shared(&segment)) {
+            *result = SHMIPC_CLEAN_ALIVE;
+        } else {
+            status = shmipc_segment_map(&segment, false, error);
+            if (status == SHMIPC_OK && shmipc_segment_is_owed(&segment) && !discard) {
+                *result = SHMIPC_CLEAN_PENDING;
+            } else if (status == SHMIPC_OK) {
+                shmipc_segment_unlink(&segment);
+                *result = SHMIPC_CLEAN_REMOVED;
+            }
+        }
+        shmipc_gate_leave(&segment);
+    }
+    shmipc_segment_close(&segment);
+    return status;
+}

@@ -1,0 +1,35 @@
+/*
+ * role.h: what both roles, and a survey from outside, know of a segment and its ring together.
+ *
+ * Owns:     the step from a mapped segment to a ring; who is attached; what is owed; cleaning up.
+ * Must not know: how a role waits; Python.
+ */
+#ifndef SHMIPC_ROLE_H
+#define SHMIPC_ROLE_H
+
+#include "ring.h"
+#include "segment.h"
+
+/* Private copies of a mapped segment's geometry. */
+void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *segment);
+
+/* Is anybody else attached, in any role? Stays true only behind the gate. */
+bool shmipc_segment_is_shared(const struct shmipc_segment *segment);
+
+/* Does a durable queue hold messages that its consumer has not released? */
+bool shmipc_segment_is_owed(const struct shmipc_segment *segment);
+
+enum shmipc_clean_result {
+    SHMIPC_CLEAN_REMOVED,
+    SHMIPC_CLEAN_ALIVE,   /* somebody is attached: left alone */
+    SHMIPC_CLEAN_PENDING, /* nobody is, but messages are owed: left alone unless `discard` */
+    SHMIPC_CLEAN_FOREIGN  /* not a segment that this release can read: left alone */
+};
+
+/* Remove the segment at `path` if nothing alive holds it. OK with `result` set, NOT_FOUND, OS,
+ * BUSY (the gate). */
+enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
+                                        enum shmipc_clean_result *result,
+                                        struct shmipc_error *error);
+
+#endif

@@ -1,0 +1,386 @@
+/* segment.c: the file's life and its mapping. Names and geometry: geometry.c; locks: locks.c. */
+#define _GNU_SOURCE
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PREFAULT_MAX_LEN (UINT64_C(64) << 20)
+
+#ifndef MADV_POPULATE_READ /* Linux 5.14; older kernels refuse it and fault later instead */
+#define MADV_POPULATE_READ 22
+#endif
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+/* A forked child shares our open file descriptions, so its copies of the descriptors would keep
+ * our locks alive after our death. The child's handler closes them and marks the handles. */
+static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct shmipc_segment *open_segments;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&open_mutex);
+}
+
+static void after_fork_in_parent(void)
+{
+    (void)pthread_mutex_unlock(&open_mutex);
+}
+
+static void after_fork_in_child(void)
+{
+    for (struct shmipc_segment *segment = open_segments; segment != NULL; segment = segment->next) {
+        segment->forked = true;
+        if (segment->fd >= 0) {
+            (void)close(segment->fd);
+            segment->fd = -1;
+        }
+    }
+    (void)pthread_mutex_unlock(&open_mutex);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* open(2) and enlist as one step, so that no fork falls between them. */
+static void open_listed(struct shmipc_segment *segment, const char *path, int flags, mode_t mode)
+{
+    (void)pthread_once(&fork_once, watch_forks);
+    (void)pthread_mutex_lock(&open_mutex);
+    segment->fd = open(path, flags, mode);
+    if (segment->fd >= 0) {
+        segment->previous = NULL;
+        segment->next = open_segments;
+        if (open_segments != NULL) {
+            open_segments->previous = segment;
+        }
+        open_segments = segment;
+        segment->listed = true;
+    }
+    (void)pthread_mutex_unlock(&open_mutex);
+}
+
+static void delist(struct shmipc_segment *segment)
+{
+    if (!segment->listed) {
+        return;
+    }
+    (void)pthread_mutex_lock(&open_mutex);
+    segment->listed = false;
+    if (segment->previous != NULL) {
+        segment->previous->next = segment->next;
+    } else if (open_segments == segment) {
+        open_segments = segment->next;
+    }
+    if (segment->next != NULL) {
+        segment->next->previous = segment->previous;
+    }
+    segment->previous = NULL;
+    segment->next = NULL;
+    (void)pthread_mutex_unlock(&open_mutex);
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+static void directory_of(const char *path, char dir[SHMIPC_PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+    const size_t len = slash != NULL && slash != path ? (size_t)(slash - path) : 1;
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+}
+
+static enum shmipc_status fail_for_space(struct shmipc_error *error, const char *dir,
+                                         uint64_t file_len)
+{
+    struct statvfs space;
+    const uint64_t free_len =
+        statvfs(dir, &space) == 0 ? (uint64_t)space.f_bavail * (uint64_t)space.f_frsize : 0;
+    return shmipc_fail(error, SHMIPC_OS, ENOSPC,
+                       "%s has no room for this segment: %llu bytes asked, %llu free. Ask for a "
+                       "smaller capacity, remove stale segments with `shmipc clean`, set SHMIPC_DIR "
+                       "to a larger tmpfs, or in Docker raise --shm-size",
+                       dir, (unsigned long long)file_len, (unsigned long long)free_len);
+}
+
+static enum shmipc_status remember_identity(struct shmipc_segment *segment,
+                                            struct shmipc_error *error, uint64_t *file_len)
+{
+    struct stat status;
+    if (fstat(segment->fd, &status) != 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "fstat of %s", segment->path);
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "%s is not a regular file, so not a segment: remove it or use another "
+                           "name",
+                           segment->path);
+    }
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
+    segment->mode = (uint32_t)(status.st_mode & 07777);
+    *file_len = (uint64_t)status.st_size;
+    return SHMIPC_OK;
+}
+
+static enum shmipc_status write_all(const struct shmipc_segment *segment, const void *bytes,
+                                    size_t len, uint64_t off, struct shmipc_error *error)
+{
+    const char *from = bytes;
+    while (len > 0) {
+        const ssize_t done = pwrite(segment->fd, from, len, (off_t)off);
+        if (done < 0 && errno != EINTR) {
+            return shmipc_fail(error, SHMIPC_OS, errno, "write of %s", segment->path);
+        }
+        if (done > 0) {
+            from += done;
+            off += (uint64_t)done;
+            len -= (size_t)done;
+        }
+    }
+    return SHMIPC_OK;
+}
+
+enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const char *path,
+                                         const struct shmipc_spec *spec,
+                                         struct shmipc_error *error)
+{
+    char dir[SHMIPC_PATH_MAX];
+    enum shmipc_status status;
+    uint64_t file_len;
+    int result;
+
+    memset(segment, 0, sizeof *segment);
+    segment->fd = -1;
+    (void)snprintf(segment->path, sizeof segment->path, "%s", path);
+    directory_of(path, dir);
+    if (shmipc_area_len_for(spec) == 0) {
+        return shmipc_fail(error, SHMIPC_INVALID, 0,
+                           "this capacity needs more than %llu bytes of shared memory",
+                           (unsigned long long)SHMIPC_MAX_AREA_LEN);
+    }
+    shmipc_geometry_init(&segment->geometry, spec);
+    file_len = segment->geometry.data_off + segment->geometry.area_len;
+
+    open_listed(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)spec->mode);
+    if (segment->fd < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           errno == EOPNOTSUPP || errno == EISDIR
+                               ? "%s cannot hold unnamed files (O_TMPFILE): set SHMIPC_DIR to a "
+                                 "tmpfs, as /dev/shm is"
+                               : "cannot create a segment in %s (set SHMIPC_DIR to choose another "
+                                 "directory)",
+                           dir);
+    }
+    do {
+        result = posix_fallocate(segment->fd, 0, (off_t)file_len);
+    } while (result == EINTR);
+    if (result != 0) {
+        status = result == ENOSPC || result == EFBIG
+                     ? fail_for_space(error, dir, file_len)
+                     : shmipc_fail(error, SHMIPC_OS, result, "cannot reserve %llu bytes in %s",
+                                   (unsigned long long)file_len, dir);
+        goto failed;
+    }
+    if (fchmod(segment->fd, (mode_t)spec->mode) != 0) { /* past the umask: mode= is the truth */
+        status = shmipc_fail(error, SHMIPC_OS, errno, "chmod of a segment in %s", dir);
+        goto failed;
+    }
+    status = write_all(segment, &segment->geometry, sizeof segment->geometry, 0, error);
+    if (status == SHMIPC_OK) {
+        status = write_all(segment, spec->schema, spec->schema_len, segment->geometry.schema_off,
+                           error);
+    }
+    if (status == SHMIPC_OK) {
+        status = remember_identity(segment, error, &file_len);
+    }
+    if (status == SHMIPC_OK) {
+        return SHMIPC_OK;
+    }
+failed:
+    shmipc_segment_close(segment);
+    return status;
+}
+
+enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
+                                          struct shmipc_error *error)
+{
+    char from[64];
+    (void)snprintf(from, sizeof from, "/proc/self/fd/%d", segment->fd);
+    if (linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW) == 0) {
+        return SHMIPC_OK;
+    }
+    return shmipc_fail(error, errno == EEXIST ? SHMIPC_BUSY : SHMIPC_OS, errno,
+                       errno == ENOENT ? "cannot name the segment %s: is /proc mounted?"
+                                       : "cannot name the segment %s",
+                       segment->path);
+}
+
+enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
+                                       struct shmipc_error *error)
+{
+    struct shmipc_geometry *geometry = &segment->geometry;
+    enum shmipc_status status;
+    const char *fault;
+    uint64_t file_len;
+
+    memset(segment, 0, sizeof *segment);
+    (void)snprintf(segment->path, sizeof segment->path, "%s", path);
+    open_listed(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    if (segment->fd < 0) {
+        if (errno == ENOENT) {
+            char dir[SHMIPC_PATH_MAX];
+            directory_of(path, dir);
+            if (access(dir, F_OK) == 0) {
+                return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
+            }
+            return shmipc_fail(error, SHMIPC_OS, ENOENT,
+                               "the segment directory %s does not exist: create it or set "
+                               "SHMIPC_DIR",
+                               dir);
+        }
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           errno == ELOOP ? "%s is a symbolic link, which is never followed"
+                                          : "cannot open %s",
+                           path);
+    }
+    status = remember_identity(segment, error, &file_len);
+    if (status != SHMIPC_OK) {
+        goto failed;
+    }
+    status = SHMIPC_CORRUPT;
+    if (pread(segment->fd, geometry, sizeof *geometry, 0) != (ssize_t)sizeof *geometry ||
+        memcmp(geometry->magic, SHMIPC_MAGIC, SHMIPC_MAGIC_LEN) != 0) {
+        (void)shmipc_fail(error, status, 0,
+                          "%s is no shmipc segment: remove the file or use another name", path);
+        goto failed;
+    }
+    if (geometry->version != SHMIPC_FORMAT_VERSION || geometry->byte_order != SHMIPC_BYTE_ORDER) {
+        (void)shmipc_fail(error, status, 0,
+                          "%s has segment format %u, this shmipc reads %u: use the same release on "
+                          "both sides, or remove the file once nobody uses it",
+                          path, geometry->version, SHMIPC_FORMAT_VERSION);
+        goto failed;
+    }
+    fault = shmipc_geometry_fault(geometry, file_len);
+    if (fault != NULL) {
+        (void)shmipc_fail(error, status, 0, "%s is damaged: %s. Remove it (`shmipc clean`)", path,
+                          fault);
+        goto failed;
+    }
+    return SHMIPC_OK;
+failed:
+    shmipc_segment_close(segment);
+    return status;
+}
+
+enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
+                                      struct shmipc_error *error)
+{
+    const struct shmipc_geometry *geometry = &segment->geometry;
+    const size_t head_len = (size_t)geometry->data_off;
+    const size_t area_len = (size_t)geometry->area_len;
+    const int data_prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const size_t total = head_len + 2 * area_len;
+    unsigned char *base =
+        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           "cannot reserve %llu bytes of address space for %s",
+                           (unsigned long long)total, segment->path);
+    }
+    segment->base = base;
+    segment->map_len = total;
+    if (mmap(base, head_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, segment->fd, 0) ==
+            MAP_FAILED ||
+        mmap(base + head_len, area_len, data_prot, MAP_SHARED | MAP_FIXED, segment->fd,
+             (off_t)head_len) == MAP_FAILED ||
+        mmap(base + head_len + area_len, area_len, data_prot, MAP_SHARED | MAP_FIXED, segment->fd,
+             (off_t)head_len) == MAP_FAILED) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot map %s", segment->path);
+    }
+    segment->header = (struct shmipc_header *)(void *)base;
+    segment->data = base + head_len;
+    if (area_len <= PREFAULT_MAX_LEN) {
+        /* The blocks exist; this fills our page tables, so that no first touch faults later. */
+        (void)madvise(base, total, MADV_POPULATE_READ);
+    }
+    return SHMIPC_OK;
+}
+
+void shmipc_segment_privatize(struct shmipc_segment *segment)
+{
+    const size_t area_len = (size_t)segment->geometry.area_len;
+    if (segment->data == NULL || segment->fd < 0) {
+        return;
+    }
+    for (int half = 0; half < 2; half++) {
+        (void)mmap(segment->data + (size_t)half * area_len, area_len, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_FIXED, segment->fd, (off_t)segment->geometry.data_off);
+    }
+}
+
+enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
+                                              struct shmipc_error *error)
+{
+    const struct shmipc_geometry *geometry = &segment->geometry;
+    const size_t len = geometry->schema_len;
+    if (pread(segment->fd, schema, len, (off_t)geometry->schema_off) != (ssize_t)len ||
+        shmipc_schema_hash(schema, len) != geometry->schema_hash) {
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "%s is damaged: its schema does not match its hash. Remove it (`shmipc "
+                           "clean`)",
+                           segment->path);
+    }
+    return SHMIPC_OK;
+}
+
+bool shmipc_segment_is_named(const struct shmipc_segment *segment)
+{
+    struct stat status;
+    return lstat(segment->path, &status) == 0 && status.st_ino == segment->inode &&
+           status.st_dev == segment->device;
+}
+
+void shmipc_segment_unlink(const struct shmipc_segment *segment)
+{
+    if (shmipc_segment_is_named(segment)) {
+        (void)unlink(segment->path);
+    }
+}
+
+void shmipc_segment_detach(struct shmipc_segment *segment)
+{
+    /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
+    (void)pthread_mutex_lock(&open_mutex);
+    if (segment->fd >= 0) {
+        (void)close(segment->fd);
+        segment->fd = -1;
+    }
+    (void)pthread_mutex_unlock(&open_mutex);
+}
+
+void shmipc_segment_close(struct shmipc_segment *segment)
+{
+    shmipc_segment_detach(segment);
+    delist(segment);
+    if (segment->base != NULL) {
+        (void)munmap(segment->base, segment->map_len);
+        segment->base = NULL;
+        segment->header = NULL;
+        segment->data = NULL;
+    }
+}

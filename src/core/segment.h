@@ -1,0 +1,142 @@
+/*
+ * segment.h: a named file, mapped: created whole, checked before it is believed.
+ *
+ * Owns:     names and paths, the file's life (create, publish, open, unlink), its mapping (the data
+ *           area twice back to back), the validation of its geometry, locks on its bytes, and what
+ *           fork does to all of these.
+ * Must not know: positions, cursors, waiting.
+ * May be included by: producer.h, consumer.h, survey.h, and the C files beside them.
+ *
+ * Locks are open-file-description locks on single bytes (enum in layout.h). The kernel drops them
+ * when the last descriptor of that open goes, which is at the latest when the process dies: there
+ * is no heartbeat and no timer. Every handle has its own open, so two handles in one process
+ * exclude each other as two processes do. The gate byte is held for microseconds around whatever
+ * must not interleave: attach, detach, takeover, eviction, unlink.
+ *
+ * Nothing read from the file is trusted: the geometry is read once with pread, checked against
+ * fstat, and used from the private copy in struct shmipc_segment.
+ */
+#ifndef SHMIPC_SEGMENT_H
+#define SHMIPC_SEGMENT_H
+
+#include "error.h"
+#include "layout.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SHMIPC_NAME_MAX 200u
+#define SHMIPC_DEFAULT_DIR "/dev/shm"
+#define SHMIPC_FILE_PREFIX "shmipc."
+#define SHMIPC_PATH_MAX 4096u
+
+/* What a creator asks for. */
+struct shmipc_spec {
+    enum shmipc_framing framing;
+    enum shmipc_overflow overflow;
+    uint32_t slots;
+    uint64_t item_len;  /* typed: bytes of an item, > 0 */
+    uint64_t capacity;  /* message: bytes; typed: items; 0: the default */
+    const char *schema; /* typed: opaque bytes */
+    uint32_t schema_len;
+    uint32_t mode; /* permission bits of the file */
+    uint64_t origin_pos;
+};
+
+struct shmipc_segment {
+    int fd;      /* -1 in a forked child and after close */
+    bool forked; /* this process is a fork's child: the handle belongs to the parent */
+    dev_t device;
+    ino_t inode;
+    uint32_t mode;
+    unsigned char *base; /* header, data area, data area again */
+    size_t map_len;
+    struct shmipc_header *header;
+    unsigned char *data;
+    struct shmipc_geometry geometry; /* checked; the segment's own copy is never read again */
+    bool listed;
+    struct shmipc_segment *previous; /* all open segments of this process, for fork */
+    struct shmipc_segment *next;
+    char path[SHMIPC_PATH_MAX];
+};
+
+/* "[A-Za-z0-9][A-Za-z0-9._-]{0,199}" */
+bool shmipc_name_is_valid(const char *name, size_t len);
+
+/* $SHMIPC_DIR, or /dev/shm. The pointer is the environment's. */
+const char *shmipc_segment_dir(void);
+
+/* "DIR/shmipc.NAME". INVALID with a text if the name or the length will not do. */
+enum shmipc_status shmipc_segment_path(const char *name, size_t len, char path[SHMIPC_PATH_MAX],
+                                       struct shmipc_error *error);
+
+/* Bytes of data area that a request needs, rounded up to a power of two of whole pages; 0 if it
+ * cannot be had. */
+uint64_t shmipc_area_len_for(const struct shmipc_spec *spec);
+uint64_t shmipc_item_stride_for(uint64_t item_len);
+
+/* Items (typed) or bytes (message) that a geometry holds. */
+uint64_t shmipc_capacity_of(const struct shmipc_geometry *geometry);
+
+/* The geometry that a request comes to. The request was checked: its area can be had. */
+void shmipc_geometry_init(struct shmipc_geometry *geometry, const struct shmipc_spec *spec);
+
+/* What is wrong with a geometry, or NULL. `file_len` is fstat's word, which is the truth. */
+const char *shmipc_geometry_fault(const struct shmipc_geometry *geometry, uint64_t file_len);
+
+/* An unnamed file with its blocks reserved and its geometry and schema written; not yet mapped.
+ * OS (ENOSPC names the directory, the size asked and the size free), INVALID, OK. */
+enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const char *path,
+                                         const struct shmipc_spec *spec,
+                                         struct shmipc_error *error);
+
+/* Give a created segment its name. BUSY: the name was taken meanwhile. */
+enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
+                                          struct shmipc_error *error);
+
+/* Open an existing file and check its geometry. NOT_FOUND, CORRUPT (not ours, cut, contradictory),
+ * OS, OK. Not yet mapped. */
+enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
+                                       struct shmipc_error *error);
+
+/* Map header and data. `writable`: the data area too (the header always is). */
+enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
+                                      struct shmipc_error *error);
+
+/* Make the data area private to this process, contents kept: views that outlive a producer's role
+ * can then still be read and written and harm nobody. */
+void shmipc_segment_privatize(struct shmipc_segment *segment);
+
+/* Read the schema into `schema` (geometry.schema_len bytes). CORRUPT if its hash is wrong. */
+enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
+                                              struct shmipc_error *error);
+
+/* Still the file that its name leads to? False once unlinked or replaced. */
+bool shmipc_segment_is_named(const struct shmipc_segment *segment);
+
+/* Remove the name, if it still leads to this file. Attached processes go on undisturbed. */
+void shmipc_segment_unlink(const struct shmipc_segment *segment);
+
+/* Drop the descriptor and with it every lock; the mapping stays. */
+void shmipc_segment_detach(struct shmipc_segment *segment);
+
+/* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
+void shmipc_segment_close(struct shmipc_segment *segment);
+
+/* ---- locks --------------------------------------------------------------------------------- */
+
+/* Take the lock of byte `byte`. False: somebody else has it. */
+bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte);
+void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
+/* Does anybody else hold a lock in [byte, byte + count)? */
+bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);
+
+/* Try for the gate for up to 2 s: it is only ever held for microseconds, unless its holder is
+ * stopped. BUSY, OK. */
+enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
+                                     struct shmipc_error *error);
+void shmipc_gate_leave(const struct shmipc_segment *segment);
+
+#endif
