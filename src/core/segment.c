@@ -235,7 +235,7 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
     struct shmipc_geometry *geometry = &segment->geometry;
     enum shmipc_status status;
     const char *fault;
-    uint64_t file_len;
+    uint64_t file_len = 0;
 
     memset(segment, 0, sizeof *segment);
     (void)snprintf(segment->path, sizeof segment->path, "%s", path);

@@ -1,0 +1,248 @@
+"""The command line: ``shmipc demo``, ``shmipc list``, ``shmipc clean``.
+
+Only this file prints for ``list`` and ``clean``; what a segment is, whether somebody lives in
+it and whether it may be removed is the extension's word (``inspect_segment``,
+``clean_segment``), so that nothing alive is ever removed by a guess made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import shmipc
+from shmipc import _core, _names
+from shmipc import demo as demo_package
+
+__all__ = ["main"]
+
+_POSITION_MASK = (1 << 64) - 1
+_PREFIX = "shmipc."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` (default ``sys.argv[1:]``); return the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status = _COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `shmipc list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, shmipc.Error) as error:
+        print(f"shmipc {options.command}: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shmipc", description="Messages, records and frames through shared memory."
+    )
+    parser.add_argument("--version", action="version", version=f"shmipc {shmipc.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="see the main job at once, every claim checked")
+    demo.add_argument("--capture", metavar="FILE", help="replay an exchange capture instead")
+    demo.add_argument(
+        "--consumers",
+        type=_positive,
+        default=3,
+        metavar="K",
+        help="consumers of the replay (default: 3)",
+    )
+    demo.add_argument("--video", metavar="FILE", help="hand over real video (needs PyAV)")
+    demo.add_argument(
+        "--max-frames", type=_positive, metavar="N", help="stop the video after N frames"
+    )
+    demo.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=demo_package.DEFAULT_SECONDS,
+        help="time to spend measuring (default: %(default)s); starting processes comes on top",
+    )
+    demo.add_argument("--quick", action="store_true", help="measure only briefly")
+    demo.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    demo.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    listing = commands.add_parser("list", help="show the segments in SHMIPC_DIR")
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    clean = commands.add_parser("clean", help="remove what no live process holds")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    clean.add_argument(
+        "--discard",
+        action="store_true",
+        help="also remove durable rings that still hold undelivered messages",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError("must be more than 0 and at most 3600")
+    return value
+
+
+def _demo(options: argparse.Namespace) -> int:
+    return demo_package.run(
+        demo_package.Options(
+            capture=options.capture,
+            consumers=options.consumers,
+            video=options.video,
+            max_frames=options.max_frames,
+            seconds=demo_package.QUICK_SECONDS if options.quick else options.seconds,
+            as_json=options.json,
+            quiet=options.quiet,
+        )
+    )
+
+
+def _segments() -> list[tuple[str, str]]:
+    """Return name and path of every file in the segment directory that is named like ours."""
+    directory = _names.segment_dir()
+    found = sorted(entry for entry in os.listdir(directory) if entry.startswith(_PREFIX))
+    return [(entry.removeprefix(_PREFIX), os.path.join(directory, entry)) for entry in found]
+
+
+def _inspect(path: str) -> dict[str, Any] | None:
+    """Return what the segment says of itself, its fault instead, or None if it just vanished."""
+    try:
+        return {**_core.inspect_segment(path), "size": os.stat(path).st_size}
+    except FileNotFoundError:
+        return None
+    except (shmipc.Corrupt, OSError) as error:
+        return {"fault": str(error)}
+
+
+def _is_alive(segment: dict[str, Any]) -> bool:
+    return bool(segment["producer_alive"]) or any(c["alive"] for c in segment["consumers"])
+
+
+def _undelivered(segment: dict[str, Any]) -> int:
+    """Return the bytes a durable ring still holds for its consumer; 0 for other rings."""
+    if segment["slots"] != 1 or segment["overflow"] != "block":
+        return 0
+    cursors = [c["cursor_pos"] for c in segment["consumers"]] or [segment["tail_pos"]]
+    return max(int(segment["head_pos"] - cursor) & _POSITION_MASK for cursor in cursors)
+
+
+def _lag(segment: dict[str, Any]) -> str:
+    """Say how far the slowest live consumer is behind: in items where their size is known."""
+    cursors = [c["cursor_pos"] for c in segment["consumers"] if c["alive"]]
+    if not cursors:
+        cursors = [segment["tail_pos"]] if _undelivered(segment) else []
+    if not cursors:
+        return "-"
+    behind = max(segment["head_pos"] - cursor & _POSITION_MASK for cursor in cursors)
+    capacity, area_len = segment["capacity"], segment["area_len"]
+    if segment["framing"] == "typed" and capacity and area_len % capacity == 0:
+        return f"{behind // (area_len // capacity):,} items"
+    return f"{behind:,} B"
+
+
+def _producer(segment: dict[str, Any]) -> str:
+    if segment["producer_alive"]:
+        return f"{segment['producer_pid']}"
+    if segment["closed"]:
+        return "closed"
+    return f"{segment['producer_pid']} (dead)" if segment["producer_pid"] else "none"
+
+
+def _cells(name: str, segment: dict[str, Any]) -> tuple[str, ...]:
+    if "fault" in segment:
+        return (name, f"not a usable segment: {segment['fault']}")
+    alive = sum(bool(consumer["alive"]) for consumer in segment["consumers"])
+    unit = "items" if segment["framing"] == "typed" else "B"
+    return (
+        name,
+        f"{segment['framing']}, {segment['overflow']}",
+        str(segment["schema"] or "-"),
+        f"{segment['capacity']:,} {unit}",
+        _producer(segment),
+        f"{alive} of {segment['slots']}",
+        _lag(segment),
+        f"{segment['size'] / 1e6:.1f} MB",
+    )
+
+
+_HEADER = ("name", "ring", "items", "capacity", "producer", "consumers", "lag", "size")
+
+
+def _list(options: argparse.Namespace) -> int:
+    segments = {name: segment for name, path in _segments() if (segment := _inspect(path))}
+    if options.json:
+        print(json.dumps(segments, indent=1))
+        return 0
+    if not segments:
+        print(f"no segments in {_names.segment_dir()}")
+        return 0
+    rows = [_HEADER, *(_cells(name, segment) for name, segment in segments.items())]
+    whole = [row for row in rows if len(row) == len(_HEADER)]
+    widths = [max(len(row[i]) for row in whole) for i in range(len(_HEADER))]
+    widths[0] = max(len(row[0]) for row in rows)
+    for row in rows:
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip())
+    return 0
+
+
+_OUTCOMES = {
+    "removed": "removed",
+    "would remove": "would remove",
+    "alive": "kept: in use by a live process",
+    "pending": "kept: durable, holds undelivered messages (--discard removes it)",
+    "foreign": "kept: not a shmipc segment",
+}
+
+
+def _foresee(path: str, discard: bool) -> str | None:
+    """Return what :func:`_remove` would say, without removing."""
+    segment = _inspect(path)
+    if segment is None:
+        return None
+    if "fault" in segment:
+        return "foreign"
+    if _is_alive(segment):
+        return "alive"
+    return "pending" if _undelivered(segment) and not discard else "would remove"
+
+
+def _remove(path: str, discard: bool) -> str | None:
+    try:
+        return _core.clean_segment(path, discard=discard)
+    except FileNotFoundError:
+        return None
+
+
+def _clean(options: argparse.Namespace) -> int:
+    status = 0
+    segments = _segments()
+    for name, path in segments:
+        try:
+            outcome = (_foresee if options.dry_run else _remove)(path, options.discard)
+        except (OSError, shmipc.Error) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if outcome is not None:
+            print(f"{name}: {_OUTCOMES.get(outcome, outcome)}")
+    if not segments:
+        print(f"nothing to clean in {_names.segment_dir()}")
+    return status
+
+
+_COMMANDS = {"demo": _demo, "list": _list, "clean": _clean}

@@ -1,0 +1,128 @@
+"""One process of the demo: take orders on stdin, report on stdout, both as lines of JSON.
+
+An order is ``{"role": NAME, "args": {...}}``; a role is a function of :data:`ROLES` that gets a
+:class:`Reporter` and its arguments and returns what it found. A report is one of
+
+- ``{"event": "hello"}`` once, when the process can take orders;
+- ``{"event": "ready", ...}`` when a role says so;
+- ``{"event": "progress", "done": n}`` now and then;
+- ``{"event": "done", "result": {...}}`` or ``{"event": "error", "message": "..."}``.
+
+The end of stdin ends the process, also in the middle of a role: whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import shmipc
+from shmipc.video import VideoError
+
+__all__ = ["PROGRESS_SECONDS", "Reporter", "main"]
+
+PROGRESS_SECONDS = 0.25  # often enough to look alive, too rare to disturb a measurement
+_EXIT_SECONDS = 3.0  # how long a role may take to close its handles once stdin has ended
+
+
+class Reporter:
+    """Writes reports for the process that gives the orders."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._next = 0.0
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Write one report; a vanished reader is the end of this process."""
+        data = json.dumps({"event": event, **fields}).encode() + b"\n"
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Report `done` (of `total`) unless that was done a moment ago."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PROGRESS_SECONDS
+            self.send("progress", done=done, total=total)
+
+
+Role = Callable[..., dict[str, Any]]
+
+
+def _roles() -> dict[str, Role]:
+    from shmipc.demo import frames, replay, ticks
+
+    return {
+        "frames.produce": frames.produce,
+        "frames.consume": frames.consume,
+        "video.produce": frames.produce_video,
+        "video.consume": frames.consume_video,
+        "single.produce": ticks.produce_singly,
+        "single.consume": ticks.consume_singly,
+        "ping": ticks.ping,
+        "pong": ticks.pong,
+        "batch.produce": ticks.produce_batches,
+        "batch.consume": ticks.consume_batches,
+        "capture.produce": replay.produce,
+        "capture.consume": replay.consume,
+    }
+
+
+def describe(error: BaseException) -> str:
+    """Return `error` in one line; where it came from as well if it is not an expected kind."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (shmipc.Error, OSError, ImportError, VideoError)):
+        return text
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({os.path.basename(where.filename)}:{where.lineno})"
+
+
+class _Orders:
+    """The orders that came in, and the end of them."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.busy = False
+        self._main = threading.main_thread().ident
+
+    def listen(self) -> None:
+        """Read stdin to its end in a thread of its own, then stop the main thread."""
+        for line in sys.stdin.buffer:
+            self.queue.put(line)
+        self.queue.put(None)
+        if self.busy and self._main is not None:
+            signal.pthread_kill(self._main, signal.SIGINT)
+            time.sleep(_EXIT_SECONDS)
+            os._exit(3)
+
+
+def main() -> int:
+    """Serve orders until stdin ends; return the exit status."""
+    report = Reporter(os.dup(1))
+    os.dup2(2, 1)  # a stray print must not corrupt the reports
+    orders = _Orders()
+    try:
+        roles = _roles()
+        threading.Thread(target=orders.listen, daemon=True).start()
+        report.send("hello")
+        while (line := orders.queue.get()) is not None:
+            order = json.loads(line)
+            orders.busy = True
+            try:
+                result = roles[order["role"]](report, **order["args"])
+            except Exception as error:
+                report.send("error", message=describe(error))
+            else:
+                report.send("done", result=result)
+            orders.busy = False
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    return 0

@@ -1,0 +1,261 @@
+/*
+ * frame.c: a lease on ring memory.
+ *
+ * States:
+ *   leased, exports == 0    release() ends the lease; so does the frame's death
+ *   leased, exports > 0     release() is a BufferError; the last view's death changes nothing yet
+ *   leased, ending          the with block or the for loop let go while views lived: the last view
+ *                           ends the lease
+ *   not leased              the memory may be anything: .array and the buffer protocol refuse
+ *
+ * exports counts memoryviews (through the buffer protocol) and ndarrays (through view.c). A frame
+ * holds its consumer, which holds the mapping, so nothing is unmapped under a view. In an
+ * overwrite ring a lease pins nothing: .intact tells.
+ */
+#include "module.h"
+
+PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
+                    bool batch)
+{
+    FrameObject *self = PyObject_New(FrameObject, consumer->handle.state->frame_type);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
+    self->data = message->data;
+    self->len = message->len;
+    self->items = items;
+    self->pos = message->pos;
+    self->seq = message->seq;
+    self->kind = message->kind;
+    self->flags = message->flags;
+    self->batch = batch;
+    self->leased = true;
+    self->ending = false;
+    atomic_init(&self->exports, 0);
+    Py_BEGIN_CRITICAL_SECTION(consumer);
+    shmipc_ring_take(&consumer->core.ring, message, &self->lease);
+    consumer->leases++;
+    Py_END_CRITICAL_SECTION();
+    return (PyObject *)self;
+}
+
+static void end_lease(FrameObject *self)
+{
+    ConsumerObject *consumer = self->consumer;
+    Py_BEGIN_CRITICAL_SECTION(consumer);
+    if (self->leased) {
+        self->leased = false;
+        shmipc_ring_end(&consumer->core.ring, &self->lease);
+        consumer->leases--;
+        consumer_lease_ended(consumer);
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+void frame_release_softly(FrameObject *self)
+{
+    self->ending = true;
+    if (atomic_load(&self->exports) == 0) {
+        end_lease(self);
+    }
+}
+
+void frame_drop_export(FrameObject *self)
+{
+    if (atomic_fetch_sub(&self->exports, 1) == 1 && self->ending) {
+        end_lease(self);
+    }
+}
+
+static void frame_dealloc(PyObject *object)
+{
+    FrameObject *self = (FrameObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->leased) {
+        end_lease(self);
+    }
+    Py_DECREF(self->consumer);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static bool is_leased(const FrameObject *self, PyObject *exception)
+{
+    if (!self->leased || self->ending) {
+        PyErr_SetString(exception,
+                        "this frame was released: its memory belongs to the producer again. Copy "
+                        "what you want to keep before releasing");
+        return false;
+    }
+    return true;
+}
+
+PyDoc_STRVAR(frame_release_doc,
+             "release($self)\n--\n\n"
+             "Give the memory back to the producer. BufferError while an ndarray or a memoryview\n"
+             "of it is alive: delete those first, or let them end the lease themselves by leaving\n"
+             "the frame to the garbage collector. Idempotent.");
+
+static PyObject *frame_release(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    FrameObject *self = (FrameObject *)object;
+    const Py_ssize_t exports = atomic_load(&self->exports);
+    if (exports > 0) {
+        return PyErr_Format(PyExc_BufferError,
+                            "%zd view%s of this frame %s alive: delete %s (or copy) before "
+                            "release()",
+                            exports, exports == 1 ? "" : "s", exports == 1 ? "is" : "are",
+                            exports == 1 ? "it" : "them");
+    }
+    end_lease(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *frame_enter(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return is_leased((FrameObject *)object, PyExc_ValueError) ? Py_NewRef(object) : NULL;
+}
+
+static PyObject *frame_exit(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args;
+    (void)nargs;
+    frame_release_softly((FrameObject *)object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *frame_get_array(PyObject *object, void *unused)
+{
+    (void)unused;
+    FrameObject *self = (FrameObject *)object;
+    if (!is_leased(self, PyExc_ValueError)) {
+        return NULL;
+    }
+    HandleObject *handle = &self->consumer->handle;
+    return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
+                    self->batch ? (int64_t)self->items : -1, false,
+                    view_new(handle->state, object));
+}
+
+static PyObject *frame_get_kind(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(((FrameObject *)object)->kind);
+}
+
+static PyObject *frame_get_flags(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(((FrameObject *)object)->flags);
+}
+
+static PyObject *frame_get_seq(PyObject *object, void *unused)
+{
+    (void)unused;
+    const FrameObject *self = (FrameObject *)object;
+    const struct shmipc_ring *ring = &self->consumer->core.ring.ring;
+    return PyLong_FromUnsignedLongLong(
+        ring->item_stride == 0 ? self->seq : shmipc_ring_seq_of(ring, self->pos));
+}
+
+static PyObject *frame_get_intact(PyObject *object, void *unused)
+{
+    (void)unused;
+    const FrameObject *self = (FrameObject *)object;
+    return PyBool_FromLong(self->leased &&
+                           shmipc_ring_intact(&self->consumer->core.ring.ring, self->pos));
+}
+
+static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
+{
+    FrameObject *self = (FrameObject *)object;
+    const HandleObject *handle = &self->consumer->handle;
+    view->obj = NULL;
+    if (!is_leased(self, PyExc_BufferError)) {
+        return -1;
+    }
+    if (self->items > 1 &&
+        handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
+        PyErr_SetString(PyExc_BufferError,
+                        "items this large are padded in the ring, so several are no plain buffer: "
+                        "use .array");
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, object, (void *)(uintptr_t)self->data, (Py_ssize_t)self->len, 1,
+                          flags) != 0) {
+        return -1;
+    }
+    atomic_fetch_add(&self->exports, 1);
+    return 0;
+}
+
+static void frame_releasebuffer(PyObject *object, Py_buffer *view)
+{
+    (void)view;
+    frame_drop_export((FrameObject *)object);
+}
+
+static Py_ssize_t frame_length(PyObject *object)
+{
+    const FrameObject *self = (FrameObject *)object;
+    return (Py_ssize_t)(self->consumer->handle.dtype == NULL ? self->len : self->items);
+}
+
+static PyObject *frame_repr(PyObject *object)
+{
+    const FrameObject *self = (FrameObject *)object;
+    const bool typed = self->consumer->handle.dtype != NULL;
+    return PyUnicode_FromFormat("<shmipc.Frame of %llu %s of ring %R, %s>",
+                                (unsigned long long)(typed ? self->items : self->len),
+                                typed ? (self->items == 1 ? "item" : "items") : "bytes",
+                                self->consumer->handle.name,
+                                self->leased && !self->ending ? "leased" : "released");
+}
+
+static PyMethodDef frame_methods[] = {
+    {"release", frame_release, METH_NOARGS, frame_release_doc},
+    {"__enter__", frame_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe frame itself."},
+    {"__exit__", METHOD(frame_exit), METH_FASTCALL,
+     "__exit__($self, *exc_info)\n--\n\n"
+     "Releases; if views are still alive, the last of them does."},
+    {NULL, NULL, 0, NULL}};
+
+static PyGetSetDef frame_getset[] = {
+    {"array", frame_get_array, NULL,
+     "A read-only ndarray on the ring's own memory: shape (n, *shape) for a batch, shape for one "
+     "item, uint8 (len,) in a message ring. It keeps the lease alive.",
+     NULL},
+    {"kind", frame_get_kind, NULL, "The message's kind; 0 in a typed ring.", NULL},
+    {"flags", frame_get_flags, NULL, "The message's flags; 0 in a typed ring.", NULL},
+    {"seq", frame_get_seq, NULL,
+     "The number of the message, or of the first item, counted from 0 since the ring began.",
+     NULL},
+    {"intact", frame_get_intact, NULL,
+     "False once the lease has ended or, in an overwrite ring, the producer may have overwritten "
+     "the memory. Look after using the data: True then means that it was whole.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot frame_slots[] = {
+    {Py_tp_doc,
+     "A lease on ring memory; from Consumer.read(), read_batch() or iteration.\n\n"
+     "The memory is not reused and not unmapped while the frame, or an ndarray or memoryview of\n"
+     "it, lives and release() was not called (overwrite rings: see .intact). Read-only, through\n"
+     ".array or the buffer protocol. len(): bytes, or items of a typed ring."},
+    {Py_tp_dealloc, frame_dealloc},
+    {Py_tp_repr, frame_repr},
+    {Py_tp_methods, frame_methods},
+    {Py_tp_getset, frame_getset},
+    {Py_sq_length, frame_length},
+    {Py_bf_getbuffer, frame_getbuffer},
+    {Py_bf_releasebuffer, frame_releasebuffer},
+    {0, NULL}};
+
+PyType_Spec frame_spec = {.name = "shmipc._core.Frame",
+                          .basicsize = sizeof(FrameObject),
+                          .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                                   Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                          .slots = frame_slots};

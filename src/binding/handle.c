@@ -1,0 +1,183 @@
+/* handle.c: what Producer and Consumer have in common. */
+#include "module.h"
+
+#include <time.h>
+
+bool handle_refuse(HandleObject *handle)
+{
+    const int guard = atomic_load(&handle->guard);
+    if (guard == HANDLE_UNOPENED) {
+        PyErr_Format(PyExc_RuntimeError, "this %s was never opened: its __init__ did not succeed",
+                     Py_TYPE(handle)->tp_name);
+    } else if (guard == HANDLE_CLOSED) {
+        (void)raise_status(handle, SHMIPC_CLOSED);
+    } else if (handle->segment->forked) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "this %s of ring %R belongs to the parent process: open one by name in the "
+                     "child",
+                     handle->role, handle->name);
+    } else {
+        PyErr_Format(PyExc_RuntimeError,
+                     "another thread is using this %s of ring %R: a handle serves one thread at a "
+                     "time. Share it under a lock, or open one handle a thread",
+                     handle->role, handle->name);
+    }
+    return false;
+}
+
+/* From IDLE to CLOSED, interrupting and awaiting a thread that is inside. True: this call did it,
+ * and the caller has the handle to itself. */
+static bool begin_close(HandleObject *handle)
+{
+    const struct timespec nap = {.tv_nsec = 50000};
+    for (;;) {
+        int guard = HANDLE_IDLE;
+        if (atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSED)) {
+            return true;
+        }
+        if (guard != HANDLE_BUSY) {
+            return false;
+        }
+        if (handle->segment->forked) {
+            /* The thread that was inside stayed in the parent. */
+            atomic_store(&handle->guard, HANDLE_CLOSED);
+            return true;
+        }
+        handle->interrupt(handle);
+        if (handle->owner == PyThreadState_Get()) {
+            (void)atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSING);
+            return false;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        (void)nanosleep(&nap, NULL);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+void handle_leave_closing(HandleObject *handle)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    atomic_store(&handle->guard, HANDLE_CLOSED);
+    handle->finish_close(handle);
+    PyErr_Restore(type, value, traceback);
+}
+
+PyObject *handle_close(PyObject *self, PyObject *unused)
+{
+    HandleObject *handle = (HandleObject *)self;
+    (void)unused;
+    if (begin_close(handle)) {
+        handle->finish_close(handle);
+    }
+    Py_RETURN_NONE;
+}
+
+void handle_finalize(PyObject *self)
+{
+    HandleObject *handle = (HandleObject *)self;
+    int guard = HANDLE_IDLE;
+    if (!atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSED)) {
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!handle->segment->forked &&
+        PyErr_WarnFormat(PyExc_ResourceWarning, 1,
+                         "unclosed %s of ring %R: call close(), or use it in a with statement",
+                         handle->role, handle->name) != 0) {
+        PyErr_WriteUnraisable(NULL);
+    }
+    handle->finish_close(handle);
+    PyErr_Restore(type, value, traceback);
+}
+
+PyObject *handle_context_enter(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!handle_enter((HandleObject *)self)) {
+        return NULL;
+    }
+    handle_leave((HandleObject *)self);
+    return Py_NewRef(self);
+}
+
+PyObject *handle_context_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args;
+    (void)nargs;
+    return handle_close(self, NULL);
+}
+
+static PyObject *or_none(PyObject *object)
+{
+    return Py_NewRef(object != NULL ? object : Py_None);
+}
+
+PyObject *handle_get_name(PyObject *self, void *unused)
+{
+    (void)unused;
+    return or_none(((HandleObject *)self)->name);
+}
+
+PyObject *handle_get_dtype(PyObject *self, void *unused)
+{
+    (void)unused;
+    return or_none(((HandleObject *)self)->dtype);
+}
+
+PyObject *handle_get_shape(PyObject *self, void *unused)
+{
+    (void)unused;
+    return or_none(((HandleObject *)self)->shape);
+}
+
+PyObject *handle_get_capacity(PyObject *self, void *unused)
+{
+    (void)unused;
+    const HandleObject *handle = (HandleObject *)self;
+    if (atomic_load(&handle->guard) == HANDLE_UNOPENED) {
+        return PyLong_FromLong(0);
+    }
+    return PyLong_FromUnsignedLongLong(shmipc_capacity_of(&handle->segment->geometry));
+}
+
+PyObject *handle_get_overflow(PyObject *self, void *unused)
+{
+    (void)unused;
+    const HandleObject *handle = (HandleObject *)self;
+    return PyUnicode_FromString(
+        handle->segment->geometry.overflow == SHMIPC_OVERFLOW_OVERWRITE ? "overwrite" : "block");
+}
+
+PyObject *handle_get_closed(PyObject *self, void *unused)
+{
+    (void)unused;
+    const int guard = atomic_load(&((HandleObject *)self)->guard);
+    return PyBool_FromLong(guard == HANDLE_CLOSED || guard == HANDLE_UNOPENED);
+}
+
+PyObject *handle_repr(PyObject *self, const char *detail)
+{
+    const HandleObject *handle = (HandleObject *)self;
+    const int guard = atomic_load(&handle->guard);
+    if (guard == HANDLE_UNOPENED) {
+        return PyUnicode_FromFormat("<shmipc.%s, never opened>", Py_TYPE(self)->tp_name);
+    }
+    const char *state = guard == HANDLE_CLOSED     ? "closed"
+                        : handle->segment->forked ? "the parent process's"
+                                                  : detail;
+    if (handle->dtype != NULL) {
+        return PyUnicode_FromFormat("<shmipc.%s %R of %S %S, %s>", handle->role, handle->name,
+                                    handle->dtype, handle->shape, state);
+    }
+    return PyUnicode_FromFormat("<shmipc.%s %R of messages, %s>", handle->role, handle->name,
+                                state);
+}
+
+void handle_clear(HandleObject *handle)
+{
+    Py_CLEAR(handle->name);
+    Py_CLEAR(handle->dtype);
+    Py_CLEAR(handle->shape);
+}

@@ -1,0 +1,287 @@
+/* module.c: the module: its state, its types, its functions. */
+#include "module.h"
+
+/* ---- functions ------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(wait_doc,
+             "wait(objects, timeout=None)\n--\n\n"
+             "Wait until any of several Consumers can be read without waiting (or has something to\n"
+             "report: its end, its producer's death), and return the list of those. Empty after\n"
+             "`timeout` seconds. The shape of multiprocessing.connection.wait.\n"
+             "\n"
+             "Raises TypeError for anything but Consumers, ValueError for one given twice, Closed\n"
+             "for a closed one.");
+
+PyDoc_STRVAR(segment_dir_doc,
+             "segment_dir()\n--\n\nThe directory of segments: $SHMIPC_DIR, or /dev/shm.");
+
+static PyObject *module_segment_dir(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyUnicode_DecodeFSDefault(shmipc_segment_dir());
+}
+
+PyDoc_STRVAR(segment_path_doc, "segment_path(name)\n--\n\n"
+                               "The file of the ring `name`. ValueError for an impossible name.");
+
+static PyObject *module_segment_path(PyObject *module, PyObject *name)
+{
+    char path[SHMIPC_PATH_MAX];
+    struct shmipc_error error;
+    Py_ssize_t len;
+    (void)module;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &len);
+    if (text == NULL) {
+        return NULL;
+    }
+    if (shmipc_segment_path(text, (size_t)len, path, &error) != SHMIPC_OK) {
+        return PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
+    }
+    return PyUnicode_DecodeFSDefault(path);
+}
+
+static PyObject *inspect_consumers(const struct shmipc_segment *segment)
+{
+    const struct shmipc_header *shared = segment->header;
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < segment->geometry.slots; i++) {
+        const uint32_t pid = shmipc_load_relaxed(&shared->slots[i].pid);
+        const bool alive = shmipc_lock_is_held(segment, SHMIPC_LOCK_SLOT0 + i, 1);
+        if (pid == 0 && !alive) {
+            continue;
+        }
+        PyObject *consumer = Py_BuildValue(
+            "{sI sI sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
+            "cursor_pos",
+            (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
+        if (consumer == NULL || PyList_Append(list, consumer) != 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(consumer);
+    }
+    return list;
+}
+
+static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_segment *segment)
+{
+    const struct shmipc_geometry *geometry = &segment->geometry;
+    const struct shmipc_header *shared = segment->header;
+    struct shmipc_error error;
+    PyObject *consumers = NULL;
+    PyObject *result = NULL;
+    PyObject *schema = Py_NewRef(Py_None);
+    if (geometry->schema_len > 0) {
+        PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)geometry->schema_len);
+        Py_CLEAR(schema);
+        if (bytes != NULL &&
+            shmipc_segment_read_schema(segment, PyBytes_AS_STRING(bytes), &error) != SHMIPC_OK) {
+            Py_DECREF(bytes);
+            return raise_error(state, &error, segment->path);
+        }
+        if (bytes != NULL) {
+            schema = PyUnicode_FromEncodedObject(bytes, "utf-8", "replace");
+            Py_DECREF(bytes);
+        }
+    }
+    consumers = schema == NULL ? NULL : inspect_consumers(segment);
+    if (consumers != NULL) {
+        const char *name = strrchr(segment->path, '/') + 1 + strlen(SHMIPC_FILE_PREFIX);
+        result = Py_BuildValue(
+            "{ss ss ss sI sK sK sK sO sK sK sO sI sO sO}", "name", name, "framing",
+            geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
+            geometry->overflow == SHMIPC_OVERFLOW_BLOCK ? "block" : "overwrite", "slots",
+            geometry->slots, "capacity", (unsigned long long)shmipc_capacity_of(geometry),
+            "area_len", (unsigned long long)geometry->area_len, "item_stride",
+            (unsigned long long)geometry->item_stride, "schema", schema, "head_pos",
+            (unsigned long long)shmipc_load_acquire(&shared->commit.head_pos), "tail_pos",
+            (unsigned long long)shmipc_load_acquire(&shared->retention.tail_pos), "closed",
+            shmipc_load_relaxed(&shared->identity.closed) != 0 ? Py_True : Py_False,
+            "producer_pid", shmipc_load_relaxed(&shared->identity.producer_pid), "producer_alive",
+            shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1) ? Py_True : Py_False,
+            "consumers", consumers);
+    }
+    Py_XDECREF(schema);
+    Py_XDECREF(consumers);
+    return result;
+}
+
+PyDoc_STRVAR(inspect_segment_doc,
+             "inspect_segment(path)\n--\n\n"
+             "What a segment's file says of itself and who is attached, as a dict. Attaches\n"
+             "nothing. Corrupt for a file that is no segment, NotFound, OSError.");
+
+static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
+{
+    struct module_state *state = PyModule_GetState(module);
+    struct shmipc_segment segment;
+    struct shmipc_error error;
+    PyObject *path;
+    PyObject *result = NULL;
+    if (!PyUnicode_FSConverter(path_object, &path)) {
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(path);
+    enum shmipc_status status = shmipc_segment_open(&segment, text, &error);
+    if (status == SHMIPC_OK) {
+        status = shmipc_segment_map(&segment, false, &error);
+    }
+    if (status == SHMIPC_OK) {
+        result = inspect_mapped(state, &segment);
+    } else {
+        (void)raise_error(state, &error, text);
+    }
+    shmipc_segment_close(&segment);
+    Py_DECREF(path);
+    return result;
+}
+
+PyDoc_STRVAR(clean_segment_doc,
+             "clean_segment(path, discard=False)\n--\n\n"
+             "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
+             "alone: 'alive', 'pending' (a durable queue still holds messages, and `discard` is\n"
+             "false) or 'foreign' (no segment that this release can read).");
+
+static PyObject *module_clean_segment(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames)
+{
+    static const char *const names[] = {"path", "discard", NULL};
+    static const struct parameters parameters = {"clean_segment", names, 2, 1};
+    static const char *const words[] = {[SHMIPC_CLEAN_REMOVED] = "removed",
+                                        [SHMIPC_CLEAN_ALIVE] = "alive",
+                                        [SHMIPC_CLEAN_PENDING] = "pending",
+                                        [SHMIPC_CLEAN_FOREIGN] = "foreign"};
+    struct module_state *state = PyModule_GetState(module);
+    enum shmipc_clean_result outcome;
+    struct shmipc_error error;
+    PyObject *given[2];
+    PyObject *path;
+    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0) {
+        return NULL;
+    }
+    const int discard = given[1] == NULL ? 0 : PyObject_IsTrue(given[1]);
+    if (discard < 0 || !PyUnicode_FSConverter(given[0], &path)) {
+        return NULL;
+    }
+    const enum shmipc_status status =
+        shmipc_segment_clean(PyBytes_AS_STRING(path), discard != 0, &outcome, &error);
+    if (status != SHMIPC_OK) {
+        (void)raise_error(state, &error, PyBytes_AS_STRING(path));
+    }
+    Py_DECREF(path);
+    return status == SHMIPC_OK ? PyUnicode_FromString(words[outcome]) : NULL;
+}
+
+/* ---- the module ----------------------------------------------------------------------------- */
+
+static PyMethodDef module_methods[] = {
+    {"wait", METHOD(module_wait), FASTCALL, wait_doc},
+    {"segment_dir", module_segment_dir, METH_NOARGS, segment_dir_doc},
+    {"segment_path", module_segment_path, METH_O, segment_path_doc},
+    {"inspect_segment", module_inspect_segment, METH_O, inspect_segment_doc},
+    {"clean_segment", METHOD(module_clean_segment), FASTCALL, clean_segment_doc},
+    {NULL, NULL, 0, NULL}};
+
+struct module_state *state_of_type(PyTypeObject *type)
+{
+    for (PyTypeObject *t = type; t != NULL; t = t->tp_base) {
+        if ((t->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0) {
+            break;
+        }
+        PyObject *module = PyType_GetModule(t);
+        if (module == NULL) {
+            PyErr_Clear(); /* a subclass made by a class statement */
+        } else if (PyModule_GetDef(module) == &shmipc_module) {
+            return PyModule_GetState(module);
+        }
+    }
+    PyErr_SetString(PyExc_SystemError, "shmipc: a type without its module");
+    return NULL;
+}
+
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bool exported)
+{
+    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*type == NULL) {
+        return -1;
+    }
+    return exported ? PyModule_AddType(module, *type) : 0;
+}
+
+static int module_exec(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    return errors_init(module, state) != 0 ||
+                   add_type(module, &producer_spec, &state->producer_type, true) != 0 ||
+                   add_type(module, &reservation_spec, &state->reservation_type, true) != 0 ||
+                   add_type(module, &consumer_spec, &state->consumer_type, true) != 0 ||
+                   add_type(module, &iterator_spec, &state->iterator_type, false) != 0 ||
+                   add_type(module, &frame_spec, &state->frame_type, true) != 0 ||
+                   add_type(module, &view_spec, &state->view_type, false) != 0
+               ? -1
+               : 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+    for (int i = 0; i < EXCEPTION_COUNT; i++) {
+        Py_VISIT(state->exceptions[i]);
+    }
+    Py_VISIT(state->producer_type);
+    Py_VISIT(state->reservation_type);
+    Py_VISIT(state->consumer_type);
+    Py_VISIT(state->iterator_type);
+    Py_VISIT(state->frame_type);
+    Py_VISIT(state->view_type);
+    Py_VISIT(state->numpy_format);
+    Py_VISIT(state->literal_eval);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    for (int i = 0; i < EXCEPTION_COUNT; i++) {
+        Py_CLEAR(state->exceptions[i]);
+    }
+    Py_CLEAR(state->producer_type);
+    Py_CLEAR(state->reservation_type);
+    Py_CLEAR(state->consumer_type);
+    Py_CLEAR(state->iterator_type);
+    Py_CLEAR(state->frame_type);
+    Py_CLEAR(state->view_type);
+    Py_CLEAR(state->numpy_format);
+    Py_CLEAR(state->literal_eval);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    (void)module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL}};
+
+struct PyModuleDef shmipc_module = {.m_base = PyModuleDef_HEAD_INIT,
+                                    .m_name = "shmipc._core",
+                                    .m_doc = "The ring, from C. Use it through the shmipc package.",
+                                    .m_size = sizeof(struct module_state),
+                                    .m_methods = module_methods,
+                                    .m_slots = module_slots,
+                                    .m_traverse = module_traverse,
+                                    .m_clear = module_clear,
+                                    .m_free = module_free};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&shmipc_module);
+}

@@ -1,0 +1,307 @@
+/*
+ * module.h: what the files of the extension share.
+ *
+ * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c), one that maps errors
+ * (errors.c), one that knows numpy (array.c), one that turns seconds into deadlines and waits with
+ * the GIL released (waiting.c). Everything static is constant: what differs between interpreters
+ * is in struct module_state, reached through the objects.
+ */
+#ifndef SHMIPC_BINDING_MODULE_H
+#define SHMIPC_BINDING_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../core/consumer.h"
+#include "../core/producer.h"
+
+#ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+/* Copies at least this long give up the GIL: 20 us or so of memcpy. */
+#define COPY_WITHOUT_GIL_LEN ((size_t)256 * 1024)
+
+enum exception_index {
+    EXCEPTION_ERROR,
+    EXCEPTION_FULL,
+    EXCEPTION_EMPTY,
+    EXCEPTION_CLOSED,
+    EXCEPTION_NOT_FOUND,
+    EXCEPTION_BUSY,
+    EXCEPTION_SCHEMA_MISMATCH,
+    EXCEPTION_CORRUPT,
+    EXCEPTION_PEER_DIED,
+    EXCEPTION_PRODUCER_DIED,
+    EXCEPTION_CONSUMER_DIED,
+    EXCEPTION_COUNT
+};
+
+struct module_state {
+    PyObject *exceptions[EXCEPTION_COUNT];
+    PyTypeObject *producer_type;
+    PyTypeObject *reservation_type;
+    PyTypeObject *consumer_type;
+    PyTypeObject *iterator_type;
+    PyTypeObject *frame_type;
+    PyTypeObject *view_type;
+    PyObject *numpy_format; /* numpy.lib.format once a dtype was needed, else NULL */
+    PyObject *literal_eval;
+};
+
+extern struct PyModuleDef shmipc_module;
+
+/* The state behind a type of ours or a subclass of one. Slow: for constructors. */
+struct module_state *state_of_type(PyTypeObject *type);
+
+/* ---- handles: what Producer and Consumer have in common ------------------------------------- */
+
+enum handle_guard {
+    HANDLE_IDLE = 0,
+    HANDLE_BUSY,    /* a thread is inside a method */
+    HANDLE_CLOSING, /* ... and called close() from in there: leaving will close */
+    HANDLE_CLOSED,  /* close() was called */
+    HANDLE_UNOPENED /* __init__ has not succeeded */
+};
+
+typedef struct handle_object {
+    PyObject_HEAD
+    _Atomic(int) guard;
+    PyThreadState *owner; /* who is inside, while the guard says so */
+    struct shmipc_segment *segment;
+    const shmipc_atomic_u32 *interrupted; /* close() wants the thread that is inside to leave */
+    struct module_state *state;
+    PyObject *name;  /* str */
+    PyObject *dtype; /* numpy.dtype, or NULL in a message ring */
+    PyObject *shape; /* tuple of int */
+    const char *role; /* "Producer", "Consumer" */
+    void (*interrupt)(struct handle_object *handle);
+    void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
+} HandleObject;
+
+/* Why a method may not run now, as an exception. Always false. */
+bool handle_refuse(HandleObject *handle);
+
+/* Begin a method: refuses a second thread, a closed handle, a forked child. On true, handle_leave
+ * must follow. With the GIL the guard needs no atomic exchange, only to be visible after a switch
+ * of threads, which the GIL's own lock ensures. */
+static inline bool handle_enter(HandleObject *handle)
+{
+#ifdef Py_GIL_DISABLED
+    int idle = HANDLE_IDLE;
+    if (SHMIPC_UNLIKELY(!atomic_compare_exchange_strong(&handle->guard, &idle, HANDLE_BUSY))) {
+        return handle_refuse(handle);
+    }
+#else
+    if (SHMIPC_UNLIKELY(atomic_load_explicit(&handle->guard, memory_order_relaxed) !=
+                        HANDLE_IDLE)) {
+        return handle_refuse(handle);
+    }
+    atomic_store_explicit(&handle->guard, HANDLE_BUSY, memory_order_relaxed);
+#endif
+    if (SHMIPC_UNLIKELY(handle->segment->forked)) {
+        atomic_store_explicit(&handle->guard, HANDLE_IDLE, memory_order_release);
+        return handle_refuse(handle);
+    }
+    handle->owner = PyThreadState_Get();
+    return true;
+}
+
+void handle_leave_closing(HandleObject *handle);
+
+static inline void handle_leave(HandleObject *handle)
+{
+    if (SHMIPC_UNLIKELY(atomic_load_explicit(&handle->guard, memory_order_relaxed) !=
+                        HANDLE_BUSY)) {
+        handle_leave_closing(handle);
+        return;
+    }
+    /* Release: pairs with the next handle_enter or close on another thread. */
+    atomic_store_explicit(&handle->guard, HANDLE_IDLE, memory_order_release);
+}
+
+/* close(), for a method table: interrupts and awaits a thread that is inside; from inside (a signal
+ * handler, an iterable given to send_many) it takes effect when the method ends. */
+PyObject *handle_close(PyObject *self, PyObject *unused);
+/* tp_finalize: warns about a handle left open, and closes it. */
+void handle_finalize(PyObject *self);
+PyObject *handle_context_enter(PyObject *self, PyObject *unused);
+PyObject *handle_context_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
+
+/* Read-only attributes that both roles have, for their PyGetSetDef tables. */
+PyObject *handle_get_name(PyObject *self, void *unused);
+PyObject *handle_get_dtype(PyObject *self, void *unused);
+PyObject *handle_get_shape(PyObject *self, void *unused);
+PyObject *handle_get_capacity(PyObject *self, void *unused);
+PyObject *handle_get_overflow(PyObject *self, void *unused);
+PyObject *handle_get_closed(PyObject *self, void *unused);
+PyObject *handle_repr(PyObject *self, const char *detail);
+void handle_clear(HandleObject *handle);
+
+/* ---- the types ------------------------------------------------------------------------------ */
+
+typedef struct {
+    HandleObject handle;
+    PyObject *reservation; /* borrowed: the open one, which owns us */
+    _Atomic(Py_ssize_t) views; /* live writable views of the ring */
+    struct shmipc_producer core;
+} ProducerObject;
+
+typedef struct {
+    HandleObject handle;
+    Py_ssize_t leases; /* frames that still hold ring memory */
+    bool detach_pending; /* closed while leases were held: the last one detaches */
+    PyObject *start;
+    struct shmipc_consumer core;
+} ConsumerObject;
+
+typedef struct {
+    PyObject_HEAD
+    ConsumerObject *consumer;
+    struct shmipc_lease lease;
+    const unsigned char *data;
+    uint64_t len;   /* bytes at data */
+    uint64_t items; /* typed: items at data */
+    uint64_t pos;
+    uint64_t seq;
+    uint16_t kind;
+    uint16_t flags;
+    bool batch;  /* typed: array has a leading axis */
+    bool leased; /* the lease is ours to end */
+    bool ending; /* released softly while viewed: the last view ends it */
+    _Atomic(Py_ssize_t) exports;
+} FrameObject;
+
+typedef struct {
+    PyObject_HEAD
+    ProducerObject *producer;
+    unsigned char *data;
+    uint64_t len;   /* bytes that may be written */
+    uint64_t span;  /* bytes reserved */
+    uint64_t items; /* typed: items reserved */
+    uint16_t kind;
+    uint16_t flags;
+    bool open;
+    bool orphaned;   /* its producer was closed first */
+    PyObject *array; /* handed out; turns read-only at commit */
+} ReservationObject;
+
+extern PyType_Spec producer_spec;
+extern PyType_Spec reservation_spec;
+extern PyType_Spec consumer_spec;
+extern PyType_Spec iterator_spec;
+extern PyType_Spec frame_spec;
+extern PyType_Spec view_spec;
+
+/* Lease what `message` describes and step over it. NULL with an exception and nothing taken. */
+PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
+                    bool batch);
+/* End the lease unless a view still needs it; then the view's death ends it. */
+void frame_release_softly(FrameObject *frame);
+void frame_drop_export(FrameObject *frame);
+/* The lease of one frame is over: let the producer have the memory, finish a pending close. */
+void consumer_lease_ended(ConsumerObject *consumer);
+
+PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
+                          uint64_t span, uint64_t items, uint16_t kind, uint16_t flags);
+/* The producer closes: whatever is reserved is not sent. */
+void reservation_orphan(PyObject *reservation);
+
+/* An object whose life is a claim on `owner` (a Frame, or a Producer through a reservation): the
+ * base of every ndarray we hand out. */
+PyObject *view_new(struct module_state *state, PyObject *owner);
+
+#define FASTCALL (METH_FASTCALL | METH_KEYWORDS)
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
+/* ---- sending.c: the methods of Producer that send -------------------------------------------- */
+
+extern const char producer_send_doc[];
+extern const char producer_send_text_doc[];
+extern const char producer_try_send_doc[];
+extern const char producer_send_many_doc[];
+extern const char producer_reserve_doc[];
+PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames);
+PyObject *producer_send_text(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames);
+PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames);
+
+/* ---- errors.c ------------------------------------------------------------------------------- */
+
+int errors_init(PyObject *module, struct module_state *state);
+/* Raise what an open or clean reported. Always NULL. */
+PyObject *raise_error(struct module_state *state, const struct shmipc_error *error,
+                      const char *path);
+/* Raise what an operation on a handle came to. Always NULL. */
+PyObject *raise_status(HandleObject *handle, enum shmipc_status status);
+PyObject *raise_too_large(HandleObject *handle, uint64_t len);
+
+/* ---- waiting.c ------------------------------------------------------------------------------ */
+
+/* Seconds to nanoseconds: None is SHMIPC_NEVER. -1 with an exception. */
+int parse_timeout(PyObject *seconds, uint64_t *span_ns);
+int parse_spin(PyObject *seconds, struct shmipc_spin *spin);
+/* Data at read_pos, or an exception: Empty after the timeout, Closed, ProducerDied, Corrupt, or
+ * what a signal handler raised. The handle is entered. */
+int wait_for_data(ConsumerObject *consumer, PyObject *timeout);
+/* `len` bytes of room, or an exception. */
+int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns);
+int wait_for_attached(ProducerObject *producer, uint32_t count, uint64_t span_ns);
+PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames);
+
+/* ---- arguments.c ---------------------------------------------------------------------------- */
+
+struct parameters {
+    const char *function;
+    const char *const *names; /* in order; NULL-terminated */
+    int positional;           /* how many may be given without a name */
+    int required;
+};
+
+/* Spread fastcall arguments over out[], borrowed; NULL where absent. -1 with a TypeError. */
+int parse_arguments(const struct parameters *parameters, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames, PyObject **out);
+/* An integer in [low, high], or `fallback` where absent. -1 with a TypeError or ValueError. */
+int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high,
+                  uint64_t fallback, uint64_t *out);
+
+/* A source of bytes to send. */
+struct source {
+    const unsigned char *data;
+    size_t len;
+    uint64_t items;   /* typed */
+    Py_buffer buffer; /* buffer.obj != NULL: to be released */
+    PyObject *array;  /* to be released, or NULL */
+};
+/* One message's bytes. str and non-contiguous buffers are refused with advice. */
+int source_open_bytes(PyObject *object, struct source *source);
+void source_close(struct source *source);
+
+/* ---- array.c -------------------------------------------------------------------------------- */
+
+/* One item (`many` false) or a run of items of the handle's dtype and shape. */
+int source_open_items(HandleObject *handle, PyObject *object, bool many, struct source *source);
+/* dtype= and shape= of a producer into the segment's schema. */
+int schema_encode(struct module_state *state, PyObject *dtype, PyObject *shape,
+                  PyObject **dtype_out, PyObject **shape_out, PyObject **schema_out,
+                  uint64_t *item_len);
+/* The other way, from untrusted bytes. Corrupt if they are not what schema_encode makes. */
+int schema_decode(struct module_state *state, const struct shmipc_segment *segment,
+                  PyObject **dtype_out, PyObject **shape_out);
+/* An ndarray on ring memory. Steals `base`. items < 0: one item, no leading axis. A message ring's
+ * is of bytes. */
+PyObject *array_on(HandleObject *handle, unsigned char *data, uint64_t len, int64_t items,
+                   bool writable, PyObject *base);
+/* A new ndarray with a copy of one item, or one to be filled. */
+PyObject *array_empty(HandleObject *handle, unsigned char **data);
+void array_forbid_writes(PyObject *array);
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * reservation.c: ring memory that the producer is writing.
+ *
+ * States: open -> committed | aborted. An open reservation is its producer's only one and forbids
+ * any other send. Views of it may outlive it: the memory stays mapped, the ndarray it handed out
+ * turns read-only at commit, and when the producer closes, what is still viewed becomes a private
+ * copy (shmipc_segment_privatize), so that a late write reaches nobody.
+ */
+#include "module.h"
+
+PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
+                          uint64_t span, uint64_t items, uint16_t kind, uint16_t flags)
+{
+    ReservationObject *self =
+        PyObject_New(ReservationObject, producer->handle.state->reservation_type);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->producer = (ProducerObject *)Py_NewRef((PyObject *)producer);
+    self->data = data;
+    self->len = len;
+    self->span = span;
+    self->items = items;
+    self->kind = kind;
+    self->flags = flags;
+    self->open = true;
+    self->orphaned = false;
+    self->array = NULL;
+    producer->reservation = (PyObject *)self;
+    return (PyObject *)self;
+}
+
+static void settle(ReservationObject *self)
+{
+    self->open = false;
+    if (self->producer->reservation == (PyObject *)self) {
+        self->producer->reservation = NULL;
+    }
+    if (self->array != NULL) {
+        array_forbid_writes(self->array);
+        Py_CLEAR(self->array);
+    }
+}
+
+void reservation_orphan(PyObject *reservation)
+{
+    ((ReservationObject *)reservation)->orphaned = true;
+    settle((ReservationObject *)reservation);
+}
+
+static void reservation_dealloc(PyObject *object)
+{
+    ReservationObject *self = (ReservationObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->open) {
+        PyObject *error_type, *value, *traceback;
+        PyErr_Fetch(&error_type, &value, &traceback);
+        settle(self);
+        if (PyErr_WarnFormat(PyExc_ResourceWarning, 1,
+                             "a reservation in ring %R was neither committed nor aborted: nothing "
+                             "was sent",
+                             self->producer->handle.name) != 0) {
+            PyErr_WriteUnraisable(NULL);
+        }
+        PyErr_Restore(error_type, value, traceback);
+    }
+    Py_XDECREF(self->array);
+    Py_DECREF(self->producer);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static bool is_open(const ReservationObject *self)
+{
+    if (self->orphaned) {
+        (void)raise_status(&self->producer->handle, SHMIPC_CLOSED);
+    } else if (!self->open) {
+        PyErr_SetString(PyExc_ValueError, "this reservation was committed or aborted already");
+    }
+    return self->open;
+}
+
+/* Publish the first `len` bytes (message) or items (typed). */
+static int commit(ReservationObject *self, uint64_t amount)
+{
+    ProducerObject *producer = self->producer;
+    struct shmipc_ring_producer *ring = &producer->core.ring;
+    if (!is_open(self) || !handle_enter(&producer->handle)) {
+        return -1;
+    }
+    if (producer->handle.dtype == NULL) {
+        shmipc_message_header_store(self->data - sizeof(struct shmipc_message_header),
+                                    (uint32_t)amount, self->kind, self->flags, ring->next_seq);
+        shmipc_ring_commit_messages(ring, shmipc_message_span(amount), 1);
+    } else {
+        shmipc_ring_commit(ring, amount * ring->ring.item_stride);
+    }
+    shmipc_producer_notify(&producer->core);
+    settle(self);
+    handle_leave(&producer->handle);
+    return 0;
+}
+
+static uint64_t full_amount(const ReservationObject *self)
+{
+    return self->producer->handle.dtype == NULL ? self->len : self->items;
+}
+
+PyDoc_STRVAR(reservation_commit_doc,
+             "commit($self, n=None)\n--\n\n"
+             "Publish what was written: all of it, or only the first n bytes (message ring) or\n"
+             "items (typed ring). Its views must not be written any more; .array turns read-only.");
+
+static PyObject *reservation_commit(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames)
+{
+    static const char *const names[] = {"n", NULL};
+    static const struct parameters parameters = {"commit", names, 1, 0};
+    ReservationObject *self = (ReservationObject *)object;
+    const uint64_t most = full_amount(self);
+    PyObject *given[1];
+    uint64_t amount;
+    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
+        parse_integer("n", given[0], self->producer->handle.dtype == NULL ? 0 : 1, most, most,
+                      &amount) != 0 ||
+        commit(self, amount) != 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(reservation_abort_doc, "abort($self)\n--\n\n"
+                                    "Send nothing; the room is free again. Idempotent.");
+
+static PyObject *reservation_abort(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    ReservationObject *self = (ReservationObject *)object;
+    if (self->open) {
+        settle(self);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *reservation_enter(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return is_open((ReservationObject *)object) ? Py_NewRef(object) : NULL;
+}
+
+static PyObject *reservation_exit(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
+{
+    ReservationObject *self = (ReservationObject *)object;
+    const bool failed = nargs > 0 && args[0] != Py_None;
+    if (failed && self->open) {
+        settle(self);
+    } else if (!failed && (self->open || self->orphaned) &&
+               commit(self, full_amount(self)) != 0) {
+        return NULL; /* closed under our feet: what was written is not sent, and that is said */
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *reservation_get_array(PyObject *object, void *unused)
+{
+    (void)unused;
+    ReservationObject *self = (ReservationObject *)object;
+    if (!is_open(self)) {
+        return NULL;
+    }
+    if (self->array == NULL) {
+        HandleObject *handle = &self->producer->handle;
+        self->array = array_on(handle, self->data, self->len,
+                               handle->dtype == NULL ? -1 : (int64_t)self->items, true,
+                               view_new(handle->state, (PyObject *)self->producer));
+    }
+    return Py_XNewRef(self->array);
+}
+
+static int reservation_getbuffer(PyObject *object, Py_buffer *view, int flags)
+{
+    ReservationObject *self = (ReservationObject *)object;
+    const HandleObject *handle = &self->producer->handle;
+    view->obj = NULL;
+    if (!self->open) {
+        PyErr_SetString(PyExc_BufferError,
+                        "this reservation was committed or aborted: its memory is not yours");
+        return -1;
+    }
+    if (handle->dtype != NULL && self->items > 1 &&
+        handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
+        PyErr_SetString(PyExc_BufferError,
+                        "items this large are padded in the ring, so several are no plain buffer: "
+                        "use .array");
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, object, self->data, (Py_ssize_t)self->len, 0, flags) != 0) {
+        return -1;
+    }
+    self->producer->views++;
+    return 0;
+}
+
+static void reservation_releasebuffer(PyObject *object, Py_buffer *view)
+{
+    ReservationObject *self = (ReservationObject *)object;
+    (void)view;
+    self->producer->views--;
+}
+
+static Py_ssize_t reservation_length(PyObject *object)
+{
+    const ReservationObject *self = (ReservationObject *)object;
+    return (Py_ssize_t)full_amount(self);
+}
+
+static PyObject *reservation_repr(PyObject *object)
+{
+    const ReservationObject *self = (ReservationObject *)object;
+    return PyUnicode_FromFormat("<shmipc.Reservation of %llu %s in ring %R, %s>",
+                                (unsigned long long)full_amount(self),
+                                self->producer->handle.dtype == NULL ? "bytes" : "items",
+                                self->producer->handle.name, self->open ? "open" : "settled");
+}
+
+static PyMethodDef reservation_methods[] = {
+    {"commit", METHOD(reservation_commit), FASTCALL, reservation_commit_doc},
+    {"abort", reservation_abort, METH_NOARGS, reservation_abort_doc},
+    {"__enter__", reservation_enter, METH_NOARGS,
+     "__enter__($self)\n--\n\nThe reservation itself."},
+    {"__exit__", METHOD(reservation_exit), METH_FASTCALL,
+     "__exit__($self, *exc_info)\n--\n\nCommits, or aborts if an exception passes."},
+    {NULL, NULL, 0, NULL}};
+
+static PyGetSetDef reservation_getset[] = {
+    {"array", reservation_get_array, NULL,
+     "A writable ndarray on the ring's memory: (n, *shape) of the dtype, or uint8 in a message "
+     "ring. It turns read-only at commit or abort.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot reservation_slots[] = {
+    {Py_tp_doc, "Room in the ring being written in place; from Producer.reserve().\n\n"
+                "Leaving its with block commits; an exception aborts. Writable through .array or\n"
+                "the buffer protocol, until then. len(): bytes, or items of a typed ring."},
+    {Py_tp_dealloc, reservation_dealloc},
+    {Py_tp_repr, reservation_repr},
+    {Py_tp_methods, reservation_methods},
+    {Py_tp_getset, reservation_getset},
+    {Py_sq_length, reservation_length},
+    {Py_bf_getbuffer, reservation_getbuffer},
+    {Py_bf_releasebuffer, reservation_releasebuffer},
+    {0, NULL}};
+
+PyType_Spec reservation_spec = {.name = "shmipc._core.Reservation",
+                                .basicsize = sizeof(ReservationObject),
+                                .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                                         Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                .slots = reservation_slots};

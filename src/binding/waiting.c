@@ -1,0 +1,252 @@
+/* waiting.c: seconds into deadlines, and the loops that wait in slices with the GIL released. */
+#include "module.h"
+
+#include <math.h>
+
+/* Polls with the GIL held before anything else: about a microsecond, less than giving the GIL away
+ * and taking it back costs when somebody wants it, and longer than an answer takes that is already
+ * on its way from another core. */
+#define BRIEF_POLLS 1000
+
+static int parse_seconds(const char *what, PyObject *seconds, uint64_t *span_ns)
+{
+    const double value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred() != NULL) {
+        return -1;
+    }
+    if (isnan(value) || value < 0) {
+        PyErr_Format(PyExc_ValueError, "%s must be None or a number of seconds >= 0, not %R", what,
+                     seconds);
+        return -1;
+    }
+    *span_ns = value >= 9e9 ? SHMIPC_NEVER : (uint64_t)(value * 1e9);
+    return 0;
+}
+
+int parse_timeout(PyObject *seconds, uint64_t *span_ns)
+{
+    if (seconds == NULL || seconds == Py_None) {
+        *span_ns = SHMIPC_NEVER;
+        return 0;
+    }
+    return parse_seconds("timeout", seconds, span_ns);
+}
+
+int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
+{
+    uint64_t limit_ns;
+    if (seconds == NULL || seconds == Py_None) {
+        shmipc_spin_init(spin, SHMIPC_SPIN_DEFAULT_NS, true);
+        return 0;
+    }
+    if (parse_seconds("spin", seconds, &limit_ns) != 0) {
+        return -1;
+    }
+    shmipc_spin_init(spin, limit_ns, false);
+    return 0;
+}
+
+static uint64_t deadline_after(uint64_t span_ns)
+{
+    return span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_deadline_ns(shmipc_now_ns(), span_ns);
+}
+
+int wait_for_data(ConsumerObject *consumer, PyObject *timeout)
+{
+    struct shmipc_consumer *core = &consumer->core;
+    enum shmipc_status status = SHMIPC_EMPTY;
+    uint64_t span_ns;
+    if (parse_timeout(timeout, &span_ns) != 0) {
+        return -1;
+    }
+    const int polls = core->spin.limit_ns == 0 || span_ns == 0 ? 1 : BRIEF_POLLS;
+    for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
+        status = shmipc_ring_readable(&core->ring);
+    }
+    if (status == SHMIPC_EMPTY && span_ns == 0) {
+        status = shmipc_consumer_poll_peer(core);
+    } else if (status == SHMIPC_EMPTY) {
+        struct shmipc_wait wait = {0};
+        const uint64_t deadline_ns = deadline_after(span_ns);
+        do {
+            if (PyErr_CheckSignals() != 0) {
+                return -1;
+            }
+            Py_BEGIN_ALLOW_THREADS
+            status = shmipc_consumer_wait_data(core, &wait, deadline_ns);
+            Py_END_ALLOW_THREADS
+        } while (status == SHMIPC_AGAIN);
+    }
+    if (status == SHMIPC_OK) {
+        return 0;
+    }
+    (void)raise_status(&consumer->handle, status == SHMIPC_TIMEOUT ? SHMIPC_EMPTY : status);
+    return -1;
+}
+
+int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns)
+{
+    struct shmipc_producer *core = &producer->core;
+    enum shmipc_status status;
+    if (span_ns == 0) {
+        status = shmipc_producer_poll_peers(core);
+        if (status == SHMIPC_OK) {
+            unsigned char *at;
+            status = shmipc_ring_reserve(&core->ring, len, &at);
+        }
+    } else {
+        struct shmipc_wait wait = {0};
+        const uint64_t deadline_ns = deadline_after(span_ns);
+        do {
+            if (PyErr_CheckSignals() != 0) {
+                return -1;
+            }
+            Py_BEGIN_ALLOW_THREADS
+            status = shmipc_producer_wait_room(core, &wait, len, deadline_ns);
+            Py_END_ALLOW_THREADS
+        } while (status == SHMIPC_AGAIN);
+    }
+    if (status == SHMIPC_OK) {
+        return 0;
+    }
+    (void)raise_status(&producer->handle, status == SHMIPC_TIMEOUT ? SHMIPC_FULL : status);
+    return -1;
+}
+
+int wait_for_attached(ProducerObject *producer, uint32_t count, uint64_t span_ns)
+{
+    struct shmipc_wait wait = {0};
+    const uint64_t deadline_ns = deadline_after(span_ns);
+    enum shmipc_status status;
+    do {
+        if (PyErr_CheckSignals() != 0) {
+            return -1;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        status = shmipc_producer_wait_attached(&producer->core, &wait, count, deadline_ns);
+        Py_END_ALLOW_THREADS
+    } while (status == SHMIPC_AGAIN);
+    if (status == SHMIPC_TIMEOUT) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_NOT_FOUND, 0,
+                          "%u of the %u consumers waited for are attached: are they started, with "
+                          "the same name and SHMIPC_DIR?",
+                          shmipc_producer_count_attached(&producer->core), count);
+        (void)raise_error(producer->handle.state, &error, producer->core.segment.path);
+        return -1;
+    }
+    if (status != SHMIPC_OK) {
+        (void)raise_status(&producer->handle, status);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- wait(objects) -------------------------------------------------------------------------- */
+
+struct waiting_set {
+    Py_ssize_t count;
+    Py_ssize_t entered;
+    struct shmipc_consumer **cores;
+    shmipc_atomic_u32 **words;
+    bool *ready;
+};
+
+static void set_leave(struct waiting_set *set, PyObject *objects)
+{
+    for (Py_ssize_t i = 0; i < set->entered; i++) {
+        handle_leave((HandleObject *)PySequence_Fast_GET_ITEM(objects, i));
+    }
+    PyMem_Free(set->cores);
+    PyMem_Free(set->words);
+    PyMem_Free(set->ready);
+}
+
+static int set_enter(struct waiting_set *set, struct module_state *state, PyObject *objects)
+{
+    memset(set, 0, sizeof *set);
+    set->count = PySequence_Fast_GET_SIZE(objects);
+    const size_t count = (size_t)set->count;
+    set->cores = PyMem_Calloc(count + 1, sizeof *set->cores);
+    set->words = PyMem_Calloc(count + 1, sizeof *set->words);
+    set->ready = PyMem_Calloc(count + 1, sizeof *set->ready);
+    if (set->cores == NULL || set->words == NULL || set->ready == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < set->count; i++) {
+        PyObject *object = PySequence_Fast_GET_ITEM(objects, i);
+        if (!PyObject_TypeCheck(object, state->consumer_type)) {
+            PyErr_Format(PyExc_TypeError, "wait() takes Consumers, not %.200s",
+                         Py_TYPE(object)->tp_name);
+            return -1;
+        }
+        for (Py_ssize_t k = 0; k < i; k++) {
+            if (PySequence_Fast_GET_ITEM(objects, k) == object) {
+                PyErr_SetString(PyExc_ValueError, "wait() was given the same Consumer twice");
+                return -1;
+            }
+        }
+        if (!handle_enter((HandleObject *)object)) {
+            return -1;
+        }
+        set->entered++;
+        set->cores[i] = &((ConsumerObject *)object)->core;
+    }
+    return 0;
+}
+
+static const char *const wait_names[] = {"objects", "timeout", NULL};
+static const struct parameters wait_parameters = {"wait", wait_names, 2, 1};
+
+PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *given[2];
+    PyObject *result = NULL;
+    struct waiting_set set;
+    uint64_t span_ns;
+    enum shmipc_status status;
+    if (parse_arguments(&wait_parameters, args, nargs, kwnames, given) != 0 ||
+        parse_timeout(given[1], &span_ns) != 0) {
+        return NULL;
+    }
+    PyObject *objects = PySequence_Fast(given[0], "wait() takes an iterable of Consumers");
+    if (objects == NULL) {
+        return NULL;
+    }
+    if (set_enter(&set, state, objects) != 0) {
+        goto done;
+    }
+    const uint64_t deadline_ns = deadline_after(span_ns);
+    do {
+        if (PyErr_CheckSignals() != 0) {
+            goto done;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        if (set.count > 0) {
+            status = shmipc_consumers_wait_any(set.cores, (uint32_t)set.count, set.ready,
+                                               set.words, deadline_ns);
+        } else {
+            /* Nothing can become ready: only time and signals end it, as in select(). */
+            const uint64_t now_ns = shmipc_now_ns();
+            status = now_ns >= deadline_ns ? SHMIPC_TIMEOUT : SHMIPC_AGAIN;
+            if (status == SHMIPC_AGAIN) {
+                shmipc_wait_nap(deadline_ns - now_ns < SHMIPC_SLICE_NS ? deadline_ns - now_ns
+                                                                       : SHMIPC_SLICE_NS);
+            }
+        }
+        Py_END_ALLOW_THREADS
+    } while (status == SHMIPC_AGAIN);
+    result = PyList_New(0);
+    for (Py_ssize_t i = 0; result != NULL && status == SHMIPC_OK && i < set.count; i++) {
+        if (set.ready[i] && PyList_Append(result, PySequence_Fast_GET_ITEM(objects, i)) != 0) {
+            Py_CLEAR(result);
+        }
+    }
+done:
+    set_leave(&set, objects);
+    Py_DECREF(objects);
+    return result;
+}
