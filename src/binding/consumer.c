@@ -158,6 +158,7 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->handle.name = Py_NewRef(name);
+    self->handle.spin = Py_NewRef(spin_seconds != NULL ? spin_seconds : Py_None);
     if (open_core(self, path, option, span_ns) != 0) {
         handle_clear(&self->handle);
         return -1;
@@ -614,6 +615,8 @@ static PyMethodDef consumer_methods[] = {
     {"stats", consumer_stats, METH_NOARGS, consumer_stats_doc},
     {"__enter__", handle_context_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe consumer itself."},
+    {"__reduce__", consumer_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\nPickles by name: the receiver opens the same role."},
     {"__exit__", METHOD(handle_context_exit), METH_FASTCALL,
      "__exit__($self, *exc_info)\n--\n\nCloses."},
     {NULL, NULL, 0, NULL}};

@@ -180,4 +180,5 @@ void handle_clear(HandleObject *handle)
     Py_CLEAR(handle->name);
     Py_CLEAR(handle->dtype);
     Py_CLEAR(handle->shape);
+    Py_CLEAR(handle->spin);
 }

@@ -180,6 +180,7 @@ static PyMethodDef module_methods[] = {
     {"segment_path", module_segment_path, METH_O, segment_path_doc},
     {"inspect_segment", module_inspect_segment, METH_O, inspect_segment_doc},
     {"clean_segment", METHOD(module_clean_segment), FASTCALL, clean_segment_doc},
+    {"_reopen", module_reopen, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 struct module_state *state_of_type(PyTypeObject *type)

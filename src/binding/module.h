@@ -75,6 +75,7 @@ typedef struct handle_object {
     PyObject *name;  /* str */
     PyObject *dtype; /* numpy.dtype, or NULL in a message ring */
     PyObject *shape; /* tuple of int */
+    PyObject *spin;  /* as given */
     const char *role; /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
@@ -232,6 +233,12 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
                              PyObject *kwnames);
 PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames);
+
+/* ---- pickling.c ----------------------------------------------------------------------------- */
+
+PyObject *module_reopen(PyObject *module, PyObject *args);
+PyObject *producer_reduce(PyObject *self, PyObject *unused);
+PyObject *consumer_reduce(PyObject *self, PyObject *unused);
 
 /* ---- errors.c ------------------------------------------------------------------------------- */
 

@@ -154,6 +154,7 @@ static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->handle.name = Py_NewRef(name);
+    self->handle.spin = Py_NewRef(spin_seconds != NULL ? spin_seconds : Py_None);
     Py_BEGIN_ALLOW_THREADS
     status = shmipc_producer_open(&self->core, path, &spec, &error);
     Py_END_ALLOW_THREADS
@@ -307,6 +308,8 @@ static PyMethodDef producer_methods[] = {
     {"unlink", producer_unlink, METH_NOARGS, producer_unlink_doc},
     {"stats", producer_stats, METH_NOARGS, producer_stats_doc},
     {"__enter__", handle_context_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe producer itself."},
+    {"__reduce__", producer_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\nPickles by name: the receiver opens the same role."},
     {"__exit__", METHOD(handle_context_exit), METH_FASTCALL,
      "__exit__($self, *exc_info)\n--\n\nCloses."},
     {NULL, NULL, 0, NULL}};
