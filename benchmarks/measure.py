@@ -1,9 +1,12 @@
 """How a figure is got: interleaved repetitions, each bracketed by a bare cache line.
 
-Virtual cores are sometimes siblings of one physical core, and then a round trip looks several
-times better than it is. So a bare cache-line ping-pong is run between any two measurements, and a
-repetition is dropped when the line before or after it was far below the run's usual value.
-Candidates take turns within every repetition: what the machine does meanwhile, it does to all.
+A virtual machine's cores are moved about: for seconds or minutes two of them are siblings of one
+physical core, or share a cache, or lie in different parts of the chip, and a round trip differs by
+a factor of four or more between these. Figures taken in one placement say nothing beside figures
+taken in another. So a bare cache-line ping-pong is run between any two measurements, and a
+repetition is dropped when the line before or after it was far from the run's usual value: below,
+because that flatters, and above, because a ratio of the two would be of nothing. Candidates take
+turns within every repetition: what the machine does meanwhile, it does to all.
 """
 
 from __future__ import annotations
@@ -15,8 +18,7 @@ from dataclasses import asdict, dataclass, field
 
 from launch import Failed, Figures
 
-SIBLING_SHARE = 0.5  # a bracket below this share of the run's median bracket: sibling cores
-BUSY_TIMES = 2  # a bracket above this many times the median bracket: the machine was not ours
+PLACEMENT = 2  # a bracket further than this factor from the run's median is another placement
 SLOW_SHARE = 0.5  # a repetition at less than this share of the candidate's best speed is slow
 
 
@@ -98,7 +100,7 @@ class Results:
     cases: list[Case]
     repetitions: list[Repetition] = field(default_factory=list)
     usual_line_ns: float = 0.0
-    busy: float = 0.0  # share of brackets far above the usual: something else was running
+    elsewhere: float = 0.0  # share of brackets taken in another placement of the cores
 
     def values(self, group: str, name: str, metric: str) -> list[float]:
         """The kept figures of a case, in the order they were taken."""
@@ -136,13 +138,15 @@ class Results:
         errors = [r.error for r in mine if r.error]
         if errors:
             return f"failed {len(errors)} of {len(mine)}: {errors[-1]}"
+        if mine and not any(repetition.kept for repetition in mine):
+            return f"all {len(mine)} repetitions dropped: the cores were placed otherwise"
         return None
 
     def as_json(self) -> dict[str, object]:
         """Every repetition and every summary, ready for json.dump."""
         return {
             "usual_line_ns": self.usual_line_ns,
-            "busy": self.busy,
+            "elsewhere": self.elsewhere,
             "cases": [
                 {
                     "group": case.group,
@@ -213,10 +217,13 @@ def run_all(
                 Repetition(case.group, case.name, number, figures, error, before, lines[-1])
             )
     progress("")
-    results.usual_line_ns = statistics.median(lines)
-    results.busy = sum(taken > BUSY_TIMES * results.usual_line_ns for taken in lines) / len(lines)
-    floor = SIBLING_SHARE * results.usual_line_ns
+    results.usual_line_ns = usual = statistics.median_low(lines)
+
+    def elsewhere(taken: float) -> bool:
+        return not usual / PLACEMENT <= taken <= usual * PLACEMENT
+
+    results.elsewhere = sum(map(elsewhere, lines)) / len(lines)
     for repetition in results.repetitions:
-        if min(repetition.line_before_ns, repetition.line_after_ns) < floor:
-            repetition.kept = False
+        around = repetition.line_before_ns, repetition.line_after_ns
+        repetition.kept = not any(map(elsewhere, around))
     return results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bars import Bar, bars
 from cases import GROUPS
-from measure import METRICS, Results, Summary
+from measure import METRICS, PLACEMENT, Results, Summary
 
 
 def _number(value: float | None) -> str:
@@ -112,13 +112,8 @@ def report(results: Results) -> str:
     lines += [
         "",
         f"Bracket: a bare cache line, usually {results.usual_line_ns:.0f} ns to and fro; "
-        f"{dropped} of {len(results.repetitions)} repetitions dropped as taken on sibling cores.",
-        f"{results.busy:.0%} of the brackets took more than twice that"
-        + (
-            ": something else was running, do not trust these figures."
-            if results.busy > 0.05
-            else "."
-        ),
+        f"{results.elsewhere:.0%} of the brackets were further than {PLACEMENT}x from that, and "
+        f"{dropped} of {len(results.repetitions)} repetitions beside them were dropped.",
         "slow: share of repetitions at less than half the candidate's best speed. "
         "spread: (max - min) / median.",
     ]

@@ -8,7 +8,9 @@ enum {
     SHMIPC_RESYNC_TO_HEAD = 3, /* laps in a row after which the reader jumps to the newest */
     SHMIPC_JOIN_LIMIT = 1000,
     LOCKSTEP_ENTER = 4,        /* short meetings in a row that make a lock-step */
-    LOCKSTEP_POLLS = 8         /* a wait of this many polls is a pause in the stream */
+    LOCKSTEP_POLLS = 8,        /* a wait of this many polls is a pause in the stream */
+    LOCKSTEP_LEN = 512,        /* bytes: less than this is a short meeting */
+    LINGER_PENALTY_MAX = 1 << 16
 };
 
 /* (head, next sequence) that belong together. False: the producer moved on meanwhile. */
@@ -299,16 +301,47 @@ uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *produce
  * A single-producer queue is bistable: when the reader has caught up and looks at the head for
  * every message, the line of the head moves to and fro for each, both sides wait for it, and they
  * stay in that lock-step at a tenth of the speed. It shows as reload after reload that finds a few
- * messages within a few polls. Then we stay off the line for 100 ns before looking, so the
+ * messages within a few polls. Then we stay off the line for 100 ns before looking, so that the
  * producer gets ahead. A real pause (many polls) ends it: whoever waits for the first message of a
- * burst, or for an answer, polls at once and without rest.
+ * burst, or for an answer, polls at once and without rest. And where staying away does not pay,
+ * because the producer is not that fast (Python's is not), it is given up for longer each time.
  */
+static bool linger_in_lockstep(struct shmipc_ring_consumer *consumer)
+{
+    if (consumer->linger_rest > 0) {
+        consumer->linger_rest--;
+        return false;
+    }
+    shmipc_cpu_linger();
+    return true;
+}
+
+static void learn_lockstep(struct shmipc_ring_consumer *consumer, uint64_t available, bool lingered)
+{
+    const bool brief = available < LOCKSTEP_LEN;
+    if (!brief || consumer->empty_polls >= LOCKSTEP_POLLS) {
+        consumer->lockstep_streak = 0;
+    } else if (consumer->lockstep_streak < LOCKSTEP_ENTER) {
+        consumer->lockstep_streak++;
+    }
+    if (lingered && brief) {
+        consumer->linger_penalty = consumer->linger_penalty * 2 + LOCKSTEP_ENTER;
+        if (consumer->linger_penalty > LINGER_PENALTY_MAX) {
+            consumer->linger_penalty = LINGER_PENALTY_MAX;
+        }
+        consumer->linger_rest = consumer->linger_penalty;
+    } else if (lingered) {
+        consumer->linger_penalty = 0;
+        consumer->lockstep_streak = LOCKSTEP_ENTER; /* it paid: stay with it */
+    }
+    consumer->empty_polls = 0;
+}
+
 enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
 {
     const struct shmipc_ring *ring = &consumer->ring;
-    if (consumer->lockstep_streak >= LOCKSTEP_ENTER) {
-        shmipc_cpu_linger();
-    }
+    const bool lingered =
+        consumer->lockstep_streak >= LOCKSTEP_ENTER && linger_in_lockstep(consumer);
     for (int attempt = 0; attempt < SHMIPC_RESYNC_LIMIT; attempt++) {
         /* R1 <-> W1. */
         const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
@@ -320,13 +353,7 @@ enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
             return SHMIPC_EMPTY;
         }
         if (SHMIPC_LIKELY(available <= ring->area_len)) {
-            const bool brief = available < ring->area_len / 16 && available <= 16384;
-            if (!brief || consumer->empty_polls >= LOCKSTEP_POLLS) {
-                consumer->lockstep_streak = 0;
-            } else if (consumer->lockstep_streak < LOCKSTEP_ENTER) {
-                consumer->lockstep_streak++;
-            }
-            consumer->empty_polls = 0;
+            learn_lockstep(consumer, available, lingered);
             consumer->head_pos_cached = head;
             return SHMIPC_OK;
         }

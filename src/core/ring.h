@@ -104,6 +104,8 @@ struct shmipc_ring_consumer {
     struct shmipc_lease *newest_lease;
     uint32_t lockstep_streak; /* see shmipc_ring_reload */
     uint32_t empty_polls;
+    uint32_t linger_rest;
+    uint32_t linger_penalty;
     uint32_t resyncs; /* in a row, without a read between them */
     uint32_t slot_index;
 };
