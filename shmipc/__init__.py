@@ -8,7 +8,13 @@ does. See the README for guarantees, and ``python -m shmipc demo`` to see it wor
 
 from __future__ import annotations
 
-from shmipc._core import (
+from pkgutil import extend_path
+
+# After `pip install .`, a Python started in the checkout finds this directory first, and the
+# compiled _core only in the installed one: look in both.
+__path__ = extend_path(__path__, __name__)
+
+from shmipc._core import (  # noqa: E402
     Busy,
     Closed,
     Consumer,
@@ -26,7 +32,7 @@ from shmipc._core import (
     SchemaMismatch,
     wait,
 )
-from shmipc._version import __version__
+from shmipc._version import __version__  # noqa: E402
 
 __all__ = [
     "Busy",

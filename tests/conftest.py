@@ -1,15 +1,19 @@
-"""Every test gets a segment directory of its own, and leaves nothing in it."""
+"""Every test gets a segment directory of its own, leaves nothing in it, and ends in time."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 import pytest
 
 SHM = Path("/dev/shm")
+SECONDS_FOR_A_TEST = 120
+SECONDS_FOR_A_SOAK = 1800
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +25,28 @@ def shm_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(directory)
         left = sorted(path.name for path in Path(directory).iterdir())
         assert left == [], f"segments left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test hangs: SIGALRM ends every wait of ours, and whatever else Python can interrupt."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        pytest.fail("the test ran into its deadline")
+
+    soak = request.node.get_closest_marker("soak") is not None
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(SECONDS_FOR_A_SOAK if soak else SECONDS_FOR_A_TEST)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Soak tests run only when asked for by -m."""
+    if "soak" in (config.getoption("markexpr") or ""):
+        return
+    skip = pytest.mark.skip(reason="a long run: pytest -m soak")
+    for item in items:
+        if item.get_closest_marker("soak") is not None:
+            item.add_marker(skip)

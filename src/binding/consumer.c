@@ -249,6 +249,16 @@ static PyObject *receive(ConsumerObject *self, PyObject *timeout)
 {
     struct shmipc_message message;
     PyObject *result;
+    if (SHMIPC_LIKELY(self->handle.dtype == NULL && !self->core.ring.ring.overwrite &&
+                      shmipc_ring_peek(&self->core.ring, &message) == SHMIPC_OK &&
+                      message.len < COPY_WITHOUT_GIL_LEN)) {
+        /* The common case, whole: a message is there and cannot go away. */
+        result = PyBytes_FromStringAndSize((const char *)message.data, (Py_ssize_t)message.len);
+        if (SHMIPC_LIKELY(result != NULL)) {
+            (void)consume(self, &message);
+        }
+        return result;
+    }
     for (;;) {
         unsigned char *to;
         if (next_message(self, timeout, &message) != 0) {

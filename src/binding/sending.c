@@ -149,18 +149,51 @@ const char producer_send_doc[] =
              "dead), ValueError for a message larger than the ring or a buffer that is not\n"
              "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
 
-PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                               PyObject *kwnames)
+/* The common case, whole: bytes, no options, a message ring with room. False: nothing was done and
+ * no exception is set; take the general way. */
+static inline bool send_at_once(ProducerObject *self, PyObject *data)
 {
+    struct shmipc_ring_producer *ring = &self->core.ring;
+    if (!PyBytes_CheckExact(data) || self->handle.dtype != NULL || self->reservation != NULL) {
+        return false;
+    }
+    const size_t len = (size_t)PyBytes_GET_SIZE(data);
+    if (len >= COPY_WITHOUT_GIL_LEN) {
+        return false;
+    }
+    const uint64_t span = shmipc_message_span(len);
+    if (shmipc_ring_room(ring) < span) {
+        return false;
+    }
+    unsigned char *at = ring->ring.data + (ring->head_pos & ring->ring.mask);
+    shmipc_message_header_store(at, (uint32_t)len, 1, 0, ring->next_seq);
+    memcpy(at + sizeof(struct shmipc_message_header), PyBytes_AS_STRING(data), len);
+    shmipc_ring_commit_messages(ring, span, 1);
+    shmipc_producer_notify(&self->core);
+    return true;
+}
+
+PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
+{
+    ProducerObject *self = (ProducerObject *)object;
     PyObject *given[4] = {NULL, NULL, NULL, NULL};
     uint64_t span_ns = SHMIPC_NEVER;
     if (SHMIPC_LIKELY(nargs == 1 && kwnames == NULL)) {
+        if (!handle_enter(&self->handle)) {
+            return NULL;
+        }
+        const bool sent = send_at_once(self, args[0]);
+        handle_leave(&self->handle);
+        if (SHMIPC_LIKELY(sent)) {
+            Py_RETURN_NONE;
+        }
         given[0] = args[0];
     } else if (parse_arguments(&send_parameters, args, nargs, kwnames, given) != 0 ||
                parse_timeout(given[3], &span_ns) != 0) {
         return NULL;
     }
-    if (send_object((ProducerObject *)object, given[0], given[1], given[2], span_ns) != 0) {
+    if (send_object(self, given[0], given[1], given[2], span_ns) != 0) {
         return NULL;
     }
     Py_RETURN_NONE;
