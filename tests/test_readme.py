@@ -1,0 +1,41 @@
+"""What README.md prints runs as printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_in_readme_runs_as_printed(code: str, tmp_path: Path) -> None:
+    script = tmp_path / "readme.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout == "(1080, 1920, 3) 127.0\n"
+
+
+def test_readme_opens_with_an_example_of_ten_lines() -> None:
+    lines = [line for line in blocks("python")[0].splitlines() if line.strip()]
+    assert len(lines) == 10
+
+
+def test_readme_has_one_command_for_each_job() -> None:
+    text = README.read_text("utf-8")
+    for marker in ("demo-command", "test-command"):
+        found = re.findall(rf"<!-- {marker} -->\n```sh\n(.*?)```", text, re.DOTALL)
+        assert len(found) == 1
+        assert len(found[0].strip().splitlines()) == 1
