@@ -30,7 +30,7 @@ def test_python_in_readme_runs_as_printed(code: str, tmp_path: Path) -> None:
 
 def test_readme_opens_with_an_example_of_ten_lines() -> None:
     lines = [line for line in blocks("python")[0].splitlines() if line.strip()]
-    assert len(lines) == 10
+    assert len(lines) <= 10
 
 
 def test_readme_has_one_command_for_each_job() -> None:

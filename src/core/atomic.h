@@ -96,6 +96,17 @@ static inline void shmipc_cpu_relax(void)
 #endif
 }
 
+/* Ask for a line to be written soon. The consumer has read it, so the write would wait for it to
+ * come back; asked for early, many come at once. prefetchw is a hint on every x86-64. */
+static inline void shmipc_prefetch_for_write(const void *address)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1, 3);
+#endif
+}
+
 /* Stay off a contended line for about 100 ns: an empty loop of one turn a cycle, because `pause`
  * is no unit of time. */
 static inline void shmipc_cpu_linger(void)

@@ -61,6 +61,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* How far ahead of the head the producer asks for the lines it will write. */
+#define SHMIPC_PREFETCH_LEN UINT64_C(640)
+
 /* What both sides know of a ring: private, validated copies. */
 struct shmipc_ring {
     struct shmipc_header *shared;
@@ -178,6 +181,12 @@ static inline uint64_t shmipc_ring_room(const struct shmipc_ring_producer *produ
 static inline void shmipc_ring_commit(struct shmipc_ring_producer *producer, uint64_t len)
 {
     producer->head_pos += len;
+    if (SHMIPC_LIKELY(shmipc_ring_room(producer) > SHMIPC_PREFETCH_LEN)) {
+        /* Ours already: a line that the consumer still has to read is never asked for. */
+        shmipc_prefetch_for_write(
+            producer->ring.data +
+            ((producer->head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->ring.mask));
+    }
     /* W1 <-> R1. */
     shmipc_store_release(&producer->ring.shared->commit.head_pos, producer->head_pos);
 }

@@ -77,7 +77,7 @@ bool rig_matches(const unsigned char *at, uint64_t len, uint64_t seed)
 
 enum shmipc_status rig_send(struct shmipc_ring_producer *producer, uint64_t len)
 {
-    unsigned char *at;
+    unsigned char *at = NULL;
     const uint64_t span = shmipc_message_span(len);
     const enum shmipc_status status = shmipc_ring_reserve(producer, span, &at);
     if (status == SHMIPC_OK) {
@@ -95,7 +95,7 @@ uint64_t rig_item_number(const struct shmipc_ring_producer *producer)
 
 enum shmipc_status rig_put(struct shmipc_ring_producer *producer)
 {
-    unsigned char *at;
+    unsigned char *at = NULL;
     const enum shmipc_status status =
         shmipc_ring_reserve(producer, producer->ring.item_stride, &at);
     if (status == SHMIPC_OK) {

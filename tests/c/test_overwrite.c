@@ -1,0 +1,249 @@
+/* test_overwrite.c: "overwrite" in one thread: the producer never waits, and a consumer that was
+ * lapped knows exactly what it missed. */
+#include "rig.h"
+
+#include <string.h>
+
+static struct shmipc_spec overwrite(struct shmipc_spec spec)
+{
+    spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
+    return spec;
+}
+
+static void test_producer_never_waits_and_lost_is_exact_for_messages(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(1));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    uint64_t random = 42;
+    uint64_t received = 0;
+    struct rig rig;
+    spec.origin_pos = 0 - UINT64_C(40000);
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    for (int round = 0; round < 400; round++) {
+        for (uint64_t n = test_random(&random) % 40; n > 0; n--) {
+            CHECK_EQ(rig_send(&rig.producer, test_random(&random) % 500), SHMIPC_OK);
+        }
+        for (uint64_t n = test_random(&random) % 20; n > 0; n--) {
+            if (shmipc_ring_peek(&consumer, &message) != SHMIPC_OK) {
+                break;
+            }
+            rig_expect(&consumer, message.len, message.seq);
+            received++;
+            CHECK_EQ(received + consumer.lost, message.seq + 1);
+        }
+    }
+    while (shmipc_ring_peek(&consumer, &message) == SHMIPC_OK) {
+        rig_expect(&consumer, message.len, message.seq);
+        received++;
+    }
+    CHECK(consumer.lost > 1000);
+    CHECK_EQ(received + consumer.lost, rig.producer.next_seq);
+    rig_close(&rig);
+}
+
+static void check_lost_items(uint64_t item_len)
+{
+    struct shmipc_spec spec = overwrite(rig_typed_spec(2, item_len, 16));
+    struct shmipc_ring_consumer consumer;
+    uint64_t random = 42;
+    uint64_t received = 0;
+    struct rig rig;
+    spec.origin_pos = 0 - UINT64_C(40000);
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 1, SHMIPC_START_LATEST);
+    const uint64_t capacity = shmipc_capacity_of(&rig.segment.geometry);
+    for (int round = 0; round < 300; round++) {
+        for (uint64_t n = test_random(&random) % (3 * capacity); n > 0; n--) {
+            CHECK_EQ(rig_put(&rig.producer), SHMIPC_OK);
+        }
+        for (uint64_t n = test_random(&random) % capacity; n > 0; n--) {
+            struct shmipc_message message;
+            if (shmipc_ring_peek(&consumer, &message) != SHMIPC_OK) {
+                break;
+            }
+            rig_expect_item(&consumer, received + consumer.lost);
+            received++;
+        }
+    }
+    CHECK(consumer.lost > capacity);
+    rig_close(&rig);
+}
+
+static void test_lost_is_exact_for_items(void)
+{
+    check_lost_items(8);
+    check_lost_items(24);
+    check_lost_items(100);
+    check_lost_items(5000);
+}
+
+static void test_reader_within_the_capacity_loses_nothing(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(2));
+    struct shmipc_ring_consumer consumer;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    const uint64_t fit = rig.producer.ring.area_len / 64;
+    for (uint64_t seq = 0; seq < 10 * fit; seq += fit) {
+        for (uint64_t i = 0; i < fit; i++) {
+            CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
+        }
+        for (uint64_t i = 0; i < fit; i++) {
+            rig_expect(&consumer, 48, seq + i);
+        }
+    }
+    CHECK_EQ(consumer.lost, 0);
+    rig_close(&rig);
+}
+
+static void test_retiring_walks_whole_messages(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(2));
+    struct shmipc_ring_consumer consumer;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    const uint64_t area = rig.producer.ring.area_len;
+    CHECK_EQ(rig_send(&rig.producer, 1000), SHMIPC_OK); /* 1024 bytes with its header */
+    CHECK_EQ(rig_send(&rig.producer, area - 1024 - 16), SHMIPC_OK);
+    CHECK_EQ(rig_send(&rig.producer, 0), SHMIPC_OK); /* 16 bytes cost the whole first message */
+    CHECK_EQ(shmipc_load_relaxed(&rig.segment.header->retention.tail_pos), 1024);
+    CHECK_EQ(rig_send(&rig.producer, 1024 - 32), SHMIPC_OK);
+    CHECK_EQ(shmipc_load_relaxed(&rig.segment.header->retention.tail_pos), 1024);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_EARLIEST);
+    rig_expect(&consumer, area - 1024 - 16, 1);
+    rig_expect(&consumer, 0, 2);
+    rig_expect(&consumer, 1024 - 32, 3);
+    CHECK_EQ(rig_send(&rig.producer, area - 16), SHMIPC_OK);
+    CHECK_EQ(rig_send(&rig.producer, area - 16), SHMIPC_OK);
+    rig_expect(&consumer, area - 16, 5);
+    CHECK_EQ(consumer.lost, 1);
+    rig_close(&rig);
+}
+
+static void test_copy_overtaken_by_the_producer_is_not_intact(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(1));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    unsigned char copy[48];
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    const uint64_t fit = rig.producer.ring.area_len / 64;
+    for (uint64_t i = 0; i < fit; i++) {
+        CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
+    }
+    CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
+    shmipc_copy_speculative(copy, message.data, 48);
+    CHECK(shmipc_ring_intact(&consumer.ring, message.pos));
+    CHECK(rig_matches(copy, 48, 0));
+    CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
+    shmipc_copy_speculative(copy, message.data, 48);
+    CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+    shmipc_ring_resync(&consumer);
+    rig_expect(&consumer, 48, 1);
+    CHECK_EQ(consumer.lost, 1);
+    rig_close(&rig);
+}
+
+static void test_a_reservation_already_takes_the_oldest(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(1));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    struct rig rig;
+    unsigned char *at = NULL;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    CHECK_EQ(rig_send(&rig.producer, 1000), SHMIPC_OK);
+    CHECK_EQ(rig_send(&rig.producer, 2000), SHMIPC_OK);
+    CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
+    CHECK_EQ(shmipc_ring_reserve(&rig.producer, rig.producer.ring.area_len, &at), SHMIPC_OK);
+    CHECK(at != NULL);
+    memset(at, 0xee, rig.producer.ring.area_len); /* writing, not committed, perhaps dead */
+    CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+    CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_EMPTY);
+    CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
+    CHECK_EQ(rig_send(&rig.producer, 10), SHMIPC_OK);
+    rig_expect(&consumer, 10, 2);
+    CHECK_EQ(consumer.lost, 2);
+    rig_close(&rig);
+}
+
+static void test_reader_lapped_again_and_again_goes_to_the_newest(void)
+{
+    struct shmipc_spec spec = overwrite(rig_typed_spec(1, 64, 16));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    const uint64_t capacity = shmipc_capacity_of(&rig.segment.geometry);
+    uint64_t lag = 0;
+    for (int lap = 0; lap < 6; lap++) {
+        for (uint64_t i = 0; i < 2 * capacity; i++) {
+            CHECK_EQ(rig_put(&rig.producer), SHMIPC_OK);
+        }
+        const enum shmipc_status status = shmipc_ring_peek(&consumer, &message);
+        lag = rig.producer.head_pos - consumer.read_pos;
+        CHECK(status == SHMIPC_OK ? lag == capacity * 64 : lag == 0);
+    }
+    CHECK_EQ(lag, 0);
+    CHECK_EQ(rig_put(&rig.producer), SHMIPC_OK);
+    rig_expect_item(&consumer, 12 * capacity);
+    CHECK_EQ(consumer.lost, 12 * capacity);
+    rig_close(&rig);
+}
+
+static void test_joiner_never_holds_the_producer(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(2));
+    struct shmipc_ring_consumer consumer;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    for (int i = 0; i < 300; i++) {
+        CHECK_EQ(rig_send(&rig.producer, 100), SHMIPC_OK);
+    }
+    rig_join(&rig, &consumer, 1, SHMIPC_START_EARLIEST);
+    const uint64_t retained = shmipc_ring_unread_estimate(&consumer);
+    CHECK_EQ(retained, rig.producer.ring.area_len / 128);
+    rig_expect(&consumer, 100, 300 - retained);
+    for (int i = 0; i < 300; i++) {
+        CHECK_EQ(rig_send(&rig.producer, 100), SHMIPC_OK);
+    }
+    rig_expect(&consumer, 100, 600 - retained);
+    CHECK_EQ(consumer.lost, 300 - 1);
+    rig_close(&rig);
+}
+
+static void test_speculative_copy_copies_every_length(void)
+{
+    _Alignas(8) unsigned char from[80];
+    unsigned char to[80];
+    rig_fill(from, sizeof from, 3);
+    for (size_t len = 0; len <= sizeof from; len++) {
+        memset(to, 0, sizeof to);
+        shmipc_copy_speculative(to, from, len);
+        CHECK_EQ(memcmp(to, from, len), 0);
+        for (size_t i = len; i < sizeof to; i++) {
+            CHECK_EQ(to[i], 0);
+        }
+    }
+}
+
+static const struct test tests[] = {
+    TEST(test_producer_never_waits_and_lost_is_exact_for_messages),
+    TEST(test_lost_is_exact_for_items),
+    TEST(test_reader_within_the_capacity_loses_nothing),
+    TEST(test_retiring_walks_whole_messages),
+    TEST(test_copy_overtaken_by_the_producer_is_not_intact),
+    TEST(test_a_reservation_already_takes_the_oldest),
+    TEST(test_reader_lapped_again_and_again_goes_to_the_newest),
+    TEST(test_joiner_never_holds_the_producer),
+    TEST(test_speculative_copy_copies_every_length),
+};
+
+TEST_MAIN(tests)
