@@ -82,19 +82,19 @@ def test_items_of_any_dtype_and_shape_come_back_equal(dtype: Any, shape: Any) ->
         assert producer.capacity == consumer.capacity >= 3
         items = sample(dtype, shape, 4 * 3)
         for lap in range(3):
-            one, two, three, four = items[4 * lap : 4 * lap + 4]
+            one, two, three, _ = items[4 * lap : 4 * lap + 4]
             producer.send(one)
             got = consumer.recv(0)
             assert same(np.asarray(got), np.asarray(one))
             assert got.flags.writeable
             assert got.flags.owndata or got.base is None
-            producer.send_many(np.stack([two, three]).view(items.dtype), timeout=0)
+            producer.send_many(items[4 * lap + 1 : 4 * lap + 3], timeout=0)
             with consumer.read(0) as frame:
                 assert same(frame.array, np.asarray(two))
                 assert (len(frame), frame.seq) == (1, 5 * lap + 1)
                 assert bytes(frame) == two.tobytes()
             assert same(np.asarray(consumer.recv(0)), np.asarray(three))
-            producer.send_many(np.stack([three, four]).view(items.dtype).tobytes())
+            producer.send_many(items[4 * lap + 2 : 4 * lap + 4].tobytes())
             batch = consumer.read_batch(timeout=0)
             assert same(batch.array, items[4 * lap + 2 : 4 * lap + 4])
             assert (len(batch), batch.seq) == (2, 5 * lap + 3)

@@ -185,14 +185,20 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
     return status;
 }
 
+/* Is it time to look at the producer's lock again? */
+static bool due_for_look(struct shmipc_consumer *consumer, uint64_t now_ns)
+{
+    if (now_ns < consumer->peer_look_ns) {
+        return false;
+    }
+    consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+    return true;
+}
+
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
 {
-    const uint64_t now_ns = shmipc_now_ns();
-    const bool thorough = now_ns >= consumer->peer_look_ns;
-    if (thorough) {
-        consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
-    }
-    const enum shmipc_status status = peer_of_consumer(consumer, thorough);
+    const enum shmipc_status status =
+        peer_of_consumer(consumer, due_for_look(consumer, shmipc_now_ns()));
     if (status != SHMIPC_OK) {
         return status;
     }
@@ -200,13 +206,14 @@ enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
 }
 
 static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count, bool *ready,
-                       bool thorough)
+                       uint64_t now_ns)
 {
     bool any = false;
     for (uint32_t i = 0; i < count; i++) {
         /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
         ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
-                   peer_of_consumer(consumers[i], thorough) != SHMIPC_OK ||
+                   peer_of_consumer(consumers[i], due_for_look(consumers[i], now_ns)) !=
+                       SHMIPC_OK ||
                    shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
         any = any || ready[i];
     }
@@ -220,7 +227,7 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     const uint64_t start_ns = shmipc_now_ns();
     uint64_t now_ns = start_ns;
     do {
-        if (find_ready(consumers, count, ready, false)) {
+        if (find_ready(consumers, count, ready, now_ns)) {
             return SHMIPC_OK;
         }
         now_ns = shmipc_now_ns();
@@ -233,12 +240,12 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
         shmipc_wait_mark(words[i]);
     }
     uint64_t span_ns = shmipc_wait_barrier();
-    if (find_ready(consumers, count, ready, true)) {
+    if (find_ready(consumers, count, ready, now_ns)) {
         return SHMIPC_OK;
     }
     if (deadline_ns - now_ns < span_ns) {
         span_ns = deadline_ns - now_ns;
     }
     shmipc_wait_sleep_any(words, count, span_ns);
-    return find_ready(consumers, count, ready, false) ? SHMIPC_OK : SHMIPC_AGAIN;
+    return find_ready(consumers, count, ready, shmipc_now_ns()) ? SHMIPC_OK : SHMIPC_AGAIN;
 }

@@ -13,6 +13,8 @@
 static void identify(struct shmipc_producer *producer)
 {
     struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
+    /* A predecessor may have died asleep. Only a producer sleeps here, and that is us, awake. */
+    shmipc_store_relaxed(&producer->ring.ring.shared->space.sleepers, 0u);
     const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
     shmipc_store_relaxed(&identity->epoch, epoch + 1);
     shmipc_store_relaxed(&identity->producer_pid, (uint32_t)getpid());
