@@ -71,6 +71,30 @@ int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high
     return -1;
 }
 
+/* An array of Python objects is a buffer of pointers, which mean nothing in another process.
+ * numpy exports it like any other unless asked for its format, which would cost every array. */
+static int refuse_objects(PyObject *object)
+{
+    int has_objects = 0;
+    if (PyMemoryView_Check(object)) {
+        const char *format = PyMemoryView_GET_BUFFER(object)->format;
+        has_objects = format != NULL && strchr(format, 'O') != NULL;
+    } else if (!PyByteArray_Check(object)) {
+        PyObject *dtype = PyObject_GetAttrString(object, "dtype");
+        PyObject *flag = dtype == NULL ? NULL : PyObject_GetAttrString(dtype, "hasobject");
+        has_objects = flag == Py_True;
+        Py_XDECREF(dtype);
+        Py_XDECREF(flag);
+        PyErr_Clear(); /* not every buffer has a dtype */
+    }
+    if (has_objects) {
+        PyErr_SetString(PyExc_TypeError,
+                        "the array holds Python objects, which mean nothing in another process: "
+                        "send an array of a fixed-size dtype, or pickle it yourself");
+    }
+    return has_objects ? -1 : 0;
+}
+
 int source_open_bytes(PyObject *object, struct source *source)
 {
     source->array = NULL;
@@ -90,6 +114,9 @@ int source_open_bytes(PyObject *object, struct source *source)
                      "a message is any C-contiguous buffer (bytes, memoryview, ndarray ...), not "
                      "%.200s",
                      Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    if (refuse_objects(object) != 0) {
         return -1;
     }
     if (PyObject_GetBuffer(object, &source->buffer, PyBUF_SIMPLE) != 0) {

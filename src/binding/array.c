@@ -37,10 +37,27 @@ static PyObject *normal_shape(PyObject *shape)
     if (shape == NULL || shape == Py_None) {
         return PyTuple_New(0);
     }
-    if (PyIndex_Check(shape)) {
-        return PyTuple_Pack(1, shape);
+    PyObject *given = PyIndex_Check(shape) && !PySequence_Check(shape) ? PyTuple_Pack(1, shape)
+                                                                       : PySequence_Tuple(shape);
+    if (given == NULL) {
+        return NULL;
     }
-    return PySequence_Tuple(shape);
+    PyObject *plain = PyTuple_New(PyTuple_GET_SIZE(given));
+    for (Py_ssize_t i = 0; plain != NULL && i < PyTuple_GET_SIZE(given); i++) {
+        uint64_t extent;
+        PyObject *number =
+            parse_integer("an extent of shape=", PyTuple_GET_ITEM(given, i), 0,
+                          SHMIPC_MAX_AREA_LEN, UINT64_MAX, &extent) != 0
+                ? NULL
+                : PyLong_FromUnsignedLongLong(extent);
+        if (number == NULL) {
+            Py_CLEAR(plain);
+        } else {
+            PyTuple_SET_ITEM(plain, i, number); /* an exact int: its repr is a literal */
+        }
+    }
+    Py_DECREF(given);
+    return plain;
 }
 
 /* Bytes of one item, or an exception. */
@@ -215,8 +232,12 @@ int schema_decode(struct module_state *state, const struct shmipc_segment *segme
         item_len == segment->geometry.item_len) {
         return 0;
     }
-    if (PyErr_Occurred() != NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        return -1;
+    if (PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_SyntaxError) &&
+        !PyErr_ExceptionMatches(PyExc_RecursionError)) {
+        Py_CLEAR(*dtype_out);
+        Py_CLEAR(*shape_out);
+        return -1; /* no memory, an interrupt: not the segment's fault */
     }
     PyErr_Clear();
     Py_CLEAR(*dtype_out);

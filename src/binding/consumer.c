@@ -22,12 +22,15 @@ static void detach(ConsumerObject *self)
 static void finish_close(HandleObject *handle)
 {
     ConsumerObject *self = (ConsumerObject *)handle;
-    if (self->leases > 0) {
-        /* Frames or views still hold ring memory: the place in the ring is kept for them. */
-        self->detach_pending = true;
-        return;
+    bool now;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    /* While frames or views hold ring memory, the place in the ring is kept for them. */
+    now = self->leases == 0;
+    self->detach_pending = !now;
+    Py_END_CRITICAL_SECTION();
+    if (now) {
+        detach(self);
     }
-    detach(self);
 }
 
 void consumer_lease_ended(ConsumerObject *self)
@@ -78,13 +81,12 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 
 /* Attach, waiting for the ring to exist. */
 static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_option start,
-                     uint64_t span_ns)
+                     struct patience *patience)
 {
     struct shmipc_error error;
     enum shmipc_status status;
     uint64_t nap_ns = OPEN_NAP_MIN_NS;
-    const uint64_t deadline_ns =
-        span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_deadline_ns(shmipc_now_ns(), span_ns);
+    const uint64_t deadline_ns = patience_deadline(patience);
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
         status = shmipc_consumer_open(&self->core, path, start, &error);
@@ -135,7 +137,7 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
     char path[SHMIPC_PATH_MAX];
     struct shmipc_spin spin;
     struct shmipc_error error;
-    uint64_t span_ns;
+    struct patience patience;
     Py_ssize_t name_len;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOO:Consumer", (char **)(uintptr_t)names,
@@ -150,7 +152,7 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
     if (self->handle.state == NULL || name_text == NULL || parse_start(start, &option) != 0 ||
-        parse_timeout(timeout, &span_ns) != 0 || parse_spin(spin_seconds, &spin) != 0) {
+        parse_timeout(timeout, &patience) != 0 || parse_spin(spin_seconds, &spin) != 0) {
         return -1;
     }
     if (shmipc_segment_path(name_text, (size_t)name_len, path, &error) != SHMIPC_OK) {
@@ -159,7 +161,7 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     self->handle.name = Py_NewRef(name);
     self->handle.spin = Py_NewRef(spin_seconds != NULL ? spin_seconds : Py_None);
-    if (open_core(self, path, option, span_ns) != 0) {
+    if (open_core(self, path, option, &patience) != 0) {
         handle_clear(&self->handle);
         return -1;
     }
@@ -170,7 +172,7 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
                             &self->handle.shape);
     }
     if (self->handle.shape == NULL) {
-        shmipc_consumer_close(&self->core);
+        detach(self);
         handle_clear(&self->handle);
         return -1;
     }
@@ -187,6 +189,7 @@ static void consumer_dealloc(PyObject *object)
     if (PyObject_CallFinalizerFromDealloc(object) < 0) {
         return;
     }
+    shmipc_segment_close(&self->core.segment); /* a forked child, or a close that kept leases */
     handle_clear(&self->handle);
     Py_CLEAR(self->start);
     type->tp_free(object);
@@ -202,15 +205,18 @@ PyDoc_STRVAR(consumer_close_doc,
 /* ---- reading -------------------------------------------------------------------------------- */
 
 /* The next message, waiting for it if need be. 0, or -1 with an exception. The handle is entered. */
-static int next_message(ConsumerObject *self, PyObject *timeout, struct shmipc_message *message)
+static int next_message(ConsumerObject *self, struct patience *patience,
+                        struct shmipc_message *message)
 {
     enum shmipc_status status = shmipc_ring_peek(&self->core.ring, message);
     while (SHMIPC_UNLIKELY(status == SHMIPC_EMPTY)) {
-        if (wait_for_data(self, timeout) != 0) {
+        if (wait_for_data(self, patience) != 0) {
             return -1;
         }
-        /* In an overwrite ring what came may be gone again: then wait again. */
         status = shmipc_ring_peek(&self->core.ring, message);
+        if (status == SHMIPC_EMPTY && after_lap(self, patience) != 0) {
+            return -1; /* in an overwrite ring what came may be gone again */
+        }
     }
     if (SHMIPC_UNLIKELY(status != SHMIPC_OK)) {
         (void)raise_status(&self->handle, status);
@@ -245,7 +251,7 @@ static void copy_out(void *to, const struct shmipc_message *message)
     Py_END_ALLOW_THREADS
 }
 
-static PyObject *receive(ConsumerObject *self, PyObject *timeout)
+static PyObject *receive(ConsumerObject *self, struct patience *patience)
 {
     struct shmipc_message message;
     PyObject *result;
@@ -261,7 +267,7 @@ static PyObject *receive(ConsumerObject *self, PyObject *timeout)
     }
     for (;;) {
         unsigned char *to;
-        if (next_message(self, timeout, &message) != 0) {
+        if (next_message(self, patience, &message) != 0) {
             return NULL;
         }
         if (self->handle.dtype == NULL) {
@@ -278,6 +284,9 @@ static PyObject *receive(ConsumerObject *self, PyObject *timeout)
             return result;
         }
         Py_DECREF(result);
+        if (after_lap(self, patience) != 0) {
+            return NULL;
+        }
     }
 }
 
@@ -299,15 +308,17 @@ static PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize
                                PyObject *kwnames)
 {
     ConsumerObject *self = (ConsumerObject *)object;
-    PyObject *given[1] = {NULL};
+    PyObject *given[1];
+    struct patience patience = {SHMIPC_NEVER, 0};
     if ((nargs != 0 || kwnames != NULL) &&
-        parse_arguments(&recv_parameters, args, nargs, kwnames, given) != 0) {
+        (parse_arguments(&recv_parameters, args, nargs, kwnames, given) != 0 ||
+         parse_timeout(given[0], &patience) != 0)) {
         return NULL;
     }
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    PyObject *result = receive(self, given[0]);
+    PyObject *result = receive(self, &patience);
     handle_leave(&self->handle);
     return result;
 }
@@ -322,26 +333,39 @@ static PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_
 {
     ConsumerObject *self = (ConsumerObject *)object;
     struct shmipc_message message;
+    struct patience patience;
     PyObject *given[1];
     PyObject *text = NULL;
+    bool done = false;
     if (parse_arguments(&recv_text_parameters, args, nargs, kwnames, given) != 0 ||
-        !handle_enter(&self->handle)) {
+        parse_timeout(given[0], &patience) != 0 || !handle_enter(&self->handle)) {
         return NULL;
     }
     if (self->handle.dtype != NULL) {
         PyErr_Format(PyExc_TypeError, "ring %R is typed: use recv()", self->handle.name);
-    } else {
-        do {
+        done = true;
+    }
+    while (!done) {
+        PyObject *copy = NULL;
+        if (next_message(self, &patience, &message) == 0) {
+            copy = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)message.len);
+        }
+        if (copy == NULL) {
+            break;
+        }
+        /* Decoding reads its source twice; shared memory may differ the second time. */
+        copy_out(PyBytes_AS_STRING(copy), &message);
+        if (shmipc_ring_intact(&self->core.ring.ring, message.pos)) {
+            text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(copy), PyBytes_GET_SIZE(copy), NULL);
+            done = text == NULL || consume(self, &message);
+        } else {
+            shmipc_ring_resync(&self->core.ring);
+        }
+        Py_DECREF(copy);
+        if (!done) {
             Py_CLEAR(text);
-            if (next_message(self, given[0], &message) != 0) {
-                break;
-            }
-            text = PyUnicode_DecodeUTF8((const char *)message.data, (Py_ssize_t)message.len, NULL);
-            if (text == NULL && shmipc_ring_intact(&self->core.ring.ring, message.pos)) {
-                break;
-            }
-            PyErr_Clear(); /* overwritten while it was decoded: not its fault */
-        } while (!consume(self, &message));
+            done = after_lap(self, &patience) != 0;
+        }
     }
     handle_leave(&self->handle);
     return text;
@@ -360,10 +384,12 @@ static PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_
     static const struct parameters parameters = {"recv_into", names, 2, 1};
     ConsumerObject *self = (ConsumerObject *)object;
     struct shmipc_message message;
+    struct patience patience;
     PyObject *given[2];
     PyObject *result = NULL;
     Py_buffer buffer;
-    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0) {
+    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
+        parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
     if (!PyObject_CheckBuffer(given[0]) ||
@@ -386,7 +412,7 @@ static PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_
     }
     if (handle_enter(&self->handle)) {
         do {
-            if (next_message(self, given[1], &message) != 0) {
+            if (next_message(self, &patience, &message) != 0) {
                 break;
             }
             if (message.len > (uint64_t)buffer.len) {
@@ -398,8 +424,9 @@ static PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_
             copy_out(buffer.buf, &message);
             if (consume(self, &message)) {
                 result = PyLong_FromUnsignedLongLong(message.len);
+                break;
             }
-        } while (result == NULL && PyErr_Occurred() == NULL);
+        } while (after_lap(self, &patience) == 0);
         handle_leave(&self->handle);
     }
     PyBuffer_Release(&buffer);
@@ -412,10 +439,10 @@ PyDoc_STRVAR(consumer_read_doc,
              "memory until it is released or collected. Several may be held; the producer may\n"
              "reuse what is older than the oldest. Raises as recv().");
 
-static PyObject *read_one(ConsumerObject *self, PyObject *timeout)
+static PyObject *read_one(ConsumerObject *self, struct patience *patience)
 {
     struct shmipc_message message;
-    if (next_message(self, timeout, &message) != 0) {
+    if (next_message(self, patience, &message) != 0) {
         return NULL;
     }
     if (self->handle.dtype != NULL) {
@@ -431,12 +458,13 @@ static PyObject *consumer_read(PyObject *object, PyObject *const *args, Py_ssize
                                PyObject *kwnames)
 {
     ConsumerObject *self = (ConsumerObject *)object;
+    struct patience patience;
     PyObject *given[1];
     if (parse_arguments(&read_parameters, args, nargs, kwnames, given) != 0 ||
-        !handle_enter(&self->handle)) {
+        parse_timeout(given[0], &patience) != 0 || !handle_enter(&self->handle)) {
         return NULL;
     }
-    PyObject *frame = read_one(self, given[0]);
+    PyObject *frame = read_one(self, &patience);
     handle_leave(&self->handle);
     return frame;
 }
@@ -455,8 +483,10 @@ static PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py
     struct shmipc_message message;
     PyObject *given[2];
     PyObject *frame = NULL;
+    struct patience patience;
     uint64_t max, count;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
+        parse_timeout(given[1], &patience) != 0 ||
         parse_integer("max", given[0], 1, SHMIPC_MAX_AREA_LEN, SHMIPC_MAX_AREA_LEN, &max) != 0 ||
         !handle_enter(&self->handle)) {
         return NULL;
@@ -466,14 +496,20 @@ static PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py
                      "ring %R has messages of any length, which make no array: use read(), or "
                      "create the ring with a dtype=",
                      self->handle.name);
-    } else if (next_message(self, given[1], &message) == 0) {
-        const enum shmipc_status status =
-            shmipc_ring_peek_batch(&self->core.ring, max, &message, &count);
+    } else {
+        enum shmipc_status status = SHMIPC_EMPTY;
+        while (status == SHMIPC_EMPTY && next_message(self, &patience, &message) == 0) {
+            /* Looks again, and in an overwrite ring may find nothing now: then wait again. */
+            status = shmipc_ring_peek_batch(&self->core.ring, max, &message, &count);
+        }
         message.kind = 0;
         message.flags = 0;
         message.seq = 0;
-        frame = status == SHMIPC_OK ? frame_new(self, &message, count, true)
-                                    : raise_status(&self->handle, status);
+        if (status == SHMIPC_OK) {
+            frame = frame_new(self, &message, count, true);
+        } else if (status != SHMIPC_EMPTY) {
+            (void)raise_status(&self->handle, status);
+        }
     }
     handle_leave(&self->handle);
     return frame;
@@ -494,10 +530,11 @@ static PyObject *consumer_iter(PyObject *object)
         return NULL;
     }
     handle_leave(&self->handle);
-    IteratorObject *iterator = PyObject_New(IteratorObject, self->handle.state->iterator_type);
+    IteratorObject *iterator = PyObject_GC_New(IteratorObject, self->handle.state->iterator_type);
     if (iterator != NULL) {
         iterator->consumer = (ConsumerObject *)Py_NewRef(object);
         iterator->frame = NULL;
+        PyObject_GC_Track(iterator);
     }
     return (PyObject *)iterator;
 }
@@ -516,40 +553,53 @@ static PyObject *iterator_next(PyObject *object)
 {
     IteratorObject *self = (IteratorObject *)object;
     ConsumerObject *consumer = self->consumer;
+    struct patience patience = {SHMIPC_NEVER, 0};
+    PyObject *frame = NULL;
     let_go(self);
-    if (!handle_enter(&consumer->handle)) {
-        return NULL;
+    if (handle_enter(&consumer->handle)) {
+        frame = read_one(consumer, &patience);
+        handle_leave(&consumer->handle);
     }
-    PyObject *frame = read_one(consumer, NULL);
-    handle_leave(&consumer->handle);
     if (frame == NULL &&
         PyErr_ExceptionMatches(consumer->handle.state->exceptions[EXCEPTION_CLOSED])) {
-        PyErr_Clear(); /* the end of the stream is the end of the loop */
+        PyErr_Clear(); /* the end of the stream, or of the consumer, is the end of the loop */
     }
     self->frame = Py_XNewRef(frame);
     return frame;
+}
+
+static int iterator_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    IteratorObject *self = (IteratorObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->consumer);
+    Py_VISIT(self->frame);
+    return 0;
 }
 
 static void iterator_dealloc(PyObject *object)
 {
     IteratorObject *self = (IteratorObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
     let_go(self);
     Py_DECREF(self->consumer);
-    PyObject_Free(object);
+    PyObject_GC_Del(object);
     Py_DECREF(type);
 }
 
 static PyType_Slot iterator_slots[] = {
     {Py_tp_doc, "Frames of a Consumer, each released as the next is taken."},
     {Py_tp_dealloc, iterator_dealloc},
+    {Py_tp_traverse, iterator_traverse},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, iterator_next},
     {0, NULL}};
 
 PyType_Spec iterator_spec = {.name = "shmipc._core.FrameIterator",
                              .basicsize = sizeof(IteratorObject),
-                             .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                             .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+                                      Py_TPFLAGS_IMMUTABLETYPE |
                                       Py_TPFLAGS_DISALLOW_INSTANTIATION,
                              .slots = iterator_slots};
 

@@ -17,7 +17,7 @@
 PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
                     bool batch)
 {
-    FrameObject *self = PyObject_New(FrameObject, consumer->handle.state->frame_type);
+    FrameObject *self = PyObject_GC_New(FrameObject, consumer->handle.state->frame_type);
     if (self == NULL) {
         return NULL;
     }
@@ -37,6 +37,7 @@ PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *messa
     shmipc_ring_take(&consumer->core.ring, message, &self->lease);
     consumer->leases++;
     Py_END_CRITICAL_SECTION();
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -72,12 +73,28 @@ static void frame_dealloc(PyObject *object)
 {
     FrameObject *self = (FrameObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
     if (self->leased) {
         end_lease(self);
     }
     Py_DECREF(self->consumer);
-    PyObject_Free(object);
+    PyObject_GC_Del(object);
     Py_DECREF(type);
+}
+
+/* So that a consumer of a subclass that keeps its own frames can be collected. There is nothing to
+ * clear: such a cycle has the subclass's __dict__ in it. */
+static int frame_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((FrameObject *)object)->consumer);
+    return 0;
+}
+
+static int frame_is_true(PyObject *object)
+{
+    (void)object;
+    return 1; /* a message of no bytes is a message */
 }
 
 static bool is_leased(const FrameObject *self, PyObject *exception)
@@ -101,7 +118,13 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    const Py_ssize_t exports = atomic_load(&self->exports);
+    Py_ssize_t exports;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    exports = atomic_load(&self->exports);
+    if (exports == 0) {
+        end_lease(self);
+    }
+    Py_END_CRITICAL_SECTION();
     if (exports > 0) {
         return PyErr_Format(PyExc_BufferError,
                             "%zd view%s of this frame %s alive: delete %s (or copy) before "
@@ -109,7 +132,6 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
                             exports, exports == 1 ? "" : "s", exports == 1 ? "is" : "are",
                             exports == 1 ? "it" : "them");
     }
-    end_lease(self);
     Py_RETURN_NONE;
 }
 
@@ -131,13 +153,13 @@ static PyObject *frame_get_array(PyObject *object, void *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    if (!is_leased(self, PyExc_ValueError)) {
-        return NULL;
-    }
     HandleObject *handle = &self->consumer->handle;
+    PyObject *view;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    view = is_leased(self, PyExc_ValueError) ? view_new(handle->state, object) : NULL;
+    Py_END_CRITICAL_SECTION();
     return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
-                    self->batch ? (int64_t)self->items : -1, false,
-                    view_new(handle->state, object));
+                    self->batch ? (int64_t)self->items : -1, false, view);
 }
 
 static PyObject *frame_get_kind(PyObject *object, void *unused)
@@ -173,10 +195,8 @@ static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
 {
     FrameObject *self = (FrameObject *)object;
     const HandleObject *handle = &self->consumer->handle;
+    int result = -1;
     view->obj = NULL;
-    if (!is_leased(self, PyExc_BufferError)) {
-        return -1;
-    }
     if (self->items > 1 &&
         handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
         PyErr_SetString(PyExc_BufferError,
@@ -184,12 +204,16 @@ static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
                         "use .array");
         return -1;
     }
-    if (PyBuffer_FillInfo(view, object, (void *)(uintptr_t)self->data, (Py_ssize_t)self->len, 1,
-                          flags) != 0) {
-        return -1;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (is_leased(self, PyExc_BufferError)) {
+        result = PyBuffer_FillInfo(view, object, (void *)(uintptr_t)self->data,
+                                   (Py_ssize_t)self->len, 1, flags);
+        if (result == 0) {
+            atomic_fetch_add(&self->exports, 1);
+        }
     }
-    atomic_fetch_add(&self->exports, 1);
-    return 0;
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 static void frame_releasebuffer(PyObject *object, Py_buffer *view)
@@ -246,16 +270,19 @@ static PyType_Slot frame_slots[] = {
      "it, lives and release() was not called (overwrite rings: see .intact). Read-only, through\n"
      ".array or the buffer protocol. len(): bytes, or items of a typed ring."},
     {Py_tp_dealloc, frame_dealloc},
+    {Py_tp_traverse, frame_traverse},
     {Py_tp_repr, frame_repr},
     {Py_tp_methods, frame_methods},
     {Py_tp_getset, frame_getset},
     {Py_sq_length, frame_length},
+    {Py_nb_bool, frame_is_true},
     {Py_bf_getbuffer, frame_getbuffer},
     {Py_bf_releasebuffer, frame_releasebuffer},
     {0, NULL}};
 
 PyType_Spec frame_spec = {.name = "shmipc._core.Frame",
                           .basicsize = sizeof(FrameObject),
-                          .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                          .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+                                   Py_TPFLAGS_IMMUTABLETYPE |
                                    Py_TPFLAGS_DISALLOW_INSTANTIATION,
                           .slots = frame_slots};

@@ -9,7 +9,8 @@ bool handle_refuse(HandleObject *handle)
     if (guard == HANDLE_UNOPENED) {
         PyErr_Format(PyExc_RuntimeError, "this %s was never opened: its __init__ did not succeed",
                      Py_TYPE(handle)->tp_name);
-    } else if (guard == HANDLE_CLOSED) {
+    } else if (guard == HANDLE_CLOSED ||
+               (!handle->segment->forked && shmipc_load_relaxed(handle->interrupted) != 0)) {
         (void)raise_status(handle, SHMIPC_CLOSED);
     } else if (handle->segment->forked) {
         PyErr_Format(PyExc_RuntimeError,
@@ -25,32 +26,36 @@ bool handle_refuse(HandleObject *handle)
     return false;
 }
 
-/* From IDLE to CLOSED, interrupting and awaiting a thread that is inside. True: this call did it,
- * and the caller has the handle to itself. */
-static bool begin_close(HandleObject *handle)
+/* From IDLE to CLOSED, interrupting and awaiting a thread that is inside. 1: this call did it, and
+ * the caller has the handle to itself. 0: it was or will be closed otherwise. -1: a signal handler
+ * raised; the handle lets nobody in any more, and close() can be called again. */
+static int begin_close(HandleObject *handle)
 {
     const struct timespec nap = {.tv_nsec = 50000};
     for (;;) {
         int guard = HANDLE_IDLE;
         if (atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSED)) {
-            return true;
+            return 1;
         }
         if (guard != HANDLE_BUSY) {
-            return false;
+            return 0;
         }
         if (handle->segment->forked) {
             /* The thread that was inside stayed in the parent. */
             atomic_store(&handle->guard, HANDLE_CLOSED);
-            return true;
+            return 1;
         }
         handle->interrupt(handle);
-        if (handle->owner == PyThreadState_Get()) {
+        if (atomic_load(&handle->owner) == PyThreadState_Get()) {
             (void)atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSING);
-            return false;
+            return 0;
         }
         Py_BEGIN_ALLOW_THREADS
         (void)nanosleep(&nap, NULL);
         Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() != 0) {
+            return -1;
+        }
     }
 }
 
@@ -67,7 +72,11 @@ PyObject *handle_close(PyObject *self, PyObject *unused)
 {
     HandleObject *handle = (HandleObject *)self;
     (void)unused;
-    if (begin_close(handle)) {
+    const int begun = begin_close(handle);
+    if (begun < 0) {
+        return NULL;
+    }
+    if (begun > 0) {
         handle->finish_close(handle);
     }
     Py_RETURN_NONE;

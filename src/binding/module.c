@@ -86,7 +86,11 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
     }
     consumers = schema == NULL ? NULL : inspect_consumers(segment);
     if (consumers != NULL) {
-        const char *name = strrchr(segment->path, '/') + 1 + strlen(SHMIPC_FILE_PREFIX);
+        const char *slash = strrchr(segment->path, '/');
+        const char *name = slash != NULL ? slash + 1 : segment->path;
+        if (strncmp(name, SHMIPC_FILE_PREFIX, strlen(SHMIPC_FILE_PREFIX)) == 0) {
+            name += strlen(SHMIPC_FILE_PREFIX);
+        }
         result = Py_BuildValue(
             "{ss ss ss sI sK sK sK sO sK sK sO sI sO sO}", "name", name, "framing",
             geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
@@ -163,8 +167,10 @@ static PyObject *module_clean_segment(PyObject *module, PyObject *const *args, P
     if (discard < 0 || !PyUnicode_FSConverter(given[0], &path)) {
         return NULL;
     }
-    const enum shmipc_status status =
-        shmipc_segment_clean(PyBytes_AS_STRING(path), discard != 0, &outcome, &error);
+    enum shmipc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = shmipc_segment_clean(PyBytes_AS_STRING(path), discard != 0, &outcome, &error);
+    Py_END_ALLOW_THREADS
     if (status != SHMIPC_OK) {
         (void)raise_error(state, &error, PyBytes_AS_STRING(path));
     }

@@ -68,7 +68,7 @@ enum handle_guard {
 typedef struct handle_object {
     PyObject_HEAD
     _Atomic(int) guard;
-    PyThreadState *owner; /* who is inside, while the guard says so */
+    _Atomic(PyThreadState *) owner; /* who is inside, while the guard says so */
     struct shmipc_segment *segment;
     const shmipc_atomic_u32 *interrupted; /* close() wants the thread that is inside to leave */
     struct module_state *state;
@@ -101,11 +101,12 @@ static inline bool handle_enter(HandleObject *handle)
     }
     atomic_store_explicit(&handle->guard, HANDLE_BUSY, memory_order_relaxed);
 #endif
-    if (SHMIPC_UNLIKELY(handle->segment->forked)) {
+    if (SHMIPC_UNLIKELY(handle->segment->forked ||
+                        shmipc_load_relaxed(handle->interrupted) != 0)) {
         atomic_store_explicit(&handle->guard, HANDLE_IDLE, memory_order_release);
         return handle_refuse(handle);
     }
-    handle->owner = PyThreadState_Get();
+    atomic_store_explicit(&handle->owner, PyThreadState_Get(), memory_order_relaxed);
     return true;
 }
 
@@ -252,15 +253,26 @@ PyObject *raise_too_large(HandleObject *handle, uint64_t len);
 
 /* ---- waiting.c ------------------------------------------------------------------------------ */
 
-/* Seconds to nanoseconds: None is SHMIPC_NEVER. -1 with an exception. */
-int parse_timeout(PyObject *seconds, uint64_t *span_ns);
+/* How long a call may take in all. The clock is first read when the call has to wait. */
+struct patience {
+    uint64_t span_ns;     /* SHMIPC_NEVER: for ever; 0: not at all */
+    uint64_t deadline_ns; /* 0: not known yet */
+};
+
+/* timeout= in seconds; NULL or None waits for ever. -1 with an exception. */
+int parse_timeout(PyObject *seconds, struct patience *patience);
+uint64_t patience_deadline(struct patience *patience);
 int parse_spin(PyObject *seconds, struct shmipc_spin *spin);
+/* Let signal handlers run. -1 if one raised, or if this is a forked child now. */
+int check_signals(HandleObject *handle);
 /* Data at read_pos, or an exception: Empty after the timeout, Closed, ProducerDied, Corrupt, or
  * what a signal handler raised. The handle is entered. */
-int wait_for_data(ConsumerObject *consumer, PyObject *timeout);
+int wait_for_data(ConsumerObject *consumer, struct patience *patience);
+/* What was read had been overwritten: may the call try again? -1 with an exception. */
+int after_lap(ConsumerObject *consumer, struct patience *patience);
 /* `len` bytes of room, or an exception. */
-int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns);
-int wait_for_attached(ProducerObject *producer, uint32_t count, uint64_t span_ns);
+int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patience);
+int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience);
 PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames);
 

@@ -1,7 +1,8 @@
 /*
  * pickling.c: handles travel to another process by name (multiprocessing's spawn and forkserver).
  * The receiver opens the same role; since a role has one holder, it waits a while for the sender to
- * close its own handle.
+ * close its own handle. A Producer that was pickled hands its role over: its close() leaves the
+ * stream open for the one that goes on.
  */
 #include "module.h"
 
@@ -74,6 +75,8 @@ PyObject *producer_reduce(PyObject *self, PyObject *unused)
                             (unsigned long long)shmipc_capacity_of(&segment->geometry),
                             "consumers", segment->geometry.slots, "overflow", overflow, "mode",
                             segment->mode, "spin", handle->spin);
+    /* The role moves: closing this one must not end the stream for the other. */
+    ((ProducerObject *)self)->core.handed_over = options != NULL;
     handle_leave(handle);
     return reduce(self, options);
 }

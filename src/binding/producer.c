@@ -219,14 +219,15 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
     static const struct parameters parameters = {"wait_for_consumers", names, 2, 0};
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[2];
-    uint64_t n, span_ns;
+    struct patience patience;
+    uint64_t n;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[1], &span_ns) != 0 || !handle_enter(&self->handle)) {
+        parse_timeout(given[1], &patience) != 0 || !handle_enter(&self->handle)) {
         return NULL;
     }
     PyObject *result = NULL;
     if (parse_integer("n", given[0], 0, self->core.ring.ring.slots, 1, &n) == 0 &&
-        wait_for_attached(self, (uint32_t)n, span_ns) == 0) {
+        wait_for_attached(self, (uint32_t)n, &patience) == 0) {
         result = PyLong_FromUnsignedLong(shmipc_producer_count_attached(&self->core));
     }
     handle_leave(&self->handle);

@@ -12,7 +12,7 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
                           uint64_t span, uint64_t items, uint16_t kind, uint16_t flags)
 {
     ReservationObject *self =
-        PyObject_New(ReservationObject, producer->handle.state->reservation_type);
+        PyObject_GC_New(ReservationObject, producer->handle.state->reservation_type);
     if (self == NULL) {
         return NULL;
     }
@@ -27,6 +27,7 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
     self->orphaned = false;
     self->array = NULL;
     producer->reservation = (PyObject *)self;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -52,6 +53,7 @@ static void reservation_dealloc(PyObject *object)
 {
     ReservationObject *self = (ReservationObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
     if (self->open) {
         PyObject *error_type, *value, *traceback;
         PyErr_Fetch(&error_type, &value, &traceback);
@@ -66,14 +68,26 @@ static void reservation_dealloc(PyObject *object)
     }
     Py_XDECREF(self->array);
     Py_DECREF(self->producer);
-    PyObject_Free(object);
+    PyObject_GC_Del(object);
     Py_DECREF(type);
+}
+
+static int reservation_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    ReservationObject *self = (ReservationObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->producer);
+    Py_VISIT(self->array);
+    return 0;
 }
 
 static bool is_open(const ReservationObject *self)
 {
     if (self->orphaned) {
         (void)raise_status(&self->producer->handle, SHMIPC_CLOSED);
+    } else if (self->producer->core.segment.forked) {
+        (void)handle_refuse(&self->producer->handle);
+        return false;
     } else if (!self->open) {
         PyErr_SetString(PyExc_ValueError, "this reservation was committed or aborted already");
     }
@@ -86,6 +100,10 @@ static int commit(ReservationObject *self, uint64_t amount)
     ProducerObject *producer = self->producer;
     struct shmipc_ring_producer *ring = &producer->core.ring;
     if (!is_open(self) || !handle_enter(&producer->handle)) {
+        return -1;
+    }
+    if (!is_open(self)) { /* another thread was quicker */
+        handle_leave(&producer->handle);
         return -1;
     }
     if (producer->handle.dtype == NULL) {
@@ -182,7 +200,7 @@ static int reservation_getbuffer(PyObject *object, Py_buffer *view, int flags)
     ReservationObject *self = (ReservationObject *)object;
     const HandleObject *handle = &self->producer->handle;
     view->obj = NULL;
-    if (!self->open) {
+    if (!self->open || handle->segment->forked) {
         PyErr_SetString(PyExc_BufferError,
                         "this reservation was committed or aborted: its memory is not yours");
         return -1;
@@ -244,6 +262,7 @@ static PyType_Slot reservation_slots[] = {
                 "Leaving its with block commits; an exception aborts. Writable through .array or\n"
                 "the buffer protocol, until then. len(): bytes, or items of a typed ring."},
     {Py_tp_dealloc, reservation_dealloc},
+    {Py_tp_traverse, reservation_traverse},
     {Py_tp_repr, reservation_repr},
     {Py_tp_methods, reservation_methods},
     {Py_tp_getset, reservation_getset},
@@ -254,6 +273,7 @@ static PyType_Slot reservation_slots[] = {
 
 PyType_Spec reservation_spec = {.name = "shmipc._core.Reservation",
                                 .basicsize = sizeof(ReservationObject),
-                                .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+                                .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+                                         Py_TPFLAGS_IMMUTABLETYPE |
                                          Py_TPFLAGS_DISALLOW_INSTANTIATION,
                                 .slots = reservation_slots};

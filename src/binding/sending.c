@@ -31,8 +31,9 @@ static bool refuse_inside_reservation(const ProducerObject *self)
     return false;
 }
 
-/* Room for `span` bytes at *at, waiting up to span_ns. */
-static int make_room(ProducerObject *self, uint64_t span, uint64_t span_ns, unsigned char **at)
+/* Room for `span` bytes at *at, waiting as long as the call may. */
+static int make_room(ProducerObject *self, uint64_t span, struct patience *patience,
+                     unsigned char **at)
 {
     enum shmipc_status status = shmipc_ring_reserve(&self->core.ring, span, at);
     if (SHMIPC_LIKELY(status == SHMIPC_OK)) {
@@ -42,7 +43,7 @@ static int make_room(ProducerObject *self, uint64_t span, uint64_t span_ns, unsi
         (void)raise_status(&self->handle, status);
         return -1;
     }
-    if (wait_for_room(self, span, span_ns) != 0) {
+    if (wait_for_room(self, span, patience) != 0) {
         return -1;
     }
     (void)shmipc_ring_reserve(&self->core.ring, span, at); /* succeeds: nobody else reserves */
@@ -64,7 +65,7 @@ static int parse_kind_and_flags(PyObject *kind, PyObject *flags, uint64_t *kind_
 }
 
 static int send_message(ProducerObject *self, const struct source *source, uint64_t kind,
-                        uint64_t flags, uint64_t span_ns)
+                        uint64_t flags, struct patience *patience)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
@@ -74,7 +75,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
         return -1;
     }
     const uint64_t span = shmipc_message_span(source->len);
-    if (make_room(self, span, span_ns, &at) != 0) {
+    if (make_room(self, span, patience, &at) != 0) {
         return -1;
     }
     shmipc_message_header_store(at, (uint32_t)source->len, (uint16_t)kind, (uint16_t)flags,
@@ -85,11 +86,12 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     return 0;
 }
 
-static int send_item(ProducerObject *self, const struct source *source, uint64_t span_ns)
+static int send_item(ProducerObject *self, const struct source *source,
+                     struct patience *patience)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
-    if (make_room(self, ring->ring.item_stride, span_ns, &at) != 0) {
+    if (make_room(self, ring->ring.item_stride, patience, &at) != 0) {
         return -1;
     }
     copy_in(at, source->data, source->len);
@@ -111,7 +113,7 @@ static int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyOb
 
 /* send and try_send: 0 sent, -1 an exception. */
 static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyObject *flags,
-                       uint64_t span_ns)
+                       struct patience *patience)
 {
     struct source source;
     uint64_t kind_value, flags_value;
@@ -126,11 +128,11 @@ static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyO
     }
     if (self->handle.dtype == NULL) {
         if (source_open_bytes(data, &source) == 0) {
-            result = send_message(self, &source, kind_value, flags_value, span_ns);
+            result = send_message(self, &source, kind_value, flags_value, patience);
             source_close(&source);
         }
     } else if (source_open_items(&self->handle, data, false, &source) == 0) {
-        result = send_item(self, &source, span_ns);
+        result = send_item(self, &source, patience);
         source_close(&source);
     }
     handle_leave(&self->handle);
@@ -178,7 +180,7 @@ PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t narg
 {
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[4] = {NULL, NULL, NULL, NULL};
-    uint64_t span_ns = SHMIPC_NEVER;
+    struct patience patience = {SHMIPC_NEVER, 0};
     if (SHMIPC_LIKELY(nargs == 1 && kwnames == NULL)) {
         if (!handle_enter(&self->handle)) {
             return NULL;
@@ -190,10 +192,10 @@ PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t narg
         }
         given[0] = args[0];
     } else if (parse_arguments(&send_parameters, args, nargs, kwnames, given) != 0 ||
-               parse_timeout(given[3], &span_ns) != 0) {
+               parse_timeout(given[3], &patience) != 0) {
         return NULL;
     }
-    if (send_object(self, given[0], given[1], given[2], span_ns) != 0) {
+    if (send_object(self, given[0], given[1], given[2], &patience) != 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -207,9 +209,9 @@ PyObject *producer_send_text(PyObject *object, PyObject *const *args, Py_ssize_t
                                     PyObject *kwnames)
 {
     PyObject *given[4];
-    uint64_t span_ns;
+    struct patience patience;
     if (parse_arguments(&send_text_parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[3], &span_ns) != 0) {
+        parse_timeout(given[3], &patience) != 0) {
         return NULL;
     }
     if (!PyUnicode_Check(given[0])) {
@@ -221,7 +223,7 @@ PyObject *producer_send_text(PyObject *object, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     const int result =
-        send_object((ProducerObject *)object, encoded, given[1], given[2], span_ns);
+        send_object((ProducerObject *)object, encoded, given[1], given[2], &patience);
     Py_DECREF(encoded);
     if (result != 0) {
         return NULL;
@@ -238,11 +240,13 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
 {
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[3];
+    struct patience patience = {0, 0};
     if (parse_arguments(&try_send_parameters, args, nargs, kwnames, given) != 0) {
         return NULL;
     }
-    if (send_object(self, given[0], given[1], given[2], 0) != 0) {
-        if (!PyErr_ExceptionMatches(self->handle.state->exceptions[EXCEPTION_FULL])) {
+    if (send_object(self, given[0], given[1], given[2], &patience) != 0) {
+        if (self->handle.state == NULL ||
+            !PyErr_ExceptionMatches(self->handle.state->exceptions[EXCEPTION_FULL])) {
             return NULL;
         }
         PyErr_Clear();
@@ -253,6 +257,22 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
 
 /* ---- many at once --------------------------------------------------------------------------- */
 
+/* An exception ends a send_many after `sent` items: say so on it, with the item that was taken from
+ * an iterator and not sent (`unsent`, or NULL). */
+static void annotate(uint64_t sent, PyObject *unsent)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *count = PyLong_FromUnsignedLongLong(sent);
+    if (value == NULL || count == NULL || PyObject_SetAttrString(value, "sent", count) != 0 ||
+        (unsent != NULL && PyObject_SetAttrString(value, "unsent", unsent) != 0)) {
+        PyErr_Clear(); /* an exception without a __dict__ stays as it is */
+    }
+    Py_XDECREF(count);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* Is the exception now set merely Full, and something was sent before it? Then it is an answer. */
 static bool is_partial(const ProducerObject *self, uint64_t sent)
 {
@@ -261,6 +281,16 @@ static bool is_partial(const ProducerObject *self, uint64_t sent)
         return false;
     }
     PyErr_Clear();
+    return true;
+}
+
+/* Somebody else wants to close this handle, or we are in a forked child now. */
+static bool must_stop(ProducerObject *self)
+{
+    if (!self->handle.segment->forked && shmipc_load_relaxed(self->handle.interrupted) == 0) {
+        return false;
+    }
+    (void)handle_refuse(&self->handle);
     return true;
 }
 
@@ -278,7 +308,7 @@ static void copy_items(const struct shmipc_ring *ring, unsigned char *to,
 
 /* Send items in runs of at most a quarter of the ring, so that the consumer reads one run while
  * the next is written. */
-static int send_items(ProducerObject *self, const struct source *source, uint64_t deadline_ns,
+static int send_items(ProducerObject *self, const struct source *source, struct patience *patience,
                       uint64_t *sent)
 {
     struct shmipc_ring_producer *core = &self->core.ring;
@@ -287,11 +317,10 @@ static int send_items(ProducerObject *self, const struct source *source, uint64_
     const uint64_t most = quarter > 0 ? quarter : 1;
     while (*sent < source->items) {
         unsigned char *at;
-        const uint64_t now_ns = deadline_ns == SHMIPC_NEVER ? 0 : shmipc_now_ns();
-        const uint64_t span_ns = deadline_ns == SHMIPC_NEVER ? SHMIPC_NEVER
-                                 : now_ns < deadline_ns      ? deadline_ns - now_ns
-                                                             : 0;
-        if (make_room(self, ring->item_stride, span_ns, &at) != 0) {
+        if (must_stop(self)) {
+            return -1;
+        }
+        if (make_room(self, ring->item_stride, patience, &at) != 0) {
             return is_partial(self, *sent) ? 0 : -1;
         }
         uint64_t run = shmipc_ring_room(core) / ring->item_stride;
@@ -323,7 +352,7 @@ static void commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
 }
 
 static int add_to_run(ProducerObject *self, struct run *run, const struct source *source,
-                      uint64_t deadline_ns, uint64_t *sent)
+                      struct patience *patience, uint64_t *sent)
 {
     struct shmipc_ring_producer *core = &self->core.ring;
     const uint64_t area = core->ring.area_len;
@@ -334,12 +363,8 @@ static int add_to_run(ProducerObject *self, struct run *run, const struct source
     }
     const uint64_t span = shmipc_message_span(source->len);
     if (run->len + span > area / 4 || shmipc_ring_room(core) < run->len + span) {
-        const uint64_t now_ns = deadline_ns == SHMIPC_NEVER ? 0 : shmipc_now_ns();
-        const uint64_t span_ns = deadline_ns == SHMIPC_NEVER ? SHMIPC_NEVER
-                                 : now_ns < deadline_ns      ? deadline_ns - now_ns
-                                                             : 0;
         commit_run(self, run, sent);
-        if (make_room(self, span, span_ns, &at) != 0) {
+        if (make_room(self, span, patience, &at) != 0) {
             return -1;
         }
     }
@@ -351,10 +376,14 @@ static int add_to_run(ProducerObject *self, struct run *run, const struct source
     return 0;
 }
 
-static int send_messages(ProducerObject *self, PyObject *items, uint64_t deadline_ns,
+static int send_messages(ProducerObject *self, PyObject *items, struct patience *patience,
                          uint64_t *sent)
 {
+    /* A list is all there; what comes out of anything else may depend on what was sent before, so
+     * nothing is held back while the next is fetched. */
+    const bool at_hand = PyList_CheckExact(items) || PyTuple_CheckExact(items);
     struct run run = {0, 0};
+    PyObject *unsent = NULL;
     int result = 0;
     PyObject *iterator = PyObject_GetIter(items);
     if (iterator == NULL) {
@@ -362,30 +391,49 @@ static int send_messages(ProducerObject *self, PyObject *items, uint64_t deadlin
     }
     while (result == 0) {
         struct source source;
+        if (!at_hand) {
+            commit_run(self, &run, sent);
+        }
         PyObject *item = PyIter_Next(iterator);
         if (item == NULL) {
             result = PyErr_Occurred() != NULL ? -1 : 0;
             break;
         }
-        result = source_open_bytes(item, &source);
+        result = must_stop(self) ? -1 : source_open_bytes(item, &source);
         if (result == 0) {
-            result = add_to_run(self, &run, &source, deadline_ns, sent);
+            result = add_to_run(self, &run, &source, patience, sent);
             source_close(&source);
+        }
+        if (result != 0 && !at_hand) {
+            unsent = Py_NewRef(item);
         }
         Py_DECREF(item);
     }
     Py_DECREF(iterator);
+    if (self->handle.segment->forked) {
+        run = (struct run){0, 0}; /* the parent goes on writing there */
+    }
     commit_run(self, &run, sent); /* what came before an error is sent all the same */
-    return result != 0 && is_partial(self, *sent) ? 0 : result;
+    if (result != 0 && at_hand && is_partial(self, *sent)) {
+        result = 0;
+    }
+    if (result != 0) {
+        annotate(*sent, unsent);
+    }
+    Py_XDECREF(unsent);
+    return result;
 }
 
 const char producer_send_many_doc[] =
     "send_many($self, items, *, timeout=None)\n--\n\n"
-             "Send an array of items (typed ring: C-contiguous, of the ring's dtype, shape\n"
-             "(n, *shape)) or an iterable of buffers (message ring), committed run by run, and\n"
-             "return how many were sent: all, unless `timeout` seconds pass with the ring full.\n"
-             "Raises Full only if none was; otherwise as send(). What came before an item that\n"
-             "raises is sent. A str is refused: it would be taken for an iterable.";
+    "Send an array of items (typed ring: C-contiguous, of the ring's dtype, shape (n, *shape)) or\n"
+    "an iterable of buffers (message ring), and return how many were sent: all, unless `timeout`\n"
+    "seconds pass with the ring full. What is in a list or tuple is committed run by run; what an\n"
+    "iterator yields is committed before the next is asked for.\n"
+    "\n"
+    "Raises Full if none was sent, and whenever an item was taken from an iterator in vain;\n"
+    "otherwise as send(). What came before the item that raises is sent. Exceptions have .sent,\n"
+    "how many, and for an iterator .unsent, the item taken and not sent.";
 
 PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject *kwnames)
@@ -394,11 +442,11 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
     static const struct parameters parameters = {"send_many", names, 1, 1};
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[2];
-    uint64_t span_ns;
+    struct patience patience;
     uint64_t sent = 0;
     int result = -1;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[1], &span_ns) != 0) {
+        parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
     if (self->handle.dtype == NULL && (PyBytes_Check(given[0]) || PyUnicode_Check(given[0]))) {
@@ -409,14 +457,15 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    const uint64_t deadline_ns =
-        span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_deadline_ns(shmipc_now_ns(), span_ns);
     if (refuse_inside_reservation(self)) {
         struct source source;
         if (self->handle.dtype == NULL) {
-            result = send_messages(self, given[0], deadline_ns, &sent);
+            result = send_messages(self, given[0], &patience, &sent);
         } else if (source_open_items(&self->handle, given[0], true, &source) == 0) {
-            result = send_items(self, &source, deadline_ns, &sent);
+            result = send_items(self, &source, &patience, &sent);
+            if (result != 0) {
+                annotate(sent, NULL);
+            }
             source_close(&source);
         }
     }
@@ -441,10 +490,11 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
     const struct shmipc_ring *ring = &self->core.ring.ring;
     PyObject *given[4];
     PyObject *reservation = NULL;
-    uint64_t n, kind, flags, span_ns;
+    struct patience patience;
+    uint64_t n, kind, flags;
     unsigned char *at;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[3], &span_ns) != 0 || !handle_enter(&self->handle)) {
+        parse_timeout(given[3], &patience) != 0 || !handle_enter(&self->handle)) {
         return NULL;
     }
     const bool typed = self->handle.dtype != NULL;
@@ -464,7 +514,7 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
         goto done;
     }
     const uint64_t span = typed ? n * ring->item_stride : shmipc_message_span(n);
-    if (make_room(self, span, span_ns, &at) != 0) {
+    if (make_room(self, span, &patience, &at) != 0) {
         goto done;
     }
     reservation =

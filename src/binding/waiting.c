@@ -23,13 +23,36 @@ static int parse_seconds(const char *what, PyObject *seconds, uint64_t *span_ns)
     return 0;
 }
 
-int parse_timeout(PyObject *seconds, uint64_t *span_ns)
+int parse_timeout(PyObject *seconds, struct patience *patience)
 {
+    patience->deadline_ns = 0;
     if (seconds == NULL || seconds == Py_None) {
-        *span_ns = SHMIPC_NEVER;
+        patience->span_ns = SHMIPC_NEVER;
         return 0;
     }
-    return parse_seconds("timeout", seconds, span_ns);
+    return parse_seconds("timeout", seconds, &patience->span_ns);
+}
+
+uint64_t patience_deadline(struct patience *patience)
+{
+    if (patience->deadline_ns == 0) {
+        patience->deadline_ns = patience->span_ns == SHMIPC_NEVER
+                                    ? SHMIPC_NEVER
+                                    : shmipc_deadline_ns(shmipc_now_ns(), patience->span_ns);
+    }
+    return patience->deadline_ns;
+}
+
+int check_signals(HandleObject *handle)
+{
+    if (PyErr_CheckSignals() != 0) {
+        return -1;
+    }
+    if (handle->segment->forked) { /* a handler that forks */
+        (void)handle_refuse(handle);
+        return -1;
+    }
+    return 0;
 }
 
 int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
@@ -46,30 +69,22 @@ int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
     return 0;
 }
 
-static uint64_t deadline_after(uint64_t span_ns)
-{
-    return span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_deadline_ns(shmipc_now_ns(), span_ns);
-}
-
-int wait_for_data(ConsumerObject *consumer, PyObject *timeout)
+int wait_for_data(ConsumerObject *consumer, struct patience *patience)
 {
     struct shmipc_consumer *core = &consumer->core;
     enum shmipc_status status = SHMIPC_EMPTY;
-    uint64_t span_ns;
-    if (parse_timeout(timeout, &span_ns) != 0) {
-        return -1;
-    }
-    const int polls = core->spin.limit_ns == 0 || span_ns == 0 ? 1 : BRIEF_POLLS;
+    const bool poll_only = patience->span_ns == 0;
+    const int polls = core->spin.limit_ns == 0 || poll_only ? 1 : BRIEF_POLLS;
     for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
         status = shmipc_ring_readable(&core->ring);
     }
-    if (status == SHMIPC_EMPTY && span_ns == 0) {
+    if (status == SHMIPC_EMPTY && poll_only) {
         status = shmipc_consumer_poll_peer(core);
     } else if (status == SHMIPC_EMPTY) {
         struct shmipc_wait wait = {0};
-        const uint64_t deadline_ns = deadline_after(span_ns);
+        const uint64_t deadline_ns = patience_deadline(patience);
         do {
-            if (PyErr_CheckSignals() != 0) {
+            if (check_signals(&consumer->handle) != 0) {
                 return -1;
             }
             Py_BEGIN_ALLOW_THREADS
@@ -84,11 +99,23 @@ int wait_for_data(ConsumerObject *consumer, PyObject *timeout)
     return -1;
 }
 
-int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns)
+int after_lap(ConsumerObject *consumer, struct patience *patience)
+{
+    if (check_signals(&consumer->handle) != 0) {
+        return -1;
+    }
+    if (patience->span_ns != SHMIPC_NEVER && shmipc_now_ns() >= patience_deadline(patience)) {
+        (void)raise_status(&consumer->handle, SHMIPC_EMPTY);
+        return -1;
+    }
+    return 0;
+}
+
+int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patience)
 {
     struct shmipc_producer *core = &producer->core;
     enum shmipc_status status;
-    if (span_ns == 0) {
+    if (patience->span_ns == 0) {
         status = shmipc_producer_poll_peers(core);
         if (status == SHMIPC_OK) {
             unsigned char *at;
@@ -96,9 +123,9 @@ int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns)
         }
     } else {
         struct shmipc_wait wait = {0};
-        const uint64_t deadline_ns = deadline_after(span_ns);
+        const uint64_t deadline_ns = patience_deadline(patience);
         do {
-            if (PyErr_CheckSignals() != 0) {
+            if (check_signals(&producer->handle) != 0) {
                 return -1;
             }
             Py_BEGIN_ALLOW_THREADS
@@ -113,13 +140,13 @@ int wait_for_room(ProducerObject *producer, uint64_t len, uint64_t span_ns)
     return -1;
 }
 
-int wait_for_attached(ProducerObject *producer, uint32_t count, uint64_t span_ns)
+int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience)
 {
     struct shmipc_wait wait = {0};
-    const uint64_t deadline_ns = deadline_after(span_ns);
+    const uint64_t deadline_ns = patience_deadline(patience);
     enum shmipc_status status;
     do {
-        if (PyErr_CheckSignals() != 0) {
+        if (check_signals(&producer->handle) != 0) {
             return -1;
         }
         Py_BEGIN_ALLOW_THREADS
@@ -149,40 +176,43 @@ struct waiting_set {
     Py_ssize_t entered;
     struct shmipc_consumer **cores;
     shmipc_atomic_u32 **words;
+    uint32_t *marks;
     bool *ready;
 };
 
 static void set_leave(struct waiting_set *set, PyObject *objects)
 {
     for (Py_ssize_t i = 0; i < set->entered; i++) {
-        handle_leave((HandleObject *)PySequence_Fast_GET_ITEM(objects, i));
+        handle_leave((HandleObject *)PyTuple_GET_ITEM(objects, i));
     }
     PyMem_Free(set->cores);
     PyMem_Free(set->words);
+    PyMem_Free(set->marks);
     PyMem_Free(set->ready);
 }
 
 static int set_enter(struct waiting_set *set, struct module_state *state, PyObject *objects)
 {
     memset(set, 0, sizeof *set);
-    set->count = PySequence_Fast_GET_SIZE(objects);
+    set->count = PyTuple_GET_SIZE(objects);
     const size_t count = (size_t)set->count;
     set->cores = PyMem_Calloc(count + 1, sizeof *set->cores);
     set->words = PyMem_Calloc(count + 1, sizeof *set->words);
+    set->marks = PyMem_Calloc(count + 1, sizeof *set->marks);
     set->ready = PyMem_Calloc(count + 1, sizeof *set->ready);
-    if (set->cores == NULL || set->words == NULL || set->ready == NULL) {
+    if (set->cores == NULL || set->words == NULL || set->marks == NULL || set->ready == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (Py_ssize_t i = 0; i < set->count; i++) {
-        PyObject *object = PySequence_Fast_GET_ITEM(objects, i);
+        PyObject *object = PyTuple_GET_ITEM(objects, i);
         if (!PyObject_TypeCheck(object, state->consumer_type)) {
             PyErr_Format(PyExc_TypeError, "wait() takes Consumers, not %.200s",
                          Py_TYPE(object)->tp_name);
             return -1;
         }
         for (Py_ssize_t k = 0; k < i; k++) {
-            if (PySequence_Fast_GET_ITEM(objects, k) == object) {
+            if (PyTuple_GET_ITEM(objects, k) == object) {
                 PyErr_SetString(PyExc_ValueError, "wait() was given the same Consumer twice");
                 return -1;
             }
@@ -206,20 +236,20 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     PyObject *given[2];
     PyObject *result = NULL;
     struct waiting_set set;
-    uint64_t span_ns;
+    struct patience patience;
     enum shmipc_status status;
     if (parse_arguments(&wait_parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[1], &span_ns) != 0) {
+        parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
-    PyObject *objects = PySequence_Fast(given[0], "wait() takes an iterable of Consumers");
+    PyObject *objects = PySequence_Tuple(given[0]);
     if (objects == NULL) {
         return NULL;
     }
     if (set_enter(&set, state, objects) != 0) {
         goto done;
     }
-    const uint64_t deadline_ns = deadline_after(span_ns);
+    const uint64_t deadline_ns = patience_deadline(&patience);
     do {
         if (PyErr_CheckSignals() != 0) {
             goto done;
@@ -227,7 +257,7 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         Py_BEGIN_ALLOW_THREADS
         if (set.count > 0) {
             status = shmipc_consumers_wait_any(set.cores, (uint32_t)set.count, set.ready,
-                                               set.words, deadline_ns);
+                                               set.words, set.marks, deadline_ns);
         } else {
             /* Nothing can become ready: only time and signals end it, as in select(). */
             const uint64_t now_ns = shmipc_now_ns();
@@ -241,7 +271,7 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     } while (status == SHMIPC_AGAIN);
     result = PyList_New(0);
     for (Py_ssize_t i = 0; result != NULL && status == SHMIPC_OK && i < set.count; i++) {
-        if (set.ready[i] && PyList_Append(result, PySequence_Fast_GET_ITEM(objects, i)) != 0) {
+        if (set.ready[i] && PyList_Append(result, PyTuple_GET_ITEM(objects, i)) != 0) {
             Py_CLEAR(result);
         }
     }

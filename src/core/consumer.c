@@ -133,7 +133,7 @@ void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t ol
 {
     struct shmipc_space_line *space = &consumer->ring.ring.shared->space;
     /* Acquire: pairs with S1, so that the position read next is the one stored before it. */
-    if (shmipc_load_acquire(&space->sleepers) == 0) {
+    if ((shmipc_load_acquire(&space->sleepers) & 1u) == 0) {
         return;
     }
     const uint64_t wanted_pos = shmipc_load_relaxed(&space->wanted_pos);
@@ -222,7 +222,8 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
 
 enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
                                              uint32_t count, bool *ready,
-                                             shmipc_atomic_u32 **words, uint64_t deadline_ns)
+                                             shmipc_atomic_u32 **words, uint32_t *marks,
+                                             uint64_t deadline_ns)
 {
     const uint64_t start_ns = shmipc_now_ns();
     uint64_t now_ns = start_ns;
@@ -237,7 +238,7 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     } while (now_ns - start_ns < SHMIPC_SPIN_FLOOR_NS);
     for (uint32_t i = 0; i < count; i++) {
         words[i] = &consumers[i]->ring.ring.shared->data.sleepers;
-        shmipc_wait_mark(words[i]);
+        marks[i] = shmipc_wait_mark(words[i]);
     }
     uint64_t span_ns = shmipc_wait_barrier();
     if (find_ready(consumers, count, ready, now_ns)) {
@@ -246,6 +247,6 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     if (deadline_ns - now_ns < span_ns) {
         span_ns = deadline_ns - now_ns;
     }
-    shmipc_wait_sleep_any(words, count, span_ns);
+    shmipc_wait_sleep_any(words, marks, count, span_ns);
     return find_ready(consumers, count, ready, shmipc_now_ns()) ? SHMIPC_OK : SHMIPC_AGAIN;
 }

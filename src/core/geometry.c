@@ -55,8 +55,14 @@ enum shmipc_status shmipc_segment_path(const char *name, size_t len, char path[S
                            "letter or a digit",
                            SHMIPC_NAME_MAX);
     }
-    const int written =
-        snprintf(path, SHMIPC_PATH_MAX, "%s/" SHMIPC_FILE_PREFIX "%.*s", dir, (int)len, name);
+    /* Absolute, so that a later chdir does not lead us to remove another file, or none. */
+    char here[SHMIPC_PATH_MAX] = "";
+    if (dir[0] != '/' && getcwd(here, sizeof here - 1) == NULL) {
+        return shmipc_fail(error, SHMIPC_INVALID, 0,
+                           "SHMIPC_DIR is relative to a directory that does not exist any more");
+    }
+    const int written = snprintf(path, SHMIPC_PATH_MAX, "%s%s%s/" SHMIPC_FILE_PREFIX "%.*s", here,
+                                 here[0] != '\0' ? "/" : "", dir, (int)len, name);
     if (written < 0 || (size_t)written >= SHMIPC_PATH_MAX) {
         return shmipc_fail(error, SHMIPC_INVALID, 0, "the path of SHMIPC_DIR is too long");
     }

@@ -100,11 +100,11 @@ struct shmipc_identity_line {
 };
 
 struct shmipc_data_line {
-    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex: 1 while a consumer may sleep */
+    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while a consumer may sleep */
 };
 
 struct shmipc_space_line {
-    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex: 1 while the producer may sleep */
+    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while the producer may sleep */
     uint32_t reserved;
     shmipc_atomic_u64 wanted_pos; /* the cursor position it waits for */
 };

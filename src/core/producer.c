@@ -179,19 +179,22 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
     if (segment->fd >= 0 && segment->header != NULL) {
         struct shmipc_header *shared = segment->header;
         struct shmipc_error ignored;
-        /* Release: a consumer that sees the end also sees every message before it. */
-        shmipc_store_release(&shared->identity.closed, 1u);
-        shmipc_wait_wake(&shared->data.sleepers);
+        if (keep_mapping) {
+            shmipc_segment_privatize(segment); /* before anybody else can become the producer */
+        }
+        if (!producer->handed_over) {
+            /* Release: a consumer that sees the end also sees every message before it. */
+            shmipc_store_release(&shared->identity.closed, 1u);
+            shmipc_wait_wake(&shared->data.sleepers);
+        }
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
             shmipc_store_relaxed(&shared->identity.producer_pid, 0u);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
-            if (!shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
+            if (!producer->handed_over && !shmipc_segment_is_shared(segment) &&
+                !shmipc_segment_is_owed(segment)) {
                 shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
-        }
-        if (keep_mapping) {
-            shmipc_segment_privatize(segment);
         }
     }
     if (keep_mapping) {

@@ -27,6 +27,12 @@ static bool read_note(const struct shmipc_header *shared, uint64_t head_pos, uin
     return false;
 }
 
+/* Message headers are whole words: a position between them is nobody's that we know. */
+static bool is_aligned(const struct shmipc_ring *ring, uint64_t pos)
+{
+    return ring->item_stride != 0 || pos % SHMIPC_MESSAGE_ALIGN == 0;
+}
+
 void shmipc_ring_format(struct shmipc_header *shared)
 {
     const struct shmipc_geometry *geometry = &shared->geometry;
@@ -59,7 +65,8 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
         return SHMIPC_CORRUPT;
     }
     if (ring->item_stride == 0) {
-        if (!read_note(shared, producer->head_pos, &producer->next_seq)) {
+        if (!is_aligned(ring, producer->head_pos) || !is_aligned(ring, producer->tail_pos) ||
+            !read_note(shared, producer->head_pos, &producer->next_seq)) {
             return SHMIPC_CORRUPT;
         }
         producer->note_index =
@@ -75,6 +82,24 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
 static uint64_t member_bit(uint32_t slot_index)
 {
     return UINT64_C(1) << (slot_index % 64);
+}
+
+/* The number of the message at `pos`, from its header or, if it is yet to come, from the note. False:
+ * the producer moved on meanwhile. */
+static bool find_seq_of(const struct shmipc_ring *ring, uint64_t pos, uint64_t *seq)
+{
+    struct shmipc_message message;
+    const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
+    if (head == pos) {
+        return read_note(ring->shared, head, seq);
+    }
+    if (head - pos > ring->area_len ||
+        shmipc_message_decode(ring, pos, head - pos, &message) != SHMIPC_OK ||
+        !shmipc_ring_intact(ring, pos)) {
+        return false;
+    }
+    *seq = message.seq;
+    return true;
 }
 
 enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint32_t slot_index,
@@ -112,20 +137,14 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     consumer->read_pos = pos;
     consumer->cursor_pos = pos;
     consumer->head_pos_cached = pos;
-    consumer->next_seq = UINT64_MAX; /* unknown: see below, or the first message tells */
-    if (ring->item_stride == 0) {
-        uint64_t seq;
-        const uint64_t head = shmipc_load_acquire(&shared->commit.head_pos);
-        if (head == pos) {
-            if (read_note(shared, head, &seq)) {
-                consumer->next_seq = seq;
-            }
-        } else if (head - pos <= ring->area_len) {
-            struct shmipc_message message;
-            if (shmipc_message_decode(ring, pos, head - pos, &message) == SHMIPC_OK &&
-                shmipc_ring_intact(ring, pos)) {
-                consumer->next_seq = message.seq;
-            }
+    consumer->next_seq = UINT64_MAX;
+    if (!is_aligned(ring, pos)) {
+        shmipc_ring_leave(ring, slot_index);
+        return SHMIPC_CORRUPT;
+    }
+    for (int attempt = 0; attempt < SHMIPC_JOIN_LIMIT && ring->item_stride == 0; attempt++) {
+        if (find_seq_of(ring, pos, &consumer->next_seq)) {
+            break;
         }
     }
     return SHMIPC_OK;
@@ -246,7 +265,8 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
     }
     if (tail != producer->tail_pos) {
         producer->tail_pos = tail;
-        shmipc_store_relaxed(&ring->shared->retention.tail_pos, tail); /* W3, R4 */
+        /* W3, R4. Release, so that no joiner sees a tail beyond the head it came after. */
+        shmipc_store_release(&ring->shared->retention.tail_pos, tail);
     }
     producer->limit_pos = tail + ring->area_len;
     if (ring->overwrite) {
@@ -374,8 +394,22 @@ void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
         /* The oldest is overwritten faster than we can read it: only the newest will hold. */
         pos = shmipc_load_acquire(&shared->commit.head_pos);
     }
+    if (ring->item_stride == 0) {
+        pos &= ~(uint64_t)(SHMIPC_MESSAGE_ALIGN - 1); /* it always is; a liar's is made so */
+    }
     if (!shmipc_pos_before(consumer->read_pos, pos)) {
+        if (consumer->resyncs > SHMIPC_RESYNC_TO_HEAD) {
+            consumer->head_pos_cached = consumer->read_pos; /* head went back: look again */
+        }
         return;
+    }
+    uint64_t seq;
+    if (ring->item_stride == 0 && consumer->resyncs > SHMIPC_RESYNC_TO_HEAD &&
+        read_note(shared, pos, &seq)) {
+        if (consumer->next_seq != UINT64_MAX) {
+            consumer->lost += seq - consumer->next_seq; /* no later message may come to tell */
+        }
+        consumer->next_seq = seq;
     }
     if (ring->item_stride != 0) {
         const uint64_t items = (pos - consumer->read_pos) / ring->item_stride;

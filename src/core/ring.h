@@ -35,7 +35,7 @@
  *   W2 publish_cursor: cursor release   <-> R2 scan: cursor acquire
  *        hands the bytes below cursor back. Weaker: the producer's next bytes could be stored
  *        before the consumer's last reads of the old ones: a torn record.
- *   W3 retire: tail relaxed, then a     <-> R3 intact: copy, acquire fence, tail relaxed
+ *   W3 retire: tail release, then a     <-> R3 intact: copy, acquire fence, tail relaxed
  *      release fence, then new bytes
  *        a seqlock's shape. A reader that saw any new byte also sees the tail that gave it away.
  *        Weaker (no fence on either side): torn bytes pass for whole ones.

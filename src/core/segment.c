@@ -98,7 +98,11 @@ static void delist(struct shmipc_segment *segment)
 static void directory_of(const char *path, char dir[SHMIPC_PATH_MAX])
 {
     const char *slash = strrchr(path, '/');
-    const size_t len = slash != NULL && slash != path ? (size_t)(slash - path) : 1;
+    if (slash == NULL) {
+        (void)snprintf(dir, SHMIPC_PATH_MAX, ".");
+        return;
+    }
+    const size_t len = slash != path ? (size_t)(slash - path) : 1;
     memcpy(dir, path, len);
     dir[len] = '\0';
 }
@@ -324,12 +328,17 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
 void shmipc_segment_privatize(struct shmipc_segment *segment)
 {
     const size_t area_len = (size_t)segment->geometry.area_len;
+    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
     if (segment->data == NULL || segment->fd < 0) {
         return;
     }
     for (int half = 0; half < 2; half++) {
-        (void)mmap(segment->data + (size_t)half * area_len, area_len, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_FIXED, segment->fd, (off_t)segment->geometry.data_off);
+        unsigned char *at = segment->data + (size_t)half * area_len;
+        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, segment->fd,
+                 (off_t)segment->geometry.data_off) == MAP_FAILED) {
+            /* Better empty pages than none, or somebody else's. */
+            (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+        }
     }
 }
 

@@ -105,8 +105,8 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error);
 
-/* Make the data area private to this process, contents kept: views that outlive a producer's role
- * can then still be read and written and harm nobody. */
+/* Make the data area private to this process: views that outlive a producer's role can then still
+ * be read, and written without reaching anybody. */
 void shmipc_segment_privatize(struct shmipc_segment *segment);
 
 /* Read the schema into `schema` (geometry.schema_len bytes). CORRUPT if its hash is wrong. */

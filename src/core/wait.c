@@ -60,31 +60,33 @@ uint64_t shmipc_wait_barrier(void)
     return SHMIPC_BLIND_SLICE_NS;
 }
 
-uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers)
+uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark)
 {
-    shmipc_wait_mark(sleepers);
+    *mark = shmipc_wait_mark(sleepers);
     return shmipc_wait_barrier();
 }
 
-void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint64_t span_ns)
+void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint32_t mark, uint64_t span_ns)
 {
     const struct timespec span = span_to_timespec(span_ns);
     /* Not FUTEX_PRIVATE: the waker is another process. Every outcome (woken, EAGAIN, EINTR,
      * ETIMEDOUT) means the same to the caller: look again. */
-    (void)syscall(SYS_futex, sleepers, FUTEX_WAIT, 1u, &span, NULL, 0);
+    (void)syscall(SYS_futex, sleepers, FUTEX_WAIT, mark, &span, NULL, 0);
 }
 
-void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, uint32_t count, uint64_t span_ns)
+void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, const uint32_t *marks,
+                           uint32_t count, uint64_t span_ns)
 {
     if (count == 1) {
-        shmipc_wait_sleep(sleepers[0], span_ns);
+        shmipc_wait_sleep(sleepers[0], marks[0], span_ns);
         return;
     }
     if (count <= FUTEX_WAITV_MAX_WORDS) {
         struct waitv_entry entries[FUTEX_WAITV_MAX_WORDS];
         for (uint32_t i = 0; i < count; i++) {
-            entries[i] = (struct waitv_entry){
-                .value = 1, .address = (uint64_t)(uintptr_t)sleepers[i], .flags = FUTEX_WAITV_32};
+            entries[i] = (struct waitv_entry){.value = marks[i],
+                                              .address = (uint64_t)(uintptr_t)sleepers[i],
+                                              .flags = FUTEX_WAITV_32};
         }
         const struct timespec end =
             span_to_timespec(shmipc_deadline_ns(shmipc_now_ns(), span_ns));
@@ -98,9 +100,15 @@ void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, uint32_t count, u
 
 void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
 {
-    /* K4 <-> S4. Full, and before the system call: a sleeper that has not reached futex_wait yet
-     * finds 0 there and looks again. */
-    if (shmipc_exchange_full(sleepers, 0u) != 0u) {
+    /* Full: callers other than a commit (the end of a stream, an interrupt) come here without K2,
+     * and what they stored must be visible before the word is read: Dekker with S1. */
+    shmipc_fence_full();
+    uint32_t word = shmipc_load_relaxed(sleepers);
+    /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
+     * futex_wait yet finds another value there and looks again. */
+    while ((word & 1u) != 0 && !shmipc_compare_exchange_full(sleepers, &word, word + 1u)) {
+    }
+    if ((word & 1u) != 0) {
         (void)syscall(SYS_futex, sleepers, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 }
@@ -178,10 +186,11 @@ static enum shmipc_status spin_slice(struct shmipc_wait *wait, const struct shmi
 static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
 {
     enum shmipc_status status;
+    uint32_t mark;
     if (wait->prepare != NULL) {
         wait->prepare(wait->self);
     }
-    uint64_t span_ns = shmipc_wait_announce(wait->sleepers);
+    uint64_t span_ns = shmipc_wait_announce(wait->sleepers, &mark);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;
@@ -201,7 +210,7 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
         span_ns = wait->deadline_ns - now_ns;
     }
     wait->sleeps++;
-    shmipc_wait_sleep(wait->sleepers, span_ns);
+    shmipc_wait_sleep(wait->sleepers, mark, span_ns);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;
@@ -219,8 +228,11 @@ enum shmipc_status shmipc_wait_slice(struct shmipc_wait *wait, struct shmipc_spi
         wait->start_ns = now_ns;
     }
     enum shmipc_status status = spin_slice(wait, spin, &now_ns);
-    if (is_pending(status)) {
-        status = now_ns >= wait->deadline_ns ? SHMIPC_TIMEOUT : sleep_slice(wait, now_ns);
+    if (is_pending(status) && now_ns >= wait->deadline_ns) {
+        status = wait->look(wait->self); /* a timeout of 0 has looked at nothing yet */
+        status = is_pending(status) ? SHMIPC_TIMEOUT : status;
+    } else if (is_pending(status)) {
+        status = sleep_slice(wait, now_ns);
     }
     if (status == SHMIPC_OK) {
         shmipc_spin_learn(spin, shmipc_now_ns() - wait->start_ns);

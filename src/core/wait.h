@@ -6,29 +6,32 @@
  *           it waits for has come.
  * May be included by: producer.h, consumer.h, and the C files beside them.
  *
- * A word is 1 while somebody may be asleep on it, 0 otherwise. Waking costs one relaxed load of a
- * line nobody writes while nobody sleeps.
+ * A word is a generation with a flag in its lowest bit: odd while somebody may be asleep on it.
+ * Waking costs one relaxed load of a line nobody writes while nobody sleeps.
  *
  *   sleeper                                    waker
- *   S1 sleepers = 1            (full)          K1 position = new            (release)
+ *   S1 mark = (sleepers |= 1)      (full)      K1 position = new            (release)
  *   S2 membarrier(GLOBAL_EXPEDITED)            K2 light barrier             (compiler only)
- *   S3 position? ready: leave                  K3 sleepers? 0: nothing to do (relaxed)
- *   S4 futex_wait(sleepers == 1)               K4 sleepers := 0 (exchange), futex_wake(all)
+ *   S3 position? ready: leave                  K3 sleepers even: nothing to do (relaxed)
+ *   S4 futex_wait(sleepers == mark)            K4 sleepers += 1 (CAS, full), futex_wake(all)
  *
- * The lost wake-up this prevents: K1 still sits in the waker's store buffer while its K3 reads 0;
- * the sleeper stores S1, reads the old position in S3, and sleeps for ever. S2 makes every running
- * thread of every registered process execute a full barrier after S1 and before S3. For each waker
- * that barrier falls either before its K3 or after it:
- *   - before K3: then S1 is visible to K3, which reads 1 and wakes;
+ * The lost wake-up this prevents: K1 still sits in the waker's store buffer while its K3 reads an
+ * even word; the sleeper stores S1, reads the old position in S3, and sleeps for ever. S2 makes
+ * every running thread of every registered process execute a full barrier after S1 and before S3.
+ * For each waker that barrier falls either before its K3 or after it:
+ *   - before K3: then S1 is visible to K3, which reads an odd word and wakes;
  *   - after K3:  then K1, earlier in program order, was made visible by it, and S3 sees it.
  * A waker that was not running at S2 passed through the scheduler, which is a full barrier too. So
  * a commit pays no fence (it would cost it its store buffer, not just 4 ns), and the one about to
  * sleep, which has time, pays for both. Weaker is wrong: without S2 this is Dekker on release/
  * acquire, and x86 itself reorders K1 and K3.
  *
- * Between S1 and S4 another waker may have set the word to 0: then futex_wait returns at once
- * (EAGAIN) and the sleeper looks again. A word left at 1 by a sleeper that found something in S3
- * costs the next waker one idle futex_wake, and nothing else.
+ * Between S1 and S4 a waker may have come (K4): the word has then another generation, futex_wait
+ * returns at once (EAGAIN) and the sleeper looks again. That must hold even if a third process
+ * marks the word once more in between, which is why a plain flag will not do: the first sleeper
+ * would find its 1 back and sleep over data that is there. A word left odd by a sleeper that found
+ * something in S3 costs the next waker one idle futex_wake, and nothing else. A generation returns
+ * after 2^31 wake-ups; a sleeper stopped for exactly that many loses one slice.
  *
  * Where membarrier is refused (old kernel, seccomp, an emulator), a waker that cannot register
  * makes K2 a full fence, which is Dekker done right; a sleeper that cannot call it bounds its
@@ -64,25 +67,26 @@ static inline uint64_t shmipc_deadline_ns(uint64_t now_ns, uint64_t span_ns)
  * call. */
 bool shmipc_wait_register(void);
 
-/* S1 and S2. Returns how long the caller may sleep before it has to look again. Any thread;
+/* S1 and S2. `mark` is for S4. Returns how long the caller may sleep before it looks again. Any thread;
  * wait-free; one or two system calls. */
-uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers);
+uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark);
 
 /* S1 alone, for several words under one barrier; then shmipc_wait_barrier once. */
-static inline void shmipc_wait_mark(shmipc_atomic_u32 *sleepers)
+static inline uint32_t shmipc_wait_mark(shmipc_atomic_u32 *sleepers)
 {
     /* S1. Full, so that in fence mode it pairs with the waker's full K2: see above. */
-    (void)shmipc_exchange_full(sleepers, 1u);
+    return shmipc_fetch_or_full(sleepers, 1u) | 1u;
 }
 uint64_t shmipc_wait_barrier(void);
 
-/* S4: sleep while the word is 1, at most `span_ns`. Returns on a wake-up, a signal, a changed word
+/* S4: sleep while the word is `mark`, at most `span_ns`. Returns on a wake-up, a signal, a changed word
  * or the end of the span; the caller looks which. Blocking; the GIL must not be held. */
-void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint64_t span_ns);
+void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint32_t mark, uint64_t span_ns);
 
 /* S4 over several words: futex_waitv(2) where the kernel has it (5.16) for up to 128 words, else
  * naps of SHMIPC_BLIND_SLICE_NS. */
-void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, uint32_t count, uint64_t span_ns);
+void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, const uint32_t *marks,
+                           uint32_t count, uint64_t span_ns);
 
 /* K4. One or two system calls. Returns having woken everybody who announced before it. */
 void shmipc_wait_wake(shmipc_atomic_u32 *sleepers);
@@ -92,7 +96,7 @@ static inline bool shmipc_wait_wanted(const shmipc_atomic_u32 *sleepers, bool as
 {
     shmipc_barrier_light(asymmetric); /* K2 <-> S2 */
     /* K3 <-> S1. Relaxed: the word carries no data; the order it needs is K2's. */
-    return SHMIPC_UNLIKELY(shmipc_load_relaxed(sleepers) != 0);
+    return SHMIPC_UNLIKELY((shmipc_load_relaxed(sleepers) & 1u) != 0);
 }
 
 /* A nap outside any word, for polling what has no word (a name that does not exist yet). */
