@@ -93,10 +93,10 @@ static int item_len_of(PyObject *dtype, PyObject *shape, uint64_t *item_len)
 static PyObject *describe(struct module_state *state, PyObject *dtype)
 {
     PyObject *descr = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
-    if (descr == NULL) {
-        return NULL;
-    }
-    PyObject *again = PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
+    PyObject *again =
+        descr == NULL
+            ? NULL
+            : PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
     const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, dtype, Py_EQ);
     Py_XDECREF(again);
     if (same == 1) {
@@ -109,7 +109,7 @@ static PyObject *describe(struct module_state *state, PyObject *dtype)
                      "fields, or metadata)",
                      dtype);
     }
-    Py_DECREF(descr);
+    Py_XDECREF(descr);
     return NULL;
 }
 

@@ -38,6 +38,12 @@ enum exception_index {
     EXCEPTION_COUNT
 };
 
+/* How long a call may take in all. The clock is first read when the call has to wait. */
+struct patience {
+    uint64_t span_ns;     /* SHMIPC_NEVER: for ever; 0: not at all */
+    uint64_t deadline_ns; /* 0: not known yet */
+};
+
 struct module_state {
     PyObject *exceptions[EXCEPTION_COUNT];
     PyTypeObject *producer_type;
@@ -217,7 +223,13 @@ PyObject *view_new(struct module_state *state, PyObject *owner);
 #define FASTCALL (METH_FASTCALL | METH_KEYWORDS)
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
-/* ---- sending.c: the methods of Producer that send -------------------------------------------- */
+/* ---- sending.c, sending_many.c: the methods of Producer that send ---------------------------- */
+
+void copy_in(unsigned char *to, const unsigned char *from, size_t len);
+/* Room for `span` bytes at *at, waiting as long as the call may. -1 with an exception. */
+int make_room(ProducerObject *self, uint64_t span, struct patience *patience, unsigned char **at);
+/* False, with a RuntimeError, while a reservation is open. */
+bool refuse_inside_reservation(const ProducerObject *self);
 
 extern const char producer_send_doc[];
 extern const char producer_send_text_doc[];
@@ -234,6 +246,25 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
                              PyObject *kwnames);
 PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames);
+
+/* ---- receiving.c: the methods of Consumer that read ------------------------------------------ */
+
+extern const char consumer_recv_doc[];
+extern const char consumer_recv_text_doc[];
+extern const char consumer_recv_into_doc[];
+extern const char consumer_read_doc[];
+extern const char consumer_read_batch_doc[];
+PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames);
+PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+PyObject *consumer_read(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames);
+PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames);
+PyObject *consumer_iter(PyObject *object);
 
 /* ---- pickling.c ----------------------------------------------------------------------------- */
 
@@ -252,12 +283,6 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status);
 PyObject *raise_too_large(HandleObject *handle, uint64_t len);
 
 /* ---- waiting.c ------------------------------------------------------------------------------ */
-
-/* How long a call may take in all. The clock is first read when the call has to wait. */
-struct patience {
-    uint64_t span_ns;     /* SHMIPC_NEVER: for ever; 0: not at all */
-    uint64_t deadline_ns; /* 0: not known yet */
-};
 
 /* timeout= in seconds; NULL or None waits for ever. -1 with an exception. */
 int parse_timeout(PyObject *seconds, struct patience *patience);

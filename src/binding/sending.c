@@ -9,7 +9,7 @@ static const struct parameters send_parameters = {"send", send_names, 1, 1};
 static const struct parameters send_text_parameters = {"send_text", send_names, 1, 1};
 static const struct parameters try_send_parameters = {"try_send", try_send_names, 1, 1};
 
-static void copy_in(unsigned char *to, const unsigned char *from, size_t len)
+void copy_in(unsigned char *to, const unsigned char *from, size_t len)
 {
     if (len < COPY_WITHOUT_GIL_LEN) {
         memcpy(to, from, len);
@@ -20,7 +20,7 @@ static void copy_in(unsigned char *to, const unsigned char *from, size_t len)
     Py_END_ALLOW_THREADS
 }
 
-static bool refuse_inside_reservation(const ProducerObject *self)
+bool refuse_inside_reservation(const ProducerObject *self)
 {
     if (SHMIPC_LIKELY(self->reservation == NULL)) {
         return true;
@@ -31,8 +31,7 @@ static bool refuse_inside_reservation(const ProducerObject *self)
     return false;
 }
 
-/* Room for `span` bytes at *at, waiting as long as the call may. */
-static int make_room(ProducerObject *self, uint64_t span, struct patience *patience,
+int make_room(ProducerObject *self, uint64_t span, struct patience *patience,
                      unsigned char **at)
 {
     enum shmipc_status status = shmipc_ring_reserve(&self->core.ring, span, at);
@@ -253,224 +252,6 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
         Py_RETURN_FALSE;
     }
     Py_RETURN_TRUE;
-}
-
-/* ---- many at once --------------------------------------------------------------------------- */
-
-/* An exception ends a send_many after `sent` items: say so on it, with the item that was taken from
- * an iterator and not sent (`unsent`, or NULL). */
-static void annotate(uint64_t sent, PyObject *unsent)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    PyObject *count = PyLong_FromUnsignedLongLong(sent);
-    if (value == NULL || count == NULL || PyObject_SetAttrString(value, "sent", count) != 0 ||
-        (unsent != NULL && PyObject_SetAttrString(value, "unsent", unsent) != 0)) {
-        PyErr_Clear(); /* an exception without a __dict__ stays as it is */
-    }
-    Py_XDECREF(count);
-    PyErr_Restore(type, value, traceback);
-}
-
-/* Is the exception now set merely Full, and something was sent before it? Then it is an answer. */
-static bool is_partial(const ProducerObject *self, uint64_t sent)
-{
-    if (sent == 0 ||
-        !PyErr_ExceptionMatches(self->handle.state->exceptions[EXCEPTION_FULL])) {
-        return false;
-    }
-    PyErr_Clear();
-    return true;
-}
-
-/* Somebody else wants to close this handle, or we are in a forked child now. */
-static bool must_stop(ProducerObject *self)
-{
-    if (!self->handle.segment->forked && shmipc_load_relaxed(self->handle.interrupted) == 0) {
-        return false;
-    }
-    (void)handle_refuse(&self->handle);
-    return true;
-}
-
-static void copy_items(const struct shmipc_ring *ring, unsigned char *to,
-                       const unsigned char *from, uint64_t items)
-{
-    if (ring->item_stride == ring->item_len) {
-        copy_in(to, from, (size_t)(items * ring->item_len));
-        return;
-    }
-    for (uint64_t i = 0; i < items; i++) {
-        copy_in(to + i * ring->item_stride, from + i * ring->item_len, (size_t)ring->item_len);
-    }
-}
-
-/* Send items in runs of at most a quarter of the ring, so that the consumer reads one run while
- * the next is written. */
-static int send_items(ProducerObject *self, const struct source *source, struct patience *patience,
-                      uint64_t *sent)
-{
-    struct shmipc_ring_producer *core = &self->core.ring;
-    const struct shmipc_ring *ring = &core->ring;
-    const uint64_t quarter = ring->area_len / 4 / ring->item_stride;
-    const uint64_t most = quarter > 0 ? quarter : 1;
-    while (*sent < source->items) {
-        unsigned char *at;
-        if (must_stop(self)) {
-            return -1;
-        }
-        if (make_room(self, ring->item_stride, patience, &at) != 0) {
-            return is_partial(self, *sent) ? 0 : -1;
-        }
-        uint64_t run = shmipc_ring_room(core) / ring->item_stride;
-        run = run < most ? run : most;
-        run = run < source->items - *sent ? run : source->items - *sent;
-        copy_items(ring, at, source->data + *sent * ring->item_len, run);
-        shmipc_ring_commit(core, run * ring->item_stride);
-        shmipc_producer_notify(&self->core);
-        *sent += run;
-    }
-    return 0;
-}
-
-/* Messages written behind the head but not yet committed. */
-struct run {
-    uint64_t len;
-    uint64_t count;
-};
-
-static void commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
-{
-    if (run->count > 0) {
-        shmipc_ring_commit_messages(&self->core.ring, run->len, run->count);
-        shmipc_producer_notify(&self->core);
-        *sent += run->count;
-        run->len = 0;
-        run->count = 0;
-    }
-}
-
-static int add_to_run(ProducerObject *self, struct run *run, const struct source *source,
-                      struct patience *patience, uint64_t *sent)
-{
-    struct shmipc_ring_producer *core = &self->core.ring;
-    const uint64_t area = core->ring.area_len;
-    unsigned char *at;
-    if (source->len > SHMIPC_MAX_MESSAGE_LEN || shmipc_message_span(source->len) > area) {
-        (void)raise_too_large(&self->handle, source->len);
-        return -1;
-    }
-    const uint64_t span = shmipc_message_span(source->len);
-    if (run->len + span > area / 4 || shmipc_ring_room(core) < run->len + span) {
-        commit_run(self, run, sent);
-        if (make_room(self, span, patience, &at) != 0) {
-            return -1;
-        }
-    }
-    at = core->ring.data + ((core->head_pos + run->len) & core->ring.mask);
-    shmipc_message_header_store(at, (uint32_t)source->len, 1, 0, core->next_seq + run->count);
-    copy_in(at + sizeof(struct shmipc_message_header), source->data, source->len);
-    run->len += span;
-    run->count++;
-    return 0;
-}
-
-static int send_messages(ProducerObject *self, PyObject *items, struct patience *patience,
-                         uint64_t *sent)
-{
-    /* A list is all there; what comes out of anything else may depend on what was sent before, so
-     * nothing is held back while the next is fetched. */
-    const bool at_hand = PyList_CheckExact(items) || PyTuple_CheckExact(items);
-    struct run run = {0, 0};
-    PyObject *unsent = NULL;
-    int result = 0;
-    PyObject *iterator = PyObject_GetIter(items);
-    if (iterator == NULL) {
-        return -1;
-    }
-    while (result == 0) {
-        struct source source;
-        if (!at_hand) {
-            commit_run(self, &run, sent);
-        }
-        PyObject *item = PyIter_Next(iterator);
-        if (item == NULL) {
-            result = PyErr_Occurred() != NULL ? -1 : 0;
-            break;
-        }
-        result = must_stop(self) ? -1 : source_open_bytes(item, &source);
-        if (result == 0) {
-            result = add_to_run(self, &run, &source, patience, sent);
-            source_close(&source);
-        }
-        if (result != 0 && !at_hand) {
-            unsent = Py_NewRef(item);
-        }
-        Py_DECREF(item);
-    }
-    Py_DECREF(iterator);
-    if (self->handle.segment->forked) {
-        run = (struct run){0, 0}; /* the parent goes on writing there */
-    }
-    commit_run(self, &run, sent); /* what came before an error is sent all the same */
-    if (result != 0 && at_hand && is_partial(self, *sent)) {
-        result = 0;
-    }
-    if (result != 0) {
-        annotate(*sent, unsent);
-    }
-    Py_XDECREF(unsent);
-    return result;
-}
-
-const char producer_send_many_doc[] =
-    "send_many($self, items, *, timeout=None)\n--\n\n"
-    "Send an array of items (typed ring: C-contiguous, of the ring's dtype, shape (n, *shape)) or\n"
-    "an iterable of buffers (message ring), and return how many were sent: all, unless `timeout`\n"
-    "seconds pass with the ring full. What is in a list or tuple is committed run by run; what an\n"
-    "iterator yields is committed before the next is asked for.\n"
-    "\n"
-    "Raises Full if none was sent, and whenever an item was taken from an iterator in vain;\n"
-    "otherwise as send(). What came before the item that raises is sent. Exceptions have .sent,\n"
-    "how many, and for an iterator .unsent, the item taken and not sent.";
-
-PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *kwnames)
-{
-    static const char *const names[] = {"items", "timeout", NULL};
-    static const struct parameters parameters = {"send_many", names, 1, 1};
-    ProducerObject *self = (ProducerObject *)object;
-    PyObject *given[2];
-    struct patience patience;
-    uint64_t sent = 0;
-    int result = -1;
-    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[1], &patience) != 0) {
-        return NULL;
-    }
-    if (self->handle.dtype == NULL && (PyBytes_Check(given[0]) || PyUnicode_Check(given[0]))) {
-        return PyErr_Format(PyExc_TypeError,
-                            "send_many() takes an iterable of buffers, not one %.200s: use send()",
-                            Py_TYPE(given[0])->tp_name);
-    }
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    if (refuse_inside_reservation(self)) {
-        struct source source;
-        if (self->handle.dtype == NULL) {
-            result = send_messages(self, given[0], &patience, &sent);
-        } else if (source_open_items(&self->handle, given[0], true, &source) == 0) {
-            result = send_items(self, &source, &patience, &sent);
-            if (result != 0) {
-                annotate(sent, NULL);
-            }
-            source_close(&source);
-        }
-    }
-    handle_leave(&self->handle);
-    return result == 0 ? PyLong_FromUnsignedLongLong(sent) : NULL;
 }
 
 /* ---- reserving ------------------------------------------------------------------------------ */

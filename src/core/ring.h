@@ -48,7 +48,7 @@
  *        a seq from a later commit is seen only together with its pos, which then differs.
  *
  * Progress: every function is wait-free but reload under "overwrite", which retries while it is
- * being lapped and gives up (EMPTY) after SHMIPC_RESYNC_LIMIT times.
+ * being lapped and gives up (EMPTY) after RESYNC_LIMIT times.
  * Threads: a producer struct belongs to one thread at a time, likewise a consumer struct.
  */
 #ifndef SHMIPC_RING_H
@@ -140,6 +140,9 @@ void shmipc_ring_format(struct shmipc_header *shared);
 /* Read positions and the next sequence from the segment: a new ring or a dead producer's. Holder
  * of the producer lock. CORRUPT if they contradict each other. */
 enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer);
+
+/* The next sequence number that belongs to `head_pos`. False: the producer moved on meanwhile. */
+bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos, uint64_t *seq);
 
 /* Set the cursor and become a member. Holder of the slot's lock. A durable ring resumes where the
  * last consumer stopped and ignores `start`. CORRUPT, or OK. */

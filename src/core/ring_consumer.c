@@ -1,0 +1,253 @@
+/* ring_consumer.c: the consumer's slow half of ring.h. Labels (R1, W3 ...) are the ones tabled there. */
+#include "ring.h"
+
+#include <stddef.h>
+
+enum {
+    RESYNC_LIMIT = 64,   /* times one call is lapped before it reports EMPTY */
+    RESYNC_TO_HEAD = 3,  /* laps in a row after which the reader jumps to the newest */
+    LOCKSTEP_ENTER = 4,  /* short meetings in a row that make a lock-step */
+    LOCKSTEP_POLLS = 8,  /* a wait of this many polls is a pause in the stream */
+    LOCKSTEP_LEN = 512,  /* bytes: less than this is a short meeting */
+    LINGER_PENALTY_MAX = 1 << 16
+};
+
+/*
+ * A single-producer queue is bistable: when the reader has caught up and looks at the head for
+ * every message, the line of the head moves to and fro for each, both sides wait for it, and they
+ * stay in that lock-step at a tenth of the speed. It shows as reload after reload that finds a few
+ * messages within a few polls. Then we stay off the line for 100 ns before looking, so that the
+ * producer gets ahead. A real pause (many polls) ends it: whoever waits for the first message of a
+ * burst, or for an answer, polls at once and without rest. And where staying away does not pay,
+ * because the producer is not that fast (Python's is not), it is given up for longer each time.
+ */
+static bool linger_in_lockstep(struct shmipc_ring_consumer *consumer)
+{
+    if (consumer->linger_rest > 0) {
+        consumer->linger_rest--;
+        return false;
+    }
+    shmipc_cpu_linger();
+    return true;
+}
+
+static void learn_lockstep(struct shmipc_ring_consumer *consumer, uint64_t available, bool lingered)
+{
+    const bool brief = available < LOCKSTEP_LEN;
+    if (!brief || consumer->empty_polls >= LOCKSTEP_POLLS) {
+        consumer->lockstep_streak = 0;
+    } else if (consumer->lockstep_streak < LOCKSTEP_ENTER) {
+        consumer->lockstep_streak++;
+    }
+    if (lingered && brief) {
+        consumer->linger_penalty = consumer->linger_penalty * 2 + LOCKSTEP_ENTER;
+        if (consumer->linger_penalty > LINGER_PENALTY_MAX) {
+            consumer->linger_penalty = LINGER_PENALTY_MAX;
+        }
+        consumer->linger_rest = consumer->linger_penalty;
+    } else if (lingered) {
+        consumer->linger_penalty = 0;
+        consumer->lockstep_streak = LOCKSTEP_ENTER; /* it paid: stay with it */
+    }
+    consumer->empty_polls = 0;
+}
+
+enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    const bool lingered =
+        consumer->lockstep_streak >= LOCKSTEP_ENTER && linger_in_lockstep(consumer);
+    for (int attempt = 0; attempt < RESYNC_LIMIT; attempt++) {
+        /* R1 <-> W1. */
+        const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
+        const uint64_t available = head - consumer->read_pos;
+        if (available == 0) {
+            if (++consumer->empty_polls >= LOCKSTEP_POLLS) {
+                consumer->lockstep_streak = 0;
+            }
+            return SHMIPC_EMPTY;
+        }
+        if (SHMIPC_LIKELY(available <= ring->area_len)) {
+            learn_lockstep(consumer, available, lingered);
+            consumer->head_pos_cached = head;
+            return SHMIPC_OK;
+        }
+        if (!ring->overwrite) {
+            return SHMIPC_CORRUPT;
+        }
+        shmipc_ring_resync(consumer);
+    }
+    return SHMIPC_EMPTY;
+}
+
+void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_header *shared = ring->shared;
+    uint64_t pos = shmipc_load_acquire(&shared->retention.tail_pos);
+    if (++consumer->resyncs > RESYNC_TO_HEAD) {
+        /* The oldest is overwritten faster than we can read it: only the newest will hold. */
+        pos = shmipc_load_acquire(&shared->commit.head_pos);
+    }
+    if (ring->item_stride == 0) {
+        pos &= ~(uint64_t)(SHMIPC_MESSAGE_ALIGN - 1); /* it always is; a liar's is made so */
+    }
+    if (!shmipc_pos_before(consumer->read_pos, pos)) {
+        if (consumer->resyncs > RESYNC_TO_HEAD) {
+            consumer->head_pos_cached = consumer->read_pos; /* head went back: look again */
+        }
+        return;
+    }
+    uint64_t seq;
+    if (ring->item_stride == 0 && consumer->resyncs > RESYNC_TO_HEAD &&
+        shmipc_ring_read_note(shared, pos, &seq)) {
+        if (consumer->next_seq != UINT64_MAX) {
+            consumer->lost += seq - consumer->next_seq; /* no later message may come to tell */
+        }
+        consumer->next_seq = seq;
+    }
+    if (ring->item_stride != 0) {
+        const uint64_t items = (pos - consumer->read_pos) / ring->item_stride;
+        consumer->lost += items;
+        pos = consumer->read_pos + items * ring->item_stride;
+    }
+    consumer->read_pos = pos;
+    consumer->head_pos_cached = pos; /* the cursor follows at the next release */
+}
+
+enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consumer,
+                                            struct shmipc_message *message)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    for (int attempt = 0; attempt < RESYNC_LIMIT; attempt++) {
+        enum shmipc_status status = shmipc_ring_readable(consumer);
+        if (status != SHMIPC_OK) {
+            return status;
+        }
+        const uint64_t available = consumer->head_pos_cached - consumer->read_pos;
+        if (ring->item_stride == 0) {
+            status = shmipc_message_decode(ring, consumer->read_pos, available, message);
+        } else {
+            status = available < ring->item_stride ? SHMIPC_CORRUPT : SHMIPC_OK;
+            message->data = ring->data + (consumer->read_pos & ring->mask);
+            message->len = ring->item_len;
+            message->pos = consumer->read_pos;
+            message->span = ring->item_stride;
+        }
+        if (!shmipc_ring_intact(ring, consumer->read_pos)) {
+            shmipc_ring_resync(consumer); /* what we decoded may be anything: forget it */
+            continue;
+        }
+        if (status == SHMIPC_OK && ring->item_stride == 0) {
+            if (consumer->next_seq != UINT64_MAX) {
+                consumer->lost += message->seq - consumer->next_seq;
+            }
+            consumer->next_seq = message->seq;
+        }
+        return status;
+    }
+    return SHMIPC_EMPTY;
+}
+
+enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer, uint64_t max,
+                                          struct shmipc_message *message, uint64_t *count)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    enum shmipc_status status = shmipc_ring_peek(consumer, message);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    uint64_t items = (consumer->head_pos_cached - consumer->read_pos) / ring->item_stride;
+    if (items > max) {
+        items = max;
+    }
+    message->len = (items - 1) * ring->item_stride + ring->item_len;
+    message->span = items * ring->item_stride;
+    *count = items;
+    return SHMIPC_OK;
+}
+
+void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
+                      struct shmipc_lease *lease)
+{
+    lease->pos = message->pos;
+    lease->newer = NULL;
+    lease->older = consumer->newest_lease;
+    if (lease->older != NULL) {
+        lease->older->newer = lease;
+    } else {
+        consumer->oldest_lease = lease;
+    }
+    consumer->newest_lease = lease;
+    shmipc_ring_advance(consumer, message);
+}
+
+void shmipc_ring_end(struct shmipc_ring_consumer *consumer, struct shmipc_lease *lease)
+{
+    if (lease->older != NULL) {
+        lease->older->newer = lease->newer;
+    } else {
+        consumer->oldest_lease = lease->newer;
+    }
+    if (lease->newer != NULL) {
+        lease->newer->older = lease->older;
+    } else {
+        consumer->newest_lease = lease->older;
+    }
+    lease->older = NULL;
+    lease->newer = NULL;
+}
+
+static uint64_t sequence_distance(const struct shmipc_ring_consumer *consumer, uint64_t from_pos,
+                                  uint64_t from_seq)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
+    uint64_t seq;
+    if (ring->item_stride != 0) {
+        const uint64_t items = (head - from_pos) / ring->item_stride;
+        const uint64_t most = ring->area_len / ring->item_stride;
+        return items < most ? items : most;
+    }
+    if (head == from_pos || from_seq == UINT64_MAX || !shmipc_ring_read_note(ring->shared, head, &seq)) {
+        return 0;
+    }
+    return seq - from_seq;
+}
+
+uint64_t shmipc_ring_unread_estimate(const struct shmipc_ring_consumer *consumer)
+{
+    return sequence_distance(consumer, consumer->read_pos, consumer->next_seq);
+}
+
+uint64_t shmipc_ring_lag_estimate(const struct shmipc_ring_consumer *consumer)
+{
+    const struct shmipc_ring *ring = &consumer->ring;
+    uint64_t seq = consumer->next_seq;
+    if (ring->item_stride == 0 && consumer->oldest_lease != NULL && !ring->overwrite) {
+        struct shmipc_message message;
+        if (shmipc_message_decode(ring, consumer->cursor_pos, ring->area_len, &message) ==
+            SHMIPC_OK) {
+            seq = message.seq;
+        }
+    }
+    return sequence_distance(consumer, consumer->cursor_pos, seq);
+}
+
+void shmipc_copy_speculative(void *restrict to, const unsigned char *restrict from, size_t len)
+{
+#ifdef SHMIPC_UNDER_TSAN
+    unsigned char *out = to;
+    size_t done = 0;
+    for (; len - done >= 8; done += 8) {
+        const uint64_t word =
+            shmipc_load_relaxed((const shmipc_atomic_u64 *)(const void *)(from + done));
+        memcpy(out + done, &word, 8);
+    }
+    for (; done < len; done++) {
+        out[done] = shmipc_load_relaxed((const _Atomic(unsigned char) *)(from + done));
+    }
+#else
+    memcpy(to, from, len);
+#endif
+}
