@@ -291,6 +291,28 @@ failed:
     return status;
 }
 
+/* A second open of the same file, to map through. A mapping holds the open it was made from, and a
+ * forked child has all our mappings: made from the open that has our locks, they would keep our
+ * roles alive in the child after our death. */
+static int open_for_mapping(const struct shmipc_segment *segment)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", segment->fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static bool map_parts(const struct shmipc_segment *segment, unsigned char *base, int data_prot,
+                      int fd)
+{
+    const size_t head_len = (size_t)segment->geometry.data_off;
+    const size_t area_len = (size_t)segment->geometry.area_len;
+    const int flags = MAP_SHARED | MAP_FIXED;
+    return mmap(base, head_len, PROT_READ | PROT_WRITE, flags, fd, 0) != MAP_FAILED &&
+           mmap(base + head_len, area_len, data_prot, flags, fd, (off_t)head_len) != MAP_FAILED &&
+           mmap(base + head_len + area_len, area_len, data_prot, flags, fd, (off_t)head_len) !=
+               MAP_FAILED;
+}
+
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error)
 {
@@ -308,13 +330,17 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     }
     segment->base = base;
     segment->map_len = total;
-    if (mmap(base, head_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, segment->fd, 0) ==
-            MAP_FAILED ||
-        mmap(base + head_len, area_len, data_prot, MAP_SHARED | MAP_FIXED, segment->fd,
-             (off_t)head_len) == MAP_FAILED ||
-        mmap(base + head_len + area_len, area_len, data_prot, MAP_SHARED | MAP_FIXED, segment->fd,
-             (off_t)head_len) == MAP_FAILED) {
-        return shmipc_fail(error, SHMIPC_OS, errno, "cannot map %s", segment->path);
+    const int fd = open_for_mapping(segment);
+    if (fd < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           "cannot open %s once more through /proc/self/fd: is /proc mounted?",
+                           segment->path);
+    }
+    const bool mapped = map_parts(segment, base, data_prot, fd);
+    const int reason = errno;
+    (void)close(fd);
+    if (!mapped) {
+        return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
     }
     segment->header = (struct shmipc_header *)(void *)base;
     segment->data = base + head_len;
@@ -332,13 +358,17 @@ void shmipc_segment_privatize(struct shmipc_segment *segment)
     if (segment->data == NULL || segment->fd < 0) {
         return;
     }
+    const int fd = open_for_mapping(segment);
     for (int half = 0; half < 2; half++) {
         unsigned char *at = segment->data + (size_t)half * area_len;
-        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, segment->fd,
+        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, fd,
                  (off_t)segment->geometry.data_off) == MAP_FAILED) {
             /* Better empty pages than none, or somebody else's. */
             (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
         }
+    }
+    if (fd >= 0) {
+        (void)close(fd);
     }
 }
 
@@ -375,7 +405,7 @@ void shmipc_segment_detach(struct shmipc_segment *segment)
 {
     /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
     (void)pthread_mutex_lock(&open_mutex);
-    if (segment->fd >= 0) {
+    if (segment->listed && segment->fd >= 0) { /* an unlisted struct has no descriptor of ours */
         (void)close(segment->fd);
         segment->fd = -1;
     }
