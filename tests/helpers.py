@@ -18,7 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,7 +66,8 @@ class Peer:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._unread:
                 left = end - time.monotonic()
-                assert left > 0 and selector.select(left), f"the peer said nothing in {timeout} s"
+                ready = left > 0 and bool(selector.select(left))
+                assert ready, f"the peer said nothing in {timeout} s"
                 more = os.read(self.process.stdout.fileno(), 65536)
                 assert more, f"the peer ended early with status {self.process.wait(DEADLINE)}"
                 self._unread += more
@@ -104,10 +105,8 @@ class Peer:
         self.process.wait(DEADLINE)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 def run_python(

@@ -138,9 +138,7 @@ def test_every_position_lies_where_the_table_says() -> None:
     pid = os.getpid()
     with Producer("l", capacity=4096, consumers=2) as producer:
         path = segment_path("l")
-        nothing = {
-            name: 0 for name in LINES if name not in ("producer_pid", "epoch")
-        }
+        nothing = {name: 0 for name in LINES if name not in ("producer_pid", "epoch")}
         found = fields(path, LINES)
         assert (found.pop("producer_pid"), found.pop("epoch")) == (pid, 1)
         assert found == nothing
@@ -178,7 +176,7 @@ def test_every_position_lies_where_the_table_says() -> None:
 def test_takeover_counts_epochs_and_retirement_moves_the_tail() -> None:
     with Producer("l", capacity=4096, consumers=2) as first:
         path = segment_path("l")
-        for number in range(300):
+        for _ in range(300):
             first.send(bytes(16))
         found = fields(path, LINES)
         assert found["head_pos"] == 9600

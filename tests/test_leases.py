@@ -1,4 +1,4 @@
-"""The lease rule: ring memory is never reused and never unmapped while a view of it is reachable."""
+"""The lease rule: ring memory is neither reused nor unmapped while a view of it is reachable."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class TestView:
         with pytest.raises((ValueError, TypeError), match="read-only"):
             view[0] = 0
         if isinstance(view, np.ndarray):
-            with pytest.raises(ValueError, match="WRITEABLE|writeable"):
+            with pytest.raises(ValueError, match=r"WRITEABLE|writeable"):
                 view.flags.writeable = True
 
     def test_dies_in_another_thread(self, ring: Any, make: Any) -> None:
@@ -264,7 +264,7 @@ def test_release_is_idempotent(ring: Any) -> None:
     assert (consumer.lag, frame.intact, bytes(consumer.recv(0))) == (1, False, b"b")
     for use in (lambda: frame.array, lambda: frame.__enter__()):
         with pytest.raises(ValueError, match="released"):
-            use()
+            use()  # type: ignore[no-untyped-call]
     assert (len(frame), frame.kind, frame.flags, frame.seq) == (1, 1, 0, 0)
 
 
@@ -316,9 +316,9 @@ def test_loop_leaves_the_lease_to_views_that_live_on(ring: Any) -> None:
 def test_abandoned_loop_releases(ring: Any) -> None:
     producer, consumer = ring
     producer.send_many([b"a", b"b"])
-    for frame in consumer:
-        break
-    del frame
+    frames = iter(consumer)
+    assert bytes(next(frames)) == b"a"
+    del frames
     gc.collect()
     assert consumer.stats()["leases"] == 0
     assert consumer.recv(0) == b"b"
@@ -379,33 +379,24 @@ def test_last_view_removes_the_file_of_a_closed_ring(shm_dir: Any) -> None:
     assert list(shm_dir.iterdir()) == []
 
 
-def test_views_of_a_forked_childs_closed_consumer_do_not_corrupt_the_child() -> None:
+def test_consumer_closed_with_views_in_a_forked_child_leaves_nothing_dangling() -> None:
     run_clean(
         """
         producer = Producer("f", capacity=4096)
         consumer = Consumer("f", timeout=5)
         producer.send(b"x" * 100)
         frame = consumer.read(0)
-        child = os.fork()
-        if child == 0:
-            try:
-                view = frame.array
-                consumer.close()
-                del frame
-                del view
-                del consumer
-                gc.collect()
-                filler = [bytearray(5000) for _ in range(50)]
-                with Producer("g"), Consumer("g", timeout=5):
-                    grandchild = os.fork()
-                    if grandchild == 0:
-                        os._exit(0)
-                    assert os.waitpid(grandchild, 0)[1] == 0
-            except BaseException as error:
-                print(repr(error), file=sys.stderr)
-                os._exit(1)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        if os.fork() == 0:
+            view = frame.array
+            consumer.close()
+            del frame, view, consumer
+            gc.collect()
+            filler = [bytearray(b"\\xaa" * size) for size in range(4000, 6000)]
+            if os.fork() == 0:  # walks the list of open segments
+                os._exit(0)
+            os._exit(0 if os.wait()[1] == 0 else 1)
+        assert os.wait()[1] == 0
+        assert bytes(frame) == b"x" * 100
         frame.release()
         consumer.close()
         producer.close()

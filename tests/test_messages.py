@@ -120,10 +120,10 @@ def test_wrong_arguments_are_type_errors(ring: tuple[Any, Any]) -> None:
         lambda: consumer.recv(time=1),
         lambda: consumer.recv(0, timeout=0),
         lambda: consumer.read_batch(),
-        lambda: Producer(),
-        lambda: Producer("m", "f8"),
-        lambda: Producer(b"m"),
-        lambda: Consumer("m", "latest"),
+        lambda: Producer(),  # type: ignore[call-arg]
+        lambda: Producer("m", "f8"),  # type: ignore[call-arg]
+        lambda: Producer(b"m"),  # type: ignore[arg-type]
+        lambda: Consumer("m", "latest"),  # type: ignore[call-arg]
     ):
         with pytest.raises(TypeError):
             call()
@@ -333,7 +333,7 @@ def test_timeout_that_is_no_number_is_a_type_error(ring: tuple[Any, Any]) -> Non
     producer, consumer = ring
     for call in (lambda: consumer.recv("1"), lambda: producer.send(b"", timeout="1")):
         with pytest.raises(TypeError):
-            call()
+            call()  # type: ignore[no-untyped-call]
 
 
 def test_bad_timeout_is_refused_although_a_message_is_ready(ring: tuple[Any, Any]) -> None:
@@ -437,222 +437,8 @@ def test_generator_given_to_send_many_may_close_the_producer() -> None:
             producer.close()
             yield b"second"
 
-        producer.send_many(items())
+        with pytest.raises(shmipc.Closed):
+            producer.send_many(items())
         assert producer.closed
-        assert [bytes(frame) for frame in consumer][:1] == [b"first"]
-
-
-# ---- the end of a stream -------------------------------------------------------------------------
-
-
-def test_consumer_drains_a_closed_ring_then_gets_closed() -> None:
-    with Producer("m") as producer, Consumer("m", timeout=5) as consumer:
-        producer.send_many([b"a", b"b"])
-        producer.close()
-        assert [consumer.recv(), consumer.recv()] == [b"a", b"b"]
-        for call in (consumer.recv, consumer.read, lambda: consumer.recv(0)):
-            with pytest.raises(shmipc.Closed) as closed:
-                call()
-            assert isinstance(closed.value, EOFError)
-
-
-def test_iteration_ends_at_the_end_of_the_stream() -> None:
-    with Producer("m") as producer, Consumer("m", timeout=5) as consumer:
-        producer.send_many([b"a", b"b"])
-        producer.close()
-        assert [bytes(frame) for frame in consumer] == [b"a", b"b"]
-        assert list(consumer) == []
-
-
-def test_iteration_ends_when_its_body_closes_the_consumer() -> None:
-    with Producer("m", consumers=2) as producer, Consumer("m", timeout=5) as consumer:
-        producer.send_many([b"a", b"b"])
-        seen = []
-        for frame in consumer:
-            seen.append(bytes(frame))
-            consumer.close()
-        del frame
-        assert seen == [b"a"]
-
-
-def test_closed_handles_refuse_and_close_again_quietly() -> None:
-    with Producer("m") as producer, Consumer("m", timeout=5) as consumer:
-        producer.close()
-        consumer.close()
-        for call in (
-            lambda: producer.send(b""),
-            lambda: producer.try_send(b""),
-            lambda: producer.send_many([b""]),
-            lambda: producer.reserve(1),
-            lambda: producer.stats(),
-            lambda: producer.pending,
-            lambda: producer.unlink(),
-            lambda: producer.wait_for_consumers(timeout=0),
-            lambda: producer.__enter__(),
-            lambda: consumer.recv(0),
-            lambda: consumer.read(0),
-            lambda: consumer.recv_into(bytearray(1), 0),
-            lambda: consumer.lag,
-            lambda: consumer.pending,
-            lambda: consumer.stats(),
-            lambda: iter(consumer),
-            lambda: shmipc.wait([consumer], 0),
-        ):
-            with pytest.raises(shmipc.Closed, match="closed"):
-                call()
-        assert producer.closed
-        assert consumer.closed
-        producer.close()
-        consumer.close()
-
-
-def test_leaked_handle_is_a_resource_warning(shm_dir: Any) -> None:
-    producer = Producer("m")
-    consumer = Consumer("m", timeout=5)
-    with pytest.warns(ResourceWarning, match="unclosed Consumer of ring 'm'"):
-        del consumer
-    with pytest.warns(ResourceWarning, match="unclosed Producer of ring 'm'"):
-        del producer
-    assert list(shm_dir.iterdir()) == []
-
-
-# ---- what a handle tells -------------------------------------------------------------------------
-
-
-def test_counters_follow_the_messages(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    producer.send_many([b"a"] * 5)
-    assert (producer.pending, consumer.pending, consumer.lag) == (5, 5, 5)
-    consumer.recv(0)
-    frame = consumer.read(0)
-    assert (producer.pending, consumer.pending, consumer.lag) == (4, 3, 4)
-    told = producer.stats()
-    assert (told["messages"], told["committed"], told["pending"]) == (5, 160, 4)
-    assert (told["attached"], told["evicted"], told["took_over"]) == (1, 0, False)
-    told = consumer.stats()
-    assert (told["pending"], told["lag"], told["leases"], told["lost"]) == (3, 4, 1, 0)
-    frame.release()
-    assert (producer.pending, consumer.lag, consumer.lost) == (3, 3, 0)
-
-
-def test_repr_tells_name_role_and_state(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    producer.send(b"four")
-    assert repr(producer) == "<shmipc.Producer 'm' of messages, open>"
-    assert repr(consumer) == "<shmipc.Consumer 'm' of messages, attached>"
-    frame = consumer.read(0)
-    assert repr(frame) == "<shmipc.Frame of 4 bytes of ring 'm', leased>"
-    frame.release()
-    assert repr(frame) == "<shmipc.Frame of 4 bytes of ring 'm', released>"
-    with producer.reserve(3) as reservation:
-        assert repr(reservation) == "<shmipc.Reservation of 3 bytes in ring 'm', open>"
-    assert repr(reservation) == "<shmipc.Reservation of 3 bytes in ring 'm', settled>"
-    producer.close()
-    consumer.close()
-    assert repr(producer) == "<shmipc.Producer 'm' of messages, closed>"
-    assert repr(consumer) == "<shmipc.Consumer 'm' of messages, closed>"
-
-
-def test_attributes_of_a_message_ring(ring: tuple[Any, Any]) -> None:
-    for handle in ring:
-        assert (handle.name, handle.dtype, handle.shape) == ("m", None, ())
-        assert (handle.capacity, handle.overflow, handle.closed) == (AREA, "block", False)
-        with pytest.raises(AttributeError):
-            handle.name = "other"
-    assert (ring[0].consumers, ring[0].attached) == (1, 1)
-
-
-def test_handle_whose_init_failed_is_harmless() -> None:
-    for kind in (Producer, Consumer):
-        handle: Any = kind.__new__(kind)
-        assert "never opened" in repr(handle)
-        assert handle.closed
-        handle.close()
-        for call in (handle.stats, handle.__enter__, lambda handle=handle: handle.pending):
-            with pytest.raises(RuntimeError, match="never opened"):
-                call()
-        with pytest.raises(ValueError, match="a name is"):
-            handle.__init__("/")
-
-
-def test_handles_can_be_subclassed() -> None:
-    class Feed(Producer):
-        note = "mine"
-
-    class Reader(Consumer):
-        def recv(self, timeout: float | None = None) -> Any:
-            return super().recv(timeout)[::-1]
-
-    with Feed("m") as producer, Reader("m", timeout=5) as consumer:
-        producer.extra = 1
-        producer.send(b"abc")
-        assert consumer.recv(0) == b"cba"
-        assert shmipc.wait([consumer], 0) == []
-
-
-def test_opening_a_handle_twice_is_a_runtime_error(ring: tuple[Any, Any]) -> None:
-    for handle in ring:
-        with pytest.raises(RuntimeError, match="open already"):
-            handle.__init__("m")
-
-
-# ---- reserve -------------------------------------------------------------------------------------
-
-
-def test_reserved_bytes_are_sent_by_the_with_block(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    with producer.reserve(5, kind=9, flags=8) as room:
-        assert len(room) == 5
-        memoryview(room)[:] = b"bytes"
-        assert consumer.pending == 0
-    with producer.reserve(0):
-        pass
-    with producer.reserve(3) as room:
-        room.array[:] = [65, 66, 67]
-        assert room.array.dtype == np.uint8
-    with consumer.read(0) as frame:
-        assert (bytes(frame), frame.kind, frame.flags, frame.seq) == (b"bytes", 9, 8, 0)
-    assert [consumer.recv(0), consumer.recv(0)] == [b"", b"ABC"]
-
-
-def test_commit_of_fewer_bytes_sends_those(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    for amount in (0, 1, 99, 100):
-        room = producer.reserve(100)
-        memoryview(room)[:] = b"x" * 100
-        with pytest.raises(ValueError, match="between 0 and 100"):
-            room.commit(101)
-        room.commit(amount)
-        with pytest.raises(ValueError, match="already"):
-            room.commit()
-        assert consumer.recv(0) == b"x" * amount
-        assert consumer.pending == 0
-
-
-def test_nothing_is_sent_by_an_aborted_reservation(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    room = producer.reserve(LARGEST)
-    room.abort()
-    room.abort()
-    with pytest.raises(LookupError), producer.reserve(LARGEST):
-        raise LookupError
-    with pytest.warns(ResourceWarning, match="neither committed nor aborted"):
-        producer.reserve(10)
-    producer.send(b"next", timeout=0)
-    with consumer.read(0) as frame:
-        assert (bytes(frame), frame.seq) == (b"next", 0)
-
-
-def test_nothing_else_is_sent_inside_a_reservation(ring: tuple[Any, Any]) -> None:
-    producer, consumer = ring
-    with producer.reserve(1):
-        for call in (
-            lambda: producer.send(b""),
-            lambda: producer.try_send(b""),
-            lambda: producer.send_many([b""]),
-            lambda: producer.send_text(""),
-            lambda: producer.reserve(1),
-        ):
-            with pytest.raises(RuntimeError, match="open reservation"):
-                call()
-    assert consumer.recv(0) == b"\0"
+        assert [bytes(frame) for frame in consumer] == [b"first"]
+    discard("m")

@@ -29,7 +29,7 @@ def test_good_name_names_a_file(name: str, shm_dir: Path) -> None:
 @pytest.mark.parametrize("name", BAD, ids=ascii)
 def test_bad_name_is_a_value_error(name: str, shm_dir: Path) -> None:
     for open_it in (Producer, lambda name: Consumer(name, timeout=0)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError):  # noqa: PT011
             open_it(name)
     assert list(shm_dir.iterdir()) == []
 

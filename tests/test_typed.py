@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ def sample(dtype: Any, shape: Any, count: int, seed: int = 7) -> np.ndarray[Any,
         raw &= 1
     if dtype.kind == "U":
         raw = (raw.view("<u1") & 0x3F).astype("<u4")[: length // 4].view("u1")
-    return raw.view(dtype).reshape((count, *shape))
+    return raw.view(dtype).reshape((count, *shape))  # type: ignore[no-any-return]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -82,7 +81,8 @@ def test_items_of_any_dtype_and_shape_come_back_equal(dtype: Any, shape: Any) ->
         assert producer.capacity == consumer.capacity >= 3
         items = sample(dtype, shape, 4 * 3)
         for lap in range(3):
-            one, two, three, _ = items[4 * lap : 4 * lap + 4]
+            one, two, three = (items[4 * lap + i : 4 * lap + i + 1] for i in range(3))
+            one, two, three = (item.reshape(shape) for item in (one, two, three))
             producer.send(one)
             got = consumer.recv(0)
             assert same(np.asarray(got), np.asarray(one))
@@ -150,7 +150,7 @@ def test_item_without_bytes_is_a_value_error(dtype: Any, shape: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(-1,), (2**50,), (2**30, 2**30), (1,) * 64])
 def test_impossible_shape_is_a_value_error(shape: Any) -> None:
-    with pytest.raises(ValueError, match="shape|large|memory"):
+    with pytest.raises(ValueError, match="shape|large|memory"):  # noqa: RUF043
         Producer("t", dtype="f8", shape=shape)
 
 
@@ -264,7 +264,7 @@ def test_send_many_of_a_list_is_a_type_error_that_says_how(ticks: Any) -> None:
 def test_strided_array_is_a_value_error_that_says_how(ticks: Any) -> None:
     with pytest.raises(ValueError, match="ascontiguousarray"):
         ticks[0].send_many(np.zeros(8, TICK)[::2])
-    with Producer("s", dtype="<f8", shape=(2, 3)) as producer:
+    with Producer("s", dtype="<f8", shape=(2, 3)) as producer:  # noqa: SIM117
         with pytest.raises(ValueError, match="ascontiguousarray"):
             producer.send(np.zeros((3, 2)).T)
 
@@ -292,7 +292,7 @@ def test_text_methods_are_refused_in_a_typed_ring(ticks: Any) -> None:
 
 
 def test_read_batch_is_refused_in_a_message_ring() -> None:
-    with Producer("m"), Consumer("m", timeout=5) as consumer:
+    with Producer("m"), Consumer("m", timeout=5) as consumer:  # noqa: SIM117
         with pytest.raises(TypeError, match="use read"):
             consumer.read_batch(timeout=0)
 
@@ -336,7 +336,9 @@ def test_read_batch_takes_all_that_is_ready(ticks: Any) -> None:
     producer.send_many(items[5:])
     assert consumer.pending == 9
     frame = consumer.read_batch(timeout=0)
-    assert same(frame.array, items[1:])
+    got = frame.array.copy()
+    frame.release()
+    assert same(got, items[1:])
 
 
 def test_batch_across_the_end_of_the_area_is_one_array() -> None:
@@ -428,130 +430,3 @@ def test_empty_batch_sends_nothing(ticks: Any) -> None:
     assert ticks[0].send_many(np.zeros(0, TICK)) == 0
     assert ticks[0].send_many(b"") == 0
     assert ticks[1].pending == 0
-
-
-# ---- reserve -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("dtype", "shape"), [("<f8", ()), (TICK, (2,)), ("u1", (5000,))], ids=str)
-def test_reserved_items_are_sent_by_the_with_block(dtype: Any, shape: Any) -> None:
-    with (
-        Producer("t", dtype=dtype, shape=shape, capacity=8) as producer,
-        Consumer("t", timeout=5) as consumer,
-    ):
-        for lap in range(7):
-            items = sample(dtype, shape, 5, seed=lap)
-            with producer.reserve(5) as room:
-                assert room.array.shape == (5, *shape)
-                assert room.array.dtype == np.dtype(dtype)
-                assert len(room) == 5
-                room.array[...] = items
-                assert consumer.pending == 0
-            assert same(consumer.read_batch(timeout=0).array, items)
-
-
-def test_commit_of_fewer_items_sends_those(ticks: Any) -> None:
-    producer, consumer = ticks
-    items = sample(TICK, (), 8)
-    room = producer.reserve(8)
-    room.array[:] = items
-    for bad in (0, 9, -1):
-        with pytest.raises(ValueError, match="between 1 and 8"):
-            room.commit(bad)
-    room.commit(3)
-    with producer.reserve() as room:
-        room.array[0] = items[7]
-    frame = consumer.read_batch(timeout=0)
-    assert same(frame.array, np.concatenate([items[:3], items[7:]]))
-    assert consumer.pending == 0
-
-
-def test_array_is_read_only_after_commit_and_after_abort(ticks: Any) -> None:
-    producer, _ = ticks
-    for settle in ("commit", "abort"):
-        room = producer.reserve(2)
-        array = room.array
-        assert array is room.array
-        assert array.flags.writeable
-        getattr(room, settle)()
-        assert not array.flags.writeable
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 0
-        with pytest.raises(ValueError, match="already"):
-            _ = room.array
-        with pytest.raises(BufferError, match="committed or aborted"):
-            memoryview(room)
-
-
-def test_exception_inside_the_block_sends_nothing(ticks: Any) -> None:
-    producer, consumer = ticks
-    with pytest.raises(ZeroDivisionError), producer.reserve(4) as room:
-        room.array[:] = 1
-        raise ZeroDivisionError
-    assert consumer.pending == 0
-    assert producer.send_many(np.zeros(producer.capacity, TICK), timeout=0) == producer.capacity
-
-
-def test_block_may_commit_or_abort_by_itself(ticks: Any) -> None:
-    producer, consumer = ticks
-    with producer.reserve(4) as room:
-        room.commit(2)
-    with producer.reserve(4) as room:
-        room.abort()
-    assert consumer.pending == 2
-
-
-@pytest.mark.parametrize("view", ["none", "array", "memoryview"])
-def test_producer_closed_inside_a_reservation_is_closed(view: str) -> None:
-    producer = Producer("t", dtype="<f8")
-    with Consumer("t", timeout=5) as consumer:
-        kept: Any = None
-        with pytest.raises(shmipc.Closed), producer.reserve(4) as room:
-            if view == "array":
-                kept = room.array[1:]
-                kept[:] = 1.5
-            elif view == "memoryview":
-                kept = memoryview(room)
-            producer.close()
-        with pytest.raises(shmipc.Closed):
-            consumer.recv(0)
-        with pytest.raises(shmipc.Closed):
-            room.commit()
-        if view == "array":
-            kept[0] = 2.5  # reaches nobody, harms nobody
-            assert kept.tolist() == [2.5, 1.5, 1.5]
-        del producer, room
-        if kept is not None:
-            assert bytes(kept)[-8:] == np.float64(1.5 if view == "array" else 0).tobytes()
-
-
-def test_late_write_through_a_kept_slice_does_not_reach_the_next_producer() -> None:
-    first = Producer("t", dtype="<u8", capacity=512)
-    room = first.reserve(4)
-    kept = room.array[:]
-    kept[:] = 7
-    room.commit()
-    with Consumer("t", timeout=5) as consumer:
-        first.close()
-        with Producer("t", dtype="<u8", capacity=512) as second:
-            kept[:] = 666
-            assert consumer.read_batch(timeout=0).array.tolist() == [7] * 4
-            second.send_many(np.arange(508, dtype="<u8"))
-            second.send_many(np.arange(4, dtype="<u8"), timeout=5)
-            kept[:] = 667
-            assert consumer.read_batch(timeout=0).array[-4:].tolist() == [0, 1, 2, 3]
-
-
-def test_reserve_of_more_than_the_ring_holds_is_a_value_error(ticks: Any) -> None:
-    producer, _ = ticks
-    for bad in (producer.capacity + 1, 2**40, 0, -1):
-        with pytest.raises(ValueError):
-            producer.reserve(bad)
-    with producer.reserve(producer.capacity):
-        pass
-    with pytest.raises(shmipc.Full):
-        producer.reserve(1, timeout=0)
-    start = time.monotonic()
-    with pytest.raises(shmipc.Full):
-        producer.reserve(1, timeout=0.05)
-    assert time.monotonic() - start >= 0.05

@@ -193,7 +193,8 @@ static enum shmipc_status retire_to(const struct shmipc_ring_producer *producer,
     if (ring->item_stride != 0) {
         const uint64_t items = (want - pos + ring->item_stride - 1) / ring->item_stride;
         *boundary = pos + items * ring->item_stride;
-        return SHMIPC_OK;
+        /* A cursor within an item, which tail once followed, would lead past the head. */
+        return shmipc_pos_before(producer->head_pos, *boundary) ? SHMIPC_CORRUPT : SHMIPC_OK;
     }
     while (shmipc_pos_before(pos, want)) {
         /* Our own headers, but read back from memory that others can write: checked. */

@@ -75,7 +75,12 @@ enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
         if (!ring->overwrite) {
             return SHMIPC_CORRUPT;
         }
+        const uint64_t lapped_pos = consumer->read_pos;
         shmipc_ring_resync(consumer);
+        if (consumer->read_pos == lapped_pos) {
+            /* The tail that made way for this head was stored before it: we would have moved. */
+            return SHMIPC_CORRUPT;
+        }
     }
     return SHMIPC_EMPTY;
 }
@@ -158,6 +163,15 @@ enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer,
         return status;
     }
     uint64_t items = (consumer->head_pos_cached - consumer->read_pos) / ring->item_stride;
+    if (items < max) {
+        /* All that is ready, not all that was when we last looked. R1 <-> W1. */
+        const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
+        if (head - consumer->read_pos <= ring->area_len &&
+            head - consumer->read_pos > items * ring->item_stride) {
+            consumer->head_pos_cached = head;
+            items = (head - consumer->read_pos) / ring->item_stride;
+        }
+    }
     if (items > max) {
         items = max;
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "core"
-HARNESS = (HERE / "test.c", HERE / "rig.c")
+HARNESS = (HERE / "test.c", HERE / "rig.c", HERE / "crew.c")
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror")
 BASE = ("-std=c11", "-g", "-pthread", *WARNINGS)

@@ -1,6 +1,6 @@
 /*
- * test.h: a harness for the core's C tests. Each test runs in a process and a SHMIPC_DIR of its own,
- * under a deadline; a crash, a hang or a file left behind fails it like a CHECK.
+ * test.h: a harness for the core's C tests. Each test runs in a process and a SHMIPC_DIR of its
+ * own, under a deadline; a crash, a hang or a file left behind fails it like a CHECK.
  */
 #ifndef SHMIPC_TEST_H
 #define SHMIPC_TEST_H
@@ -15,7 +15,12 @@ struct test {
     void (*run)(void);
 };
 
-#define TEST(function) {#function, function}
+/* clang-format off: it takes the braces for a block */
+#define TEST(function)      \
+    {                       \
+#function, function \
+    }
+/* clang-format on */
 
 /* Run all tests, or those whose names are given. The exit status of main. */
 int test_main(int argc, char **argv, const struct test *tests, size_t count);
@@ -32,11 +37,11 @@ _Noreturn void test_fail(const char *file, int line, const char *format, ...)
 void test_check_equal(const char *file, int line, const char *expression, uint64_t found,
                       uint64_t expected);
 
-#define CHECK(condition)                                            \
-    do {                                                            \
-        if (!(condition)) {                                         \
+#define CHECK(condition)                                               \
+    do {                                                               \
+        if (!(condition)) {                                            \
             test_fail(__FILE__, __LINE__, "not true: %s", #condition); \
-        }                                                           \
+        }                                                              \
     } while (0)
 
 /* Two unsigned numbers, statuses or booleans. */

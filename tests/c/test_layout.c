@@ -13,10 +13,10 @@
 static void test_every_written_field_has_a_line_of_its_own(void)
 {
     static const size_t lines[] = {
-        offsetof(struct shmipc_header, geometry), offsetof(struct shmipc_header, commit),
+        offsetof(struct shmipc_header, geometry),  offsetof(struct shmipc_header, commit),
         offsetof(struct shmipc_header, retention), offsetof(struct shmipc_header, identity),
-        offsetof(struct shmipc_header, data), offsetof(struct shmipc_header, space),
-        offsetof(struct shmipc_header, members), offsetof(struct shmipc_header, slots)};
+        offsetof(struct shmipc_header, data),      offsetof(struct shmipc_header, space),
+        offsetof(struct shmipc_header, members),   offsetof(struct shmipc_header, slots)};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         CHECK_EQ(lines[i], i * SHMIPC_LINE);
     }

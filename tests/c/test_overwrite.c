@@ -198,6 +198,29 @@ static void test_reader_lapped_again_and_again_goes_to_the_newest(void)
     rig_close(&rig);
 }
 
+static void test_lost_is_exact_at_once_for_a_reader_sent_to_the_newest_message(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(1));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    while (consumer.read_pos != rig.producer.head_pos) {
+        for (int i = 0; i < 1000; i++) {
+            CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
+        }
+        (void)shmipc_ring_peek(&consumer, &message);
+    }
+    /* the stream may end here: there is no next message to learn it from */
+    rig_expect_status(&consumer, SHMIPC_EMPTY);
+    CHECK_EQ(consumer.lost, rig.producer.next_seq);
+    CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
+    rig_expect(&consumer, 48, rig.producer.next_seq - 1);
+    CHECK_EQ(consumer.lost, rig.producer.next_seq - 1);
+    rig_close(&rig);
+}
+
 static void test_joiner_never_holds_the_producer(void)
 {
     struct shmipc_spec spec = overwrite(rig_message_spec(2));
@@ -242,6 +265,7 @@ static const struct test tests[] = {
     TEST(test_copy_overtaken_by_the_producer_is_not_intact),
     TEST(test_a_reservation_already_takes_the_oldest),
     TEST(test_reader_lapped_again_and_again_goes_to_the_newest),
+    TEST(test_lost_is_exact_at_once_for_a_reader_sent_to_the_newest_message),
     TEST(test_joiner_never_holds_the_producer),
     TEST(test_speculative_copy_copies_every_length),
 };

@@ -275,7 +275,8 @@ static void test_batch_is_one_stretch_across_the_end_of_the_area(void)
 
 static void test_cursor_follows_the_oldest_lease_whatever_the_order_of_release(void)
 {
-    static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                     {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     struct shmipc_spec spec = rig_message_spec(1);
     struct shmipc_ring_consumer consumer;
     struct shmipc_message messages[3];

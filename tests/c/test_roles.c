@@ -1,124 +1,14 @@
-/* test_roles.c: producers and consumers with names, between real processes: who may be what, who
- * notices whose death, what stays and what goes. A "crash" here is SIGKILL. */
+/* test_roles.c: producers and consumers with names: who may be what, what stays and what goes, and
+ * waiting. What a crash does to them is in test_deaths.c. */
 #define _GNU_SOURCE
-#include "../../src/core/consumer.h"
-#include "../../src/core/producer.h"
-#include "rig.h"
+#include "crew.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define SECOND UINT64_C(1000000000)
-#define PATIENCE (30 * SECOND)
-
 static struct shmipc_error error;
-static struct test_gate ready;
-static struct test_gate go;
-
-/* ---- helpers -------------------------------------------------------------------------------- */
-
-static void open_producer(struct shmipc_producer *producer, const struct shmipc_spec *spec)
-{
-    const enum shmipc_status status =
-        shmipc_producer_open(producer, test_path("x"), spec, &error);
-    if (status != SHMIPC_OK) {
-        test_fail(__FILE__, __LINE__, "status %d: %s", (int)status, error.text);
-    }
-    shmipc_spin_init(&producer->spin, 0, false);
-}
-
-static void open_consumer(struct shmipc_consumer *consumer, enum shmipc_start_option start)
-{
-    const enum shmipc_status status =
-        shmipc_consumer_open(consumer, test_path("x"), start, &error);
-    if (status != SHMIPC_OK) {
-        test_fail(__FILE__, __LINE__, "status %d: %s", (int)status, error.text);
-    }
-    shmipc_spin_init(&consumer->spin, 0, false);
-}
-
-/* What a wait comes to, however many slices it takes. */
-static enum shmipc_status await_data(struct shmipc_consumer *consumer, uint64_t span_ns)
-{
-    struct shmipc_wait wait = {0};
-    enum shmipc_status status;
-    const uint64_t deadline_ns = shmipc_now_ns() + span_ns;
-    do {
-        status = shmipc_consumer_wait_data(consumer, &wait, deadline_ns);
-    } while (status == SHMIPC_AGAIN);
-    return status;
-}
-
-static enum shmipc_status await_room(struct shmipc_producer *producer, uint64_t len,
-                                     uint64_t span_ns)
-{
-    struct shmipc_wait wait = {0};
-    enum shmipc_status status;
-    const uint64_t deadline_ns = shmipc_now_ns() + span_ns;
-    do {
-        status = shmipc_producer_wait_room(producer, &wait, len, deadline_ns);
-    } while (status == SHMIPC_AGAIN);
-    return status;
-}
-
-static void await_attached(struct shmipc_producer *producer, uint32_t count)
-{
-    struct shmipc_wait wait = {0};
-    enum shmipc_status status;
-    const uint64_t deadline_ns = shmipc_now_ns() + PATIENCE;
-    do {
-        status = shmipc_producer_wait_attached(producer, &wait, count, deadline_ns);
-    } while (status == SHMIPC_AGAIN);
-    CHECK_EQ(status, SHMIPC_OK);
-}
-
-static void send(struct shmipc_producer *producer)
-{
-    while (rig_send(&producer->ring, 40) == SHMIPC_FULL) {
-        CHECK_EQ(await_room(producer, 64, PATIENCE), SHMIPC_OK);
-    }
-    shmipc_producer_notify(producer);
-}
-
-static void receive(struct shmipc_consumer *consumer, uint64_t seq)
-{
-    CHECK_EQ(await_data(consumer, PATIENCE), SHMIPC_OK);
-    struct shmipc_message message;
-    CHECK_EQ(shmipc_ring_peek(&consumer->ring, &message), SHMIPC_OK);
-    CHECK_EQ(message.seq, seq);
-    CHECK(rig_matches(message.data, message.len, seq));
-    shmipc_ring_advance(&consumer->ring, &message);
-    shmipc_consumer_release(consumer);
-}
-
-/* Attach, say so, and stay until killed. */
-static void be_a_consumer(void *argument)
-{
-    struct shmipc_consumer consumer;
-    (void)argument;
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    test_gate_open(&ready);
-    for (;;) {
-        pause();
-    }
-}
-
-static void be_a_producer(void *argument)
-{
-    const struct shmipc_spec *spec = argument;
-    struct shmipc_producer producer;
-    open_producer(&producer, spec);
-    send(&producer);
-    send(&producer);
-    test_gate_open(&ready);
-    for (;;) {
-        pause();
-    }
-}
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -133,11 +23,11 @@ static void test_producer_makes_the_ring_and_takes_it_along_when_nobody_is_left(
     CHECK_EQ(shmipc_producer_count_attached(&producer), 0);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     CHECK_EQ(shmipc_producer_count_attached(&producer), 1);
-    send(&producer);
+    send_one(&producer);
     shmipc_producer_close(&producer, false);
     shmipc_producer_close(&producer, false);
     CHECK(test_exists(test_path("x"))); /* its consumer has not read it */
-    receive(&consumer, 0);
+    receive_one(&consumer, 0);
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
     CHECK_EQ(shmipc_consumer_poll_peer(&consumer), SHMIPC_CLOSED);
     shmipc_consumer_close(&consumer);
@@ -221,203 +111,25 @@ static void test_durable_queue_outlives_both_sides_until_it_is_read(void)
     const char *path = test_path("x");
     open_producer(&producer, &spec);
     for (int i = 0; i < 3; i++) {
-        send(&producer);
+        send_one(&producer);
     }
     shmipc_producer_close(&producer, false);
-    CHECK_EQ(shmipc_consumer_open(&consumer, path, SHMIPC_START_AT_LATEST, &error),
-             SHMIPC_INVALID);
+    CHECK_EQ(shmipc_consumer_open(&consumer, path, SHMIPC_START_AT_LATEST, &error), SHMIPC_INVALID);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    receive(&consumer, 0);
+    receive_one(&consumer, 0);
     shmipc_consumer_close(&consumer);
     CHECK(test_exists(path));
     open_producer(&producer, &spec);
     CHECK(producer.took_over);
-    send(&producer);
+    send_one(&producer);
     shmipc_producer_close(&producer, false);
     open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
     for (uint64_t seq = 1; seq < 4; seq++) {
-        receive(&consumer, seq);
+        receive_one(&consumer, seq);
     }
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
     shmipc_consumer_close(&consumer);
     CHECK(!test_exists(path));
-}
-
-/* ---- deaths --------------------------------------------------------------------------------- */
-
-static void test_death_of_the_producer_is_told_after_what_it_committed(void)
-{
-    struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
-    const pid_t child = test_fork(be_a_producer, &spec);
-    test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
-    test_kill(child);
-    receive(&consumer, 0);
-    receive(&consumer, 1);
-    const uint64_t start = shmipc_now_ns();
-    CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_DIED);
-    CHECK(shmipc_now_ns() - start < 5 * SECOND);
-    open_producer(&producer, &spec);
-    CHECK(producer.took_over);
-    CHECK_EQ(await_data(&consumer, SECOND / 10), SHMIPC_TIMEOUT);
-    send(&producer);
-    receive(&consumer, 2);
-    shmipc_producer_close(&producer, false);
-    shmipc_consumer_close(&consumer);
-}
-
-static void test_dead_consumer_stops_holding_the_producer_back(void)
-{
-    struct shmipc_spec spec = rig_message_spec(3);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
-    open_producer(&producer, &spec);
-    const pid_t dying = test_fork(be_a_consumer, NULL);
-    test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    await_attached(&producer, 2);
-    uint64_t sent = 0;
-    while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
-        receive(&consumer, sent++);
-    }
-    CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* alive and slow */
-    CHECK_EQ(producer.evicted, 0);
-    test_kill(dying);
-    const uint64_t start = shmipc_now_ns();
-    CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
-    CHECK(shmipc_now_ns() - start < 5 * SECOND);
-    CHECK_EQ(producer.evicted, 1);
-    CHECK_EQ(shmipc_producer_count_attached(&producer), 1);
-    shmipc_consumer_close(&consumer);
-    shmipc_producer_close(&producer, false);
-}
-
-static void test_polling_producer_also_lets_dead_consumers_go(void)
-{
-    struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_producer producer;
-    open_producer(&producer, &spec);
-    const pid_t dying = test_fork(be_a_consumer, NULL);
-    test_gate_pass(&ready);
-    while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
-    }
-    CHECK_EQ(shmipc_producer_poll_peers(&producer), SHMIPC_FULL);
-    test_kill(dying);
-    const uint64_t start = shmipc_now_ns();
-    while (shmipc_producer_poll_peers(&producer) == SHMIPC_FULL) {
-        CHECK(shmipc_now_ns() - start < PATIENCE);
-    }
-    CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
-    shmipc_producer_close(&producer, false);
-}
-
-static void test_death_of_the_durable_consumer_is_told_when_the_ring_is_full(void)
-{
-    struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
-    open_producer(&producer, &spec);
-    const pid_t dying = test_fork(be_a_consumer, NULL);
-    test_gate_pass(&ready);
-    test_kill(dying);
-    uint64_t sent = 0;
-    while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
-        sent++;
-    }
-    CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_DIED);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    for (uint64_t seq = 0; seq < sent; seq++) {
-        receive(&consumer, seq);
-    }
-    CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
-    shmipc_consumer_close(&consumer);
-    shmipc_producer_close(&producer, false);
-}
-
-/* Send until killed at a random instruction. */
-static void send_until_killed(void *argument)
-{
-    struct shmipc_producer producer;
-    open_producer(&producer, argument);
-    test_gate_open(&ready);
-    for (;;) {
-        send(&producer);
-    }
-}
-
-static void *kill_soon(void *argument)
-{
-    const pid_t *pid = argument;
-    (void)usleep(1000 + (useconds_t)(*pid % 7) * 700);
-    (void)kill(*pid, SIGKILL);
-    return NULL;
-}
-
-static void test_producer_killed_anywhere_leaves_a_ring_that_goes_on_without_a_gap(void)
-{
-    struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_consumer consumer;
-    bool attached = false;
-    uint64_t seq = 0;
-    for (uint64_t life = 0; life < test_rounds(60); life++) {
-        pid_t child = test_fork(send_until_killed, &spec);
-        pthread_t killer;
-        test_gate_pass(&ready);
-        CHECK_EQ(pthread_create(&killer, NULL, kill_soon, &child), 0);
-        if (!attached) {
-            open_consumer(&consumer, SHMIPC_START_DEFAULT);
-            attached = true;
-        }
-        while (await_data(&consumer, PATIENCE) == SHMIPC_OK) {
-            receive(&consumer, seq++);
-        }
-        CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_DIED);
-        CHECK_EQ(pthread_join(killer, NULL), 0);
-        test_reap_killed(child);
-    }
-    CHECK(seq > 1000);
-    struct shmipc_producer producer;
-    open_producer(&producer, &spec);
-    CHECK_EQ(producer.ring.next_seq, seq);
-    shmipc_producer_close(&producer, false);
-    shmipc_consumer_close(&consumer);
-}
-
-static void idle(void *argument)
-{
-    (void)argument;
-    test_gate_open(&ready);
-    for (;;) {
-        pause();
-    }
-}
-
-static void open_fork_and_die(void *argument)
-{
-    struct shmipc_producer producer;
-    open_producer(&producer, argument);
-    (void)test_fork(idle, NULL); /* lives on */
-    test_gate_pass(&go);
-    (void)kill(getpid(), SIGKILL);
-}
-
-static void test_child_of_a_dead_producer_does_not_keep_it_alive(void)
-{
-    struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_consumer consumer;
-    struct shmipc_producer producer;
-    const pid_t child = test_fork(open_fork_and_die, &spec);
-    test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    CHECK_EQ(await_data(&consumer, SECOND / 10), SHMIPC_TIMEOUT);
-    test_gate_open(&go);
-    CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_DIED);
-    test_reap_killed(child);
-    open_producer(&producer, &spec);
-    shmipc_producer_close(&producer, false);
-    shmipc_consumer_close(&consumer);
 }
 
 /* ---- interrupts, and waiting for several ---------------------------------------------------- */
@@ -468,7 +180,7 @@ enum { CROWD = 130 };
 static void *send_one_later(void *argument)
 {
     (void)usleep(20000);
-    send(argument);
+    send_one(argument);
     return NULL;
 }
 
@@ -477,6 +189,7 @@ static void check_wait_any(uint32_t count)
     static struct shmipc_consumer consumers[CROWD];
     struct shmipc_consumer *list[CROWD];
     shmipc_atomic_u32 *words[CROWD];
+    uint32_t marks[CROWD];
     bool ready_ones[CROWD];
     struct shmipc_spec spec = rig_message_spec(CROWD);
     struct shmipc_producer producer;
@@ -487,23 +200,23 @@ static void check_wait_any(uint32_t count)
         open_consumer(&consumers[i], SHMIPC_START_DEFAULT);
         list[i] = &consumers[i];
     }
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, 0), SHMIPC_TIMEOUT);
+    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_TIMEOUT);
     CHECK_EQ(pthread_create(&other, NULL, send_one_later, &producer), 0);
     do {
-        status = shmipc_consumers_wait_any(list, count, ready_ones, words,
+        status = shmipc_consumers_wait_any(list, count, ready_ones, words, marks,
                                            shmipc_now_ns() + PATIENCE);
     } while (status == SHMIPC_AGAIN);
     CHECK_EQ(status, SHMIPC_OK);
     CHECK_EQ(pthread_join(other, NULL), 0);
     for (uint32_t i = 0; i + 1 < count; i++) {
-        receive(list[i], 0);
+        receive_one(list[i], 0);
     }
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
     for (uint32_t i = 0; i < count; i++) {
         CHECK_EQ(ready_ones[i], i + 1 == count);
     }
     shmipc_producer_close(&producer, false); /* the end is worth a call too */
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(ready_ones[i]);
         shmipc_consumer_close(list[i]);
@@ -561,12 +274,6 @@ static const struct test tests[] = {
     TEST(test_consumer_finds_no_ring_no_place_or_nothing_left),
     TEST(test_ring_of_another_kind_is_a_mismatch_while_used_and_replaced_when_not),
     TEST(test_durable_queue_outlives_both_sides_until_it_is_read),
-    TEST(test_death_of_the_producer_is_told_after_what_it_committed),
-    TEST(test_dead_consumer_stops_holding_the_producer_back),
-    TEST(test_polling_producer_also_lets_dead_consumers_go),
-    TEST(test_death_of_the_durable_consumer_is_told_when_the_ring_is_full),
-    TEST(test_producer_killed_anywhere_leaves_a_ring_that_goes_on_without_a_gap),
-    TEST(test_child_of_a_dead_producer_does_not_keep_it_alive),
     TEST(test_interrupt_ends_the_waits_of_both_roles),
     TEST(test_any_of_several_consumers_wakes_a_wait_for_all),
     TEST(test_clean_removes_what_nobody_holds_and_nothing_else),
@@ -575,6 +282,5 @@ static const struct test tests[] = {
 int main(int argc, char **argv)
 {
     test_gate_init(&ready);
-    test_gate_init(&go);
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -257,9 +257,8 @@ static void check_every_byte(const struct shmipc_spec *spec)
                 }
                 shmipc_segment_close(&segment);
             }
-            const bool block_to_overwrite =
-                byte == offsetof(struct shmipc_geometry, overflow) &&
-                (good ^ flips[i]) == SHMIPC_OVERFLOW_OVERWRITE;
+            const bool block_to_overwrite = byte == offsetof(struct shmipc_geometry, overflow) &&
+                                            (good ^ flips[i]) == SHMIPC_OVERFLOW_OVERWRITE;
             if (status != SHMIPC_CORRUPT && !may_change(spec, byte) && !block_to_overwrite) {
                 test_fail(__FILE__, __LINE__, "byte %zu ^ 0x%02x gave status %d", byte, flips[i],
                           (int)status);

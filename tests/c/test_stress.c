@@ -77,39 +77,39 @@ static enum shmipc_status produce_one(struct shmipc_ring_producer *producer, uin
     return SHMIPC_OK;
 }
 
-/* Take one message or item if there is one. False: nothing there. Its number must be `*next` plus
- * what was lost on the way. */
-static bool consume_one(struct shmipc_ring_consumer *consumer, uint64_t *next)
+/* What one reader has seen: every number from `first` on is received or lost. */
+struct tally {
+    uint64_t first;
+    uint64_t received;
+};
+
+/* Take one message or item if there is one. False: nothing there. */
+static bool consume_one(struct shmipc_ring_consumer *consumer, struct tally *tally)
 {
     const struct shmipc_ring *ring = &consumer->ring;
     unsigned char copy[1024];
     struct shmipc_message message;
-    const uint64_t lost_before = consumer->lost;
     const enum shmipc_status status = shmipc_ring_peek(consumer, &message);
+    CHECK(ring->overwrite || consumer->lost == 0);
     if (status == SHMIPC_EMPTY) {
-        CHECK(ring->overwrite || consumer->lost == 0);
-        *next += ring->item_stride != 0 ? consumer->lost - lost_before : 0;
         return false;
     }
     CHECK_EQ(status, SHMIPC_OK);
     CHECK(message.len <= sizeof copy);
     shmipc_copy_speculative(copy, message.data, message.len);
     if (!shmipc_ring_intact(ring, message.pos)) {
-        *next += consumer->lost - lost_before;
-        const uint64_t before_resync = consumer->lost;
         shmipc_ring_resync(consumer);
-        *next += consumer->lost - before_resync;
         return true;
     }
     const uint64_t number =
         ring->item_stride != 0 ? shmipc_ring_seq_of(ring, message.pos) : message.seq;
     message.seq = number;
-    CHECK_EQ(number, *next + consumer->lost - lost_before);
+    CHECK_EQ(number, tally->first + tally->received + consumer->lost);
     CHECK_EQ(message.len, ring->item_stride != 0 ? ring->item_len : len_of(number));
     CHECK(rig_matches(copy, message.len, number));
     shmipc_ring_advance(consumer, &message);
     (void)shmipc_ring_publish_cursor(consumer);
-    *next = number + 1;
+    tally->received++;
     return true;
 }
 
@@ -138,17 +138,17 @@ static void *consume(void *argument)
 {
     struct reader *reader = argument;
     struct show *show = reader->show;
-    uint64_t next = 0;
+    struct tally tally = {0};
     for (;;) {
         const bool ended = shmipc_load_acquire(&show->ended) != 0;
-        if (!consume_one(&reader->ring, &next)) {
+        if (!consume_one(&reader->ring, &tally)) {
             if (ended) {
                 break;
             }
             (void)sched_yield();
         }
     }
-    CHECK_EQ(next, show->count);
+    CHECK_EQ(tally.received + reader->ring.lost, show->count);
     return NULL;
 }
 
@@ -170,11 +170,12 @@ static void *visit(void *argument)
             (void)sched_yield();
         }
         if (status == SHMIPC_OK) {
-            uint64_t next = consumer->ring.item_stride != 0
-                                ? shmipc_ring_seq_of(&consumer->ring, message.pos)
-                                : message.seq;
+            struct tally tally = {.first = consumer->ring.item_stride != 0
+                                               ? shmipc_ring_seq_of(&consumer->ring, message.pos)
+                                               : message.seq};
+            tally.first -= consumer->lost; /* lapped before the first look */
             for (uint64_t n = test_random(&random) % 60; n > 0; n--) {
-                if (!consume_one(consumer, &next)) {
+                if (!consume_one(consumer, &tally)) {
                     break;
                 }
             }
@@ -278,13 +279,13 @@ static void play_consumer(void *argument)
     struct shmipc_consumer consumer;
     struct shmipc_wait wait = {0};
     struct shmipc_error error;
-    uint64_t next = 0;
+    struct tally tally = {0};
     CHECK_EQ(shmipc_consumer_open(&consumer, test_path("play"), SHMIPC_START_DEFAULT, &error),
              SHMIPC_OK);
     shmipc_spin_init(&consumer.spin, play->spin_ns, false);
     for (;;) {
         const uint64_t old_pos = consumer.ring.cursor_pos;
-        if (consume_one(&consumer.ring, &next)) {
+        if (consume_one(&consumer.ring, &tally)) {
             /* consume_one published; tell a producer that waits, as shmipc_consumer_release does */
             if (consumer.ring.cursor_pos != old_pos &&
                 shmipc_wait_wanted(&consumer.ring.ring.shared->space.sleepers,
@@ -293,15 +294,15 @@ static void play_consumer(void *argument)
             }
             continue;
         }
-        const enum shmipc_status status = shmipc_consumer_wait_data(
-            &consumer, &wait, shmipc_now_ns() + UINT64_C(60000000000));
+        const enum shmipc_status status =
+            shmipc_consumer_wait_data(&consumer, &wait, shmipc_now_ns() + UINT64_C(60000000000));
         if (status == SHMIPC_CLOSED) {
             break;
         }
         CHECK(status == SHMIPC_OK || status == SHMIPC_AGAIN);
         wait.start_ns = status == SHMIPC_OK ? 0 : wait.start_ns;
     }
-    CHECK_EQ(next, play->count);
+    CHECK_EQ(tally.received + consumer.ring.lost, play->count);
     shmipc_consumer_close(&consumer);
 }
 

@@ -17,7 +17,8 @@ static void test_wake_is_wanted_only_between_announce_and_wake(void)
     shmipc_atomic_u32 word = 0;
     const bool asymmetric = shmipc_wait_register();
     CHECK(!shmipc_wait_wanted(&word, asymmetric));
-    CHECK(shmipc_wait_announce(&word) > 0);
+    uint32_t mark;
+    CHECK(shmipc_wait_announce(&word, &mark) > 0);
     CHECK(shmipc_wait_wanted(&word, asymmetric));
     CHECK(shmipc_wait_wanted(&word, asymmetric));
     shmipc_wait_wake(&word);
@@ -28,19 +29,55 @@ static void test_wake_is_wanted_only_between_announce_and_wake(void)
 static void test_sleep_ends_at_once_if_the_wake_came_first(void)
 {
     shmipc_atomic_u32 word = 0;
-    (void)shmipc_wait_announce(&word);
+    uint32_t mark;
+    (void)shmipc_wait_announce(&word, &mark);
     shmipc_wait_wake(&word);
     const uint64_t start = shmipc_now_ns();
-    shmipc_wait_sleep(&word, 60000 * MS);
+    shmipc_wait_sleep(&word, mark, 60000 * MS);
     CHECK(shmipc_now_ns() - start < 30000 * MS);
+}
+
+/* Between a sleeper's mark and its sleep, a waker wakes and another sleeper marks the word again.
+ */
+static void test_sleep_ends_at_once_if_another_sleeper_came_after_the_wake(void)
+{
+    shmipc_atomic_u32 word = 0;
+    uint32_t mark;
+    uint32_t other;
+    (void)shmipc_wait_announce(&word, &mark);
+    shmipc_wait_wake(&word);
+    (void)shmipc_wait_announce(&word, &other);
+    CHECK(mark != other);
+    const uint64_t start = shmipc_now_ns();
+    shmipc_wait_sleep(&word, mark, 60000 * MS);
+    CHECK(shmipc_now_ns() - start < 30000 * MS);
+}
+
+static void test_two_sleepers_share_a_generation_and_one_wake_ends_it_for_both(void)
+{
+    shmipc_atomic_u32 word = 0;
+    uint32_t first;
+    uint32_t second;
+    (void)shmipc_wait_announce(&word, &first);
+    (void)shmipc_wait_announce(&word, &second);
+    CHECK_EQ(first, second);
+    shmipc_wait_wake(&word);
+    CHECK(shmipc_load_relaxed(&word) != first);
+    word = UINT32_MAX - 1; /* generations wrap */
+    (void)shmipc_wait_announce(&word, &first);
+    shmipc_wait_wake(&word);
+    CHECK(!shmipc_wait_wanted(&word, false));
+    (void)shmipc_wait_announce(&word, &second);
+    CHECK(first != second);
 }
 
 static void test_sleep_lasts_its_span(void)
 {
     shmipc_atomic_u32 word = 0;
-    (void)shmipc_wait_announce(&word);
+    uint32_t mark;
+    (void)shmipc_wait_announce(&word, &mark);
     const uint64_t start = shmipc_now_ns();
-    shmipc_wait_sleep(&word, 30 * MS);
+    shmipc_wait_sleep(&word, mark, 30 * MS);
     CHECK(shmipc_now_ns() - start >= 30 * MS);
 }
 
@@ -91,18 +128,19 @@ static void test_no_wakeup_is_lost_between_a_commit_and_a_sleeper(void)
     CHECK_EQ(pthread_create(&waker, NULL, hand_over, &handoff), 0);
     for (uint64_t round = 1; round <= handoff.rounds; round++) {
         while (shmipc_load_acquire(&handoff.position) != round) {
-            (void)shmipc_wait_announce(&handoff.sleepers);
+            uint32_t mark;
+            (void)shmipc_wait_announce(&handoff.sleepers, &mark);
             if (shmipc_load_acquire(&handoff.position) == round) {
                 break;
             }
             slept++;
             const uint64_t start = shmipc_now_ns();
-            shmipc_wait_sleep(&handoff.sleepers, 3000 * MS);
+            shmipc_wait_sleep(&handoff.sleepers, mark, 3000 * MS);
             if (shmipc_now_ns() - start >= 3000 * MS &&
                 shmipc_load_acquire(&handoff.position) == round) {
                 /* A slow waker has not come to look yet; a lost wake-up never will. */
                 (void)usleep(500000);
-                CHECK(shmipc_load_acquire(&handoff.sleepers) == 0);
+                CHECK(shmipc_load_acquire(&handoff.sleepers) != mark);
             }
         }
         shmipc_store_release(&handoff.taken, round);
@@ -120,10 +158,11 @@ struct pair {
 static void await(struct handoff *handoff, uint64_t round)
 {
     while (shmipc_load_acquire(&handoff->position) != round) {
-        (void)shmipc_wait_announce(&handoff->sleepers);
+        uint32_t mark;
+        (void)shmipc_wait_announce(&handoff->sleepers, &mark);
         if (shmipc_load_acquire(&handoff->position) != round) {
             const uint64_t start = shmipc_now_ns();
-            shmipc_wait_sleep(&handoff->sleepers, 3000 * MS);
+            shmipc_wait_sleep(&handoff->sleepers, mark, 3000 * MS);
             CHECK(shmipc_now_ns() - start < 3000 * MS);
         }
     }
@@ -175,21 +214,22 @@ static void *wake_later(void *argument)
 static void check_sleep_any(uint32_t count, uint32_t woken)
 {
     shmipc_atomic_u32 *list[MANY];
+    uint32_t marks[MANY];
     pthread_t waker;
     for (uint32_t i = 0; i < count; i++) {
         list[i] = &words[i];
-        shmipc_wait_mark(&words[i]);
+        marks[i] = shmipc_wait_mark(&words[i]);
     }
     CHECK(shmipc_wait_barrier() > 0);
     CHECK_EQ(pthread_create(&waker, NULL, wake_later, &words[woken]), 0);
     const uint64_t start = shmipc_now_ns();
-    while (shmipc_load_acquire(&words[woken]) != 0) {
-        shmipc_wait_sleep_any(list, count, 10000 * MS);
+    while (shmipc_load_acquire(&words[woken]) == marks[woken]) {
+        shmipc_wait_sleep_any(list, marks, count, 10000 * MS);
         CHECK(shmipc_now_ns() - start < 9000 * MS);
     }
     CHECK_EQ(pthread_join(waker, NULL), 0);
-    /* and with a word that is 0 already it does not sleep at all */
-    shmipc_wait_sleep_any(list, count, 10000 * MS);
+    /* and with a word that was woken already it does not sleep at all */
+    shmipc_wait_sleep_any(list, marks, count, 10000 * MS);
     CHECK(shmipc_now_ns() - start < 9000 * MS);
 }
 
@@ -205,11 +245,11 @@ static void test_any_of_several_words_wakes(void)
 static void test_sleep_on_several_words_lasts_its_span(void)
 {
     shmipc_atomic_u32 *list[3] = {&words[0], &words[1], &words[0]};
-    shmipc_wait_mark(list[0]);
-    shmipc_wait_mark(list[1]);
+    const uint32_t first = shmipc_wait_mark(list[0]);
+    const uint32_t marks[3] = {first, shmipc_wait_mark(list[1]), first};
     const uint64_t start = shmipc_now_ns();
     while (shmipc_now_ns() - start < 20 * MS) { /* where there is no futex_waitv, in naps */
-        shmipc_wait_sleep_any(list, 3, 20 * MS);
+        shmipc_wait_sleep_any(list, marks, 3, 20 * MS);
     }
     CHECK(shmipc_now_ns() - start < 5000 * MS);
 }
@@ -283,8 +323,7 @@ static void set_stage(struct stage *stage, uint64_t span_ns, uint64_t spin_ns)
                                        .prepare = prepare,
                                        .peer = peer,
                                        .self = stage};
-    stage->wait.deadline_ns =
-        span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_now_ns() + span_ns;
+    stage->wait.deadline_ns = span_ns == SHMIPC_NEVER ? SHMIPC_NEVER : shmipc_now_ns() + span_ns;
     shmipc_spin_init(&stage->spin, spin_ns, false);
 }
 
@@ -378,6 +417,8 @@ static void test_interrupt_from_another_thread_ends_a_wait(void)
 static const struct test tests[] = {
     TEST(test_wake_is_wanted_only_between_announce_and_wake),
     TEST(test_sleep_ends_at_once_if_the_wake_came_first),
+    TEST(test_sleep_ends_at_once_if_another_sleeper_came_after_the_wake),
+    TEST(test_two_sleepers_share_a_generation_and_one_wake_ends_it_for_both),
     TEST(test_sleep_lasts_its_span),
     TEST(test_deadlines_saturate),
     TEST(test_no_wakeup_is_lost_between_a_commit_and_a_sleeper),
