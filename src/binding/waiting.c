@@ -242,6 +242,12 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
+    if (PyObject_TypeCheck(given[0], state->consumer_type)) {
+        /* It is iterable too, and iterating over it would read it. */
+        PyErr_SetString(PyExc_TypeError,
+                        "wait() takes an iterable of Consumers: wait([consumer])");
+        return NULL;
+    }
     PyObject *objects = PySequence_Tuple(given[0]);
     if (objects == NULL) {
         return NULL;

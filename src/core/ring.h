@@ -91,6 +91,7 @@ struct shmipc_ring_producer {
  * from take to end. */
 struct shmipc_lease {
     uint64_t pos;
+    uint64_t seq; /* message ring */
     struct shmipc_lease *older;
     struct shmipc_lease *newer;
 };

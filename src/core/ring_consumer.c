@@ -185,6 +185,7 @@ void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc
                       struct shmipc_lease *lease)
 {
     lease->pos = message->pos;
+    lease->seq = message->seq;
     lease->newer = NULL;
     lease->older = consumer->newest_lease;
     if (lease->older != NULL) {
@@ -236,16 +237,9 @@ uint64_t shmipc_ring_unread_estimate(const struct shmipc_ring_consumer *consumer
 
 uint64_t shmipc_ring_lag_estimate(const struct shmipc_ring_consumer *consumer)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
-    uint64_t seq = consumer->next_seq;
-    if (ring->item_stride == 0 && consumer->oldest_lease != NULL && !ring->overwrite) {
-        struct shmipc_message message;
-        if (shmipc_message_decode(ring, consumer->cursor_pos, ring->area_len, &message) ==
-            SHMIPC_OK) {
-            seq = message.seq;
-        }
-    }
-    return sequence_distance(consumer, consumer->cursor_pos, seq);
+    const struct shmipc_lease *oldest = consumer->oldest_lease;
+    return oldest == NULL ? shmipc_ring_unread_estimate(consumer)
+                          : sequence_distance(consumer, oldest->pos, oldest->seq);
 }
 
 void shmipc_copy_speculative(void *restrict to, const unsigned char *restrict from, size_t len)
