@@ -48,8 +48,8 @@ int parse_arguments(const struct parameters *parameters, PyObject *const *args, 
     return 0;
 }
 
-int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high,
-                  uint64_t fallback, uint64_t *out)
+int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high, uint64_t fallback,
+                  uint64_t *out)
 {
     if (value == NULL || value == Py_None) {
         *out = fallback;
@@ -122,8 +122,7 @@ int source_open_bytes(PyObject *object, struct source *source)
     if (PyObject_GetBuffer(object, &source->buffer, PyBUF_SIMPLE) != 0) {
         source->buffer.obj = NULL;
         /* numpy says ValueError, memoryview BufferError: one answer for one mistake. */
-        if (PyErr_ExceptionMatches(PyExc_ValueError) ||
-            PyErr_ExceptionMatches(PyExc_BufferError)) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
             PyErr_Clear();
             PyErr_SetString(PyExc_ValueError,
                             "the buffer is not C-contiguous: send numpy.ascontiguousarray(data) "

@@ -45,11 +45,10 @@ static PyObject *normal_shape(PyObject *shape)
     PyObject *plain = PyTuple_New(PyTuple_GET_SIZE(given));
     for (Py_ssize_t i = 0; plain != NULL && i < PyTuple_GET_SIZE(given); i++) {
         uint64_t extent;
-        PyObject *number =
-            parse_integer("an extent of shape=", PyTuple_GET_ITEM(given, i), 0,
-                          SHMIPC_MAX_AREA_LEN, UINT64_MAX, &extent) != 0
-                ? NULL
-                : PyLong_FromUnsignedLongLong(extent);
+        PyObject *number = parse_integer("an extent of shape=", PyTuple_GET_ITEM(given, i), 0,
+                                         SHMIPC_MAX_AREA_LEN, UINT64_MAX, &extent) != 0
+                               ? NULL
+                               : PyLong_FromUnsignedLongLong(extent);
         if (number == NULL) {
             Py_CLEAR(plain);
         } else {
@@ -71,8 +70,8 @@ static int item_len_of(PyObject *dtype, PyObject *shape, uint64_t *item_len)
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); i++) {
         uint64_t extent;
-        if (parse_integer("an extent of shape=", PyTuple_GET_ITEM(shape, i), 0,
-                          SHMIPC_MAX_AREA_LEN, 0, &extent) != 0) {
+        if (parse_integer("an extent of shape=", PyTuple_GET_ITEM(shape, i), 0, SHMIPC_MAX_AREA_LEN,
+                          0, &extent) != 0) {
             return -1;
         }
         if (extent != 0 && len > SHMIPC_MAX_AREA_LEN / extent) {
@@ -93,10 +92,9 @@ static int item_len_of(PyObject *dtype, PyObject *shape, uint64_t *item_len)
 static PyObject *describe(struct module_state *state, PyObject *dtype)
 {
     PyObject *descr = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
-    PyObject *again =
-        descr == NULL
-            ? NULL
-            : PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
+    PyObject *again = descr == NULL
+                          ? NULL
+                          : PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
     const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, dtype, Py_EQ);
     Py_XDECREF(again);
     if (same == 1) {
@@ -201,8 +199,7 @@ int schema_decode(struct module_state *state, const struct shmipc_segment *segme
     if (need_numpy(state) != 0) {
         return -1;
     }
-    PyObject *bytes =
-        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)segment->geometry.schema_len);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)segment->geometry.schema_len);
     if (bytes == NULL) {
         return -1;
     }
@@ -283,8 +280,7 @@ static bool shape_fits(const HandleObject *handle, PyArrayObject *array, bool ma
 }
 
 /* Raw bytes stand for items if their length is right. */
-static int source_from_raw(HandleObject *handle, PyObject *object, bool many,
-                           struct source *source)
+static int source_from_raw(HandleObject *handle, PyObject *object, bool many, struct source *source)
 {
     const size_t item_len = (size_t)handle->segment->geometry.item_len;
     if (source_open_bytes(object, source) != 0) {
@@ -408,8 +404,7 @@ PyObject *array_empty(HandleObject *handle, unsigned char **data)
     npy_intp dims[NPY_MAXDIMS];
     const int axes = item_dims(handle, 0, dims);
     PyArray_Descr *descr = (PyArray_Descr *)Py_NewRef(handle->dtype);
-    PyObject *array =
-        PyArray_NewFromDescr(&PyArray_Type, descr, axes, dims, NULL, NULL, 0, NULL);
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, axes, dims, NULL, NULL, 0, NULL);
     if (array != NULL) {
         *data = PyArray_DATA((PyArrayObject *)array);
     }

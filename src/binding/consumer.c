@@ -196,19 +196,21 @@ static void consumer_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(consumer_close_doc,
-             "close($self)\n--\n\n"
-             "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
-             "Frames and their views stay valid; the place in the ring is given up when the last of\n"
-             "them is gone. Idempotent; a recv() in another thread ends with Closed.");
+PyDoc_STRVAR(
+    consumer_close_doc,
+    "close($self)\n--\n\n"
+    "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
+    "Frames and their views stay valid; the place in the ring is given up when the last of\n"
+    "them is gone. Idempotent; a recv() in another thread ends with Closed.");
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(consumer_stats_doc,
-             "stats($self)\n--\n\n"
-             "A dict of counters of this handle: 'pending' (committed, not read), 'lag' (committed,\n"
-             "not released), 'lost', 'leases' (frames held), 'sleeps' (waits that slept), 'wakes'\n"
-             "(system calls to wake the producer), 'slot'.");
+PyDoc_STRVAR(
+    consumer_stats_doc,
+    "stats($self)\n--\n\n"
+    "A dict of counters of this handle: 'pending' (committed, not read), 'lag' (committed,\n"
+    "not released), 'lost', 'leases' (frames held), 'sleeps' (waits that slept), 'wakes'\n"
+    "(system calls to wake the producer), 'slot'.");
 
 static PyObject *consumer_stats(PyObject *object, PyObject *unused)
 {
@@ -218,13 +220,12 @@ static PyObject *consumer_stats(PyObject *object, PyObject *unused)
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    PyObject *stats = Py_BuildValue(
-        "{sK sK sK sn sK sK sI}", "pending",
-        (unsigned long long)shmipc_ring_unread_estimate(ring), "lag",
-        (unsigned long long)shmipc_ring_lag_estimate(ring), "lost",
-        (unsigned long long)ring->lost, "leases", self->leases, "sleeps",
-        (unsigned long long)self->core.sleeps, "wakes", (unsigned long long)self->core.wakes,
-        "slot", ring->slot_index);
+    PyObject *stats = Py_BuildValue("{sK sK sK sn sK sK sI}", "pending",
+                                    (unsigned long long)shmipc_ring_unread_estimate(ring), "lag",
+                                    (unsigned long long)shmipc_ring_lag_estimate(ring), "lost",
+                                    (unsigned long long)ring->lost, "leases", self->leases,
+                                    "sleeps", (unsigned long long)self->core.sleeps, "wakes",
+                                    (unsigned long long)self->core.wakes, "slot", ring->slot_index);
     handle_leave(&self->handle);
     return stats;
 }

@@ -70,8 +70,8 @@ int errors_init(PyObject *module, struct module_state *state)
             bases = PyTuple_Pack(2, state->exceptions[spec->base], second);
             Py_DECREF(second);
         } else {
-            bases = PyTuple_Pack(
-                1, spec->base >= 0 ? state->exceptions[spec->base] : PyExc_Exception);
+            bases =
+                PyTuple_Pack(1, spec->base >= 0 ? state->exceptions[spec->base] : PyExc_Exception);
         }
         if (bases == NULL) {
             return -1;
@@ -159,9 +159,8 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
                             "was read. Call again once another producer has taken over",
                             handle->name);
         if (text != NULL) {
-            PyErr_SetObject(exceptions[producing ? EXCEPTION_CONSUMER_DIED
-                                                 : EXCEPTION_PRODUCER_DIED],
-                            text);
+            PyErr_SetObject(
+                exceptions[producing ? EXCEPTION_CONSUMER_DIED : EXCEPTION_PRODUCER_DIED], text);
             Py_DECREF(text);
         }
         return NULL;

@@ -255,8 +255,7 @@ static PyGetSetDef frame_getset[] = {
     {"kind", frame_get_kind, NULL, "The message's kind; 0 in a typed ring.", NULL},
     {"flags", frame_get_flags, NULL, "The message's flags; 0 in a typed ring.", NULL},
     {"seq", frame_get_seq, NULL,
-     "The number of the message, or of the first item, counted from 0 since the ring began.",
-     NULL},
+     "The number of the message, or of the first item, counted from 0 since the ring began.", NULL},
     {"intact", frame_get_intact, NULL,
      "False once the lease has ended or, in an overwrite ring, the producer may have overwritten "
      "the memory. Look after using the data: True then means that it was whole.",
@@ -283,6 +282,5 @@ static PyType_Slot frame_slots[] = {
 PyType_Spec frame_spec = {.name = "shmipc._core.Frame",
                           .basicsize = sizeof(FrameObject),
                           .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-                                   Py_TPFLAGS_IMMUTABLETYPE |
-                                   Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                   Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                           .slots = frame_slots};

@@ -50,8 +50,8 @@ static int begin_close(HandleObject *handle)
             (void)atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSING);
             return 0;
         }
-        Py_BEGIN_ALLOW_THREADS
-        (void)nanosleep(&nap, NULL);
+        Py_BEGIN_ALLOW_THREADS(void)
+        nanosleep(&nap, NULL);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() != 0) {
             return -1;
@@ -173,7 +173,7 @@ PyObject *handle_repr(PyObject *self, const char *detail)
     if (guard == HANDLE_UNOPENED) {
         return PyUnicode_FromFormat("<shmipc.%s, never opened>", Py_TYPE(self)->tp_name);
     }
-    const char *state = guard == HANDLE_CLOSED     ? "closed"
+    const char *state = guard == HANDLE_CLOSED    ? "closed"
                         : handle->segment->forked ? "the parent process's"
                                                   : detail;
     if (handle->dtype != NULL) {

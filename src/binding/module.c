@@ -3,14 +3,15 @@
 
 /* ---- functions ------------------------------------------------------------------------------ */
 
-PyDoc_STRVAR(wait_doc,
-             "wait(objects, timeout=None)\n--\n\n"
-             "Wait until any of several Consumers can be read without waiting (or has something to\n"
-             "report: its end, its producer's death), and return the list of those. Empty after\n"
-             "`timeout` seconds. The shape of multiprocessing.connection.wait.\n"
-             "\n"
-             "Raises TypeError for anything but Consumers, ValueError for one given twice, Closed\n"
-             "for a closed one.");
+PyDoc_STRVAR(
+    wait_doc,
+    "wait(objects, timeout=None)\n--\n\n"
+    "Wait until any of several Consumers can be read without waiting (or has something to\n"
+    "report: its end, its producer's death), and return the list of those. Empty after\n"
+    "`timeout` seconds. The shape of multiprocessing.connection.wait.\n"
+    "\n"
+    "Raises TypeError for anything but Consumers, ValueError for one given twice, Closed\n"
+    "for a closed one.");
 
 PyDoc_STRVAR(segment_dir_doc,
              "segment_dir()\n--\n\nThe directory of segments: $SHMIPC_DIR, or /dev/shm.");
@@ -53,8 +54,7 @@ static PyObject *inspect_consumers(const struct shmipc_segment *segment)
         }
         PyObject *consumer = Py_BuildValue(
             "{sI sI sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
-            "cursor_pos",
-            (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
+            "cursor_pos", (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
         if (consumer == NULL || PyList_Append(list, consumer) != 0) {
             Py_CLEAR(list);
         }
@@ -100,10 +100,10 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
             (unsigned long long)geometry->item_stride, "schema", schema, "head_pos",
             (unsigned long long)shmipc_load_acquire(&shared->commit.head_pos), "tail_pos",
             (unsigned long long)shmipc_load_acquire(&shared->retention.tail_pos), "closed",
-            shmipc_load_relaxed(&shared->identity.closed) != 0 ? Py_True : Py_False,
-            "producer_pid", shmipc_load_relaxed(&shared->identity.producer_pid), "producer_alive",
-            shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1) ? Py_True : Py_False,
-            "consumers", consumers);
+            shmipc_load_relaxed(&shared->identity.closed) != 0 ? Py_True : Py_False, "producer_pid",
+            shmipc_load_relaxed(&shared->identity.producer_pid), "producer_alive",
+            shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1) ? Py_True : Py_False, "consumers",
+            consumers);
     }
     Py_XDECREF(schema);
     Py_XDECREF(consumers);
@@ -140,11 +140,12 @@ static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
     return result;
 }
 
-PyDoc_STRVAR(clean_segment_doc,
-             "clean_segment(path, discard=False)\n--\n\n"
-             "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
-             "alone: 'alive', 'pending' (a durable queue still holds messages, and `discard` is\n"
-             "false) or 'foreign' (no segment that this release can read).");
+PyDoc_STRVAR(
+    clean_segment_doc,
+    "clean_segment(path, discard=False)\n--\n\n"
+    "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
+    "alone: 'alive', 'pending' (a durable queue still holds messages, and `discard` is\n"
+    "false) or 'foreign' (no segment that this release can read).");
 
 static PyObject *module_clean_segment(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames)

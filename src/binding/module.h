@@ -78,10 +78,10 @@ typedef struct handle_object {
     struct shmipc_segment *segment;
     const shmipc_atomic_u32 *interrupted; /* close() wants the thread that is inside to leave */
     struct module_state *state;
-    PyObject *name;  /* str */
-    PyObject *dtype; /* numpy.dtype, or NULL in a message ring */
-    PyObject *shape; /* tuple of int */
-    PyObject *spin;  /* as given */
+    PyObject *name;   /* str */
+    PyObject *dtype;  /* numpy.dtype, or NULL in a message ring */
+    PyObject *shape;  /* tuple of int */
+    PyObject *spin;   /* as given */
     const char *role; /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
@@ -107,8 +107,7 @@ static inline bool handle_enter(HandleObject *handle)
     }
     atomic_store_explicit(&handle->guard, HANDLE_BUSY, memory_order_relaxed);
 #endif
-    if (SHMIPC_UNLIKELY(handle->segment->forked ||
-                        shmipc_load_relaxed(handle->interrupted) != 0)) {
+    if (SHMIPC_UNLIKELY(handle->segment->forked || shmipc_load_relaxed(handle->interrupted) != 0)) {
         atomic_store_explicit(&handle->guard, HANDLE_IDLE, memory_order_release);
         return handle_refuse(handle);
     }
@@ -151,14 +150,14 @@ void handle_clear(HandleObject *handle);
 
 typedef struct {
     HandleObject handle;
-    PyObject *reservation; /* borrowed: the open one, which owns us */
+    PyObject *reservation;     /* borrowed: the open one, which owns us */
     _Atomic(Py_ssize_t) views; /* live writable views of the ring */
     struct shmipc_producer core;
 } ProducerObject;
 
 typedef struct {
     HandleObject handle;
-    Py_ssize_t leases; /* frames that still hold ring memory */
+    Py_ssize_t leases;   /* frames that still hold ring memory */
     bool detach_pending; /* closed while leases were held: the last one detaches */
     PyObject *start;
     struct shmipc_consumer core;
@@ -298,8 +297,7 @@ int after_lap(ConsumerObject *consumer, struct patience *patience);
 /* `len` bytes of room, or an exception. */
 int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patience);
 int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience);
-PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames);
+PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 /* ---- arguments.c ---------------------------------------------------------------------------- */
 
@@ -314,8 +312,8 @@ struct parameters {
 int parse_arguments(const struct parameters *parameters, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **out);
 /* An integer in [low, high], or `fallback` where absent. -1 with a TypeError or ValueError. */
-int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high,
-                  uint64_t fallback, uint64_t *out);
+int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high, uint64_t fallback,
+                  uint64_t *out);
 
 /* A source of bytes to send. */
 struct source {

@@ -70,9 +70,8 @@ PyObject *producer_reduce(PyObject *self, PyObject *unused)
         overflow == NULL
             ? NULL
             : Py_BuildValue("{sO sO sK sI sN sI sO}", "dtype",
-                            handle->dtype != NULL ? handle->dtype : Py_None, "shape",
-                            handle->shape, "capacity",
-                            (unsigned long long)shmipc_capacity_of(&segment->geometry),
+                            handle->dtype != NULL ? handle->dtype : Py_None, "shape", handle->shape,
+                            "capacity", (unsigned long long)shmipc_capacity_of(&segment->geometry),
                             "consumers", segment->geometry.slots, "overflow", overflow, "mode",
                             segment->mode, "spin", handle->spin);
     /* The role moves: closing this one must not end the stream for the other. */
@@ -88,8 +87,8 @@ PyObject *consumer_reduce(PyObject *self, PyObject *unused)
     if (!handle_enter(handle)) {
         return NULL;
     }
-    PyObject *options = Py_BuildValue("{sO sO}", "start", ((ConsumerObject *)self)->start, "spin",
-                                      handle->spin);
+    PyObject *options =
+        Py_BuildValue("{sO sO}", "start", ((ConsumerObject *)self)->start, "spin", handle->spin);
     handle_leave(handle);
     return reduce(self, options);
 }

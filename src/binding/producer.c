@@ -116,9 +116,8 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
 
 static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static const char *const names[] = {"name",      "dtype",    "shape", "capacity",
-                                        "consumers", "overflow", "mode",  "spin",
-                                        NULL};
+    static const char *const names[] = {"name",     "dtype", "shape", "capacity", "consumers",
+                                        "overflow", "mode",  "spin",  NULL};
     ProducerObject *self = (ProducerObject *)object;
     PyObject *name, *dtype = NULL, *shape = NULL, *capacity = NULL, *consumers = NULL;
     PyObject *mode = NULL, *spin_seconds = NULL, *schema = NULL;
@@ -207,10 +206,11 @@ static PyObject *producer_unlink(PyObject *object, PyObject *unused)
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(producer_wait_for_consumers_doc,
-             "wait_for_consumers($self, n=1, timeout=None)\n--\n\n"
-             "Wait until n consumers are attached and alive; returns how many are. Raises NotFound\n"
-             "after `timeout` seconds, ValueError if the ring has fewer than n places.");
+PyDoc_STRVAR(
+    producer_wait_for_consumers_doc,
+    "wait_for_consumers($self, n=1, timeout=None)\n--\n\n"
+    "Wait until n consumers are attached and alive; returns how many are. Raises NotFound\n"
+    "after `timeout` seconds, ValueError if the ring has fewer than n places.");
 
 static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *args,
                                              Py_ssize_t nargs, PyObject *kwnames)
@@ -308,7 +308,8 @@ static PyMethodDef producer_methods[] = {
     {"close", handle_close, METH_NOARGS, producer_close_doc},
     {"unlink", producer_unlink, METH_NOARGS, producer_unlink_doc},
     {"stats", producer_stats, METH_NOARGS, producer_stats_doc},
-    {"__enter__", handle_context_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe producer itself."},
+    {"__enter__", handle_context_enter, METH_NOARGS,
+     "__enter__($self)\n--\n\nThe producer itself."},
     {"__reduce__", producer_reduce, METH_NOARGS,
      "__reduce__($self)\n--\n\nPickles by name: the receiver opens the same role."},
     {"__exit__", METHOD(handle_context_exit), METH_FASTCALL,
@@ -319,8 +320,7 @@ static PyGetSetDef producer_getset[] = {
     {"name", handle_get_name, NULL, "The ring's name.", NULL},
     {"dtype", handle_get_dtype, NULL, "Of one item; None in a message ring.", NULL},
     {"shape", handle_get_shape, NULL, "Of one item; () in a message ring.", NULL},
-    {"capacity", handle_get_capacity, NULL, "Items, or bytes in a message ring, as granted.",
-     NULL},
+    {"capacity", handle_get_capacity, NULL, "Items, or bytes in a message ring, as granted.", NULL},
     {"overflow", handle_get_overflow, NULL, "'block' or 'overwrite'.", NULL},
     {"closed", handle_get_closed, NULL, "True after close().", NULL},
     {"consumers", producer_get_consumers, NULL, "How many consumers may be attached at once.",

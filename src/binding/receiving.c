@@ -1,7 +1,8 @@
 /* receiving.c: the methods of Consumer that read, and its iterator. */
 #include "module.h"
 
-/* The next message, waiting for it if need be. 0, or -1 with an exception. The handle is entered. */
+/* The next message, waiting for it if need be. 0, or -1 with an exception. The handle is entered.
+ */
 static int next_message(ConsumerObject *self, struct patience *patience,
                         struct shmipc_message *message)
 {
@@ -94,15 +95,15 @@ static const struct parameters read_parameters = {"read", timeout_names, 1, 0};
 
 const char consumer_recv_doc[] =
     "recv($self, timeout=None)\n--\n\n"
-             "The next message as bytes, or the next item as an ndarray of the ring's shape: an\n"
-             "owned copy; the ring's memory is released.\n"
-             "\n"
-             "timeout: seconds; None for ever, 0 not at all.\n"
-             "Raises Empty after the timeout, Closed at the end of the stream, ProducerDied once\n"
-             "everything it committed is read, Corrupt.";
+    "The next message as bytes, or the next item as an ndarray of the ring's shape: an\n"
+    "owned copy; the ring's memory is released.\n"
+    "\n"
+    "timeout: seconds; None for ever, 0 not at all.\n"
+    "Raises Empty after the timeout, Closed at the end of the stream, ProducerDied once\n"
+    "everything it committed is read, Corrupt.";
 
 PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                               PyObject *kwnames)
+                        PyObject *kwnames)
 {
     ConsumerObject *self = (ConsumerObject *)object;
     PyObject *given[1];
@@ -122,11 +123,11 @@ PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize_t narg
 
 const char consumer_recv_text_doc[] =
     "recv_text($self, timeout=None)\n--\n\n"
-             "The next message decoded from UTF-8, as Producer.send_text sends it. Otherwise as\n"
-             "recv(). UnicodeDecodeError leaves the message unread.";
+    "The next message decoded from UTF-8, as Producer.send_text sends it. Otherwise as\n"
+    "recv(). UnicodeDecodeError leaves the message unread.";
 
 PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *kwnames)
+                             PyObject *kwnames)
 {
     ConsumerObject *self = (ConsumerObject *)object;
     struct shmipc_message message;
@@ -170,12 +171,12 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
 
 const char consumer_recv_into_doc[] =
     "recv_into($self, buffer, timeout=None)\n--\n\n"
-             "Copy the next message or item into a writable C-contiguous buffer; returns the bytes\n"
-             "written. ValueError if it is too small: the message stays unread. Otherwise as\n"
-             "recv().";
+    "Copy the next message or item into a writable C-contiguous buffer; returns the bytes\n"
+    "written. ValueError if it is too small: the message stays unread. Otherwise as\n"
+    "recv().";
 
 PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *kwnames)
+                             PyObject *kwnames)
 {
     static const char *const names[] = {"buffer", "timeout", NULL};
     static const struct parameters parameters = {"recv_into", names, 2, 1};
@@ -191,8 +192,7 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
     }
     if (!PyObject_CheckBuffer(given[0]) ||
         PyObject_GetBuffer(given[0], &buffer, PyBUF_WRITABLE) != 0) {
-        const bool contiguity = PyErr_Occurred() != NULL &&
-                                PyObject_CheckBuffer(given[0]) &&
+        const bool contiguity = PyErr_Occurred() != NULL && PyObject_CheckBuffer(given[0]) &&
                                 PyObject_GetBuffer(given[0], &buffer, PyBUF_STRIDED) == 0;
         PyErr_Clear();
         if (contiguity) {
@@ -232,9 +232,9 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
 
 const char consumer_read_doc[] =
     "read($self, timeout=None)\n--\n\n"
-             "The next message or item in place, without a copy: a Frame, which holds the ring's\n"
-             "memory until it is released or collected. Several may be held; the producer may\n"
-             "reuse what is older than the oldest. Raises as recv().";
+    "The next message or item in place, without a copy: a Frame, which holds the ring's\n"
+    "memory until it is released or collected. Several may be held; the producer may\n"
+    "reuse what is older than the oldest. Raises as recv().";
 
 static PyObject *read_one(ConsumerObject *self, struct patience *patience)
 {
@@ -252,7 +252,7 @@ static PyObject *read_one(ConsumerObject *self, struct patience *patience)
 }
 
 PyObject *consumer_read(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                               PyObject *kwnames)
+                        PyObject *kwnames)
 {
     ConsumerObject *self = (ConsumerObject *)object;
     struct patience patience;
@@ -268,11 +268,11 @@ PyObject *consumer_read(PyObject *object, PyObject *const *args, Py_ssize_t narg
 
 const char consumer_read_batch_doc[] =
     "read_batch($self, max=None, timeout=None)\n--\n\n"
-             "All the items that are ready (at most `max`, at least 1) in place, as one Frame whose\n"
-             ".array has shape (n, *shape). Typed rings only. Raises as recv().";
+    "All the items that are ready (at most `max`, at least 1) in place, as one Frame whose\n"
+    ".array has shape (n, *shape). Typed rings only. Raises as recv().";
 
 PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                     PyObject *kwnames)
+                              PyObject *kwnames)
 {
     static const char *const names[] = {"max", "timeout", NULL};
     static const struct parameters parameters = {"read_batch", names, 2, 0};
@@ -396,6 +396,5 @@ static PyType_Slot iterator_slots[] = {
 PyType_Spec iterator_spec = {.name = "shmipc._core.FrameIterator",
                              .basicsize = sizeof(IteratorObject),
                              .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-                                      Py_TPFLAGS_IMMUTABLETYPE |
-                                      Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                      Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                              .slots = iterator_slots};

@@ -172,8 +172,7 @@ static PyObject *reservation_exit(PyObject *object, PyObject *const *args, Py_ss
     const bool failed = nargs > 0 && args[0] != Py_None;
     if (failed && self->open) {
         settle(self);
-    } else if (!failed && (self->open || self->orphaned) &&
-               commit(self, full_amount(self)) != 0) {
+    } else if (!failed && (self->open || self->orphaned) && commit(self, full_amount(self)) != 0) {
         return NULL; /* closed under our feet: what was written is not sent, and that is said */
     }
     Py_RETURN_NONE;

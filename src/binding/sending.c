@@ -31,8 +31,7 @@ bool refuse_inside_reservation(const ProducerObject *self)
     return false;
 }
 
-int make_room(ProducerObject *self, uint64_t span, struct patience *patience,
-                     unsigned char **at)
+int make_room(ProducerObject *self, uint64_t span, struct patience *patience, unsigned char **at)
 {
     enum shmipc_status status = shmipc_ring_reserve(&self->core.ring, span, at);
     if (SHMIPC_LIKELY(status == SHMIPC_OK)) {
@@ -85,8 +84,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     return 0;
 }
 
-static int send_item(ProducerObject *self, const struct source *source,
-                     struct patience *patience)
+static int send_item(ProducerObject *self, const struct source *source, struct patience *patience)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
@@ -104,9 +102,10 @@ static int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyOb
     if (self->handle.dtype == NULL || (kind == NULL && flags == NULL)) {
         return 0;
     }
-    PyErr_Format(PyExc_ValueError,
-                 "ring %R is typed: its items have no kind= or flags=; make them fields of the dtype",
-                 self->handle.name);
+    PyErr_Format(
+        PyExc_ValueError,
+        "ring %R is typed: its items have no kind= or flags=; make them fields of the dtype",
+        self->handle.name);
     return -1;
 }
 
@@ -140,15 +139,15 @@ static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyO
 
 const char producer_send_doc[] =
     "send($self, data, *, kind=1, flags=0, timeout=None)\n--\n\n"
-             "Copy one message (any C-contiguous buffer) or one item (an ndarray of the ring's\n"
-             "dtype and shape, or its bytes) into the ring. It is committed when this returns.\n"
-             "\n"
-             "kind: 1 to 65535, and flags: 0 to 65535, travel with a message; not in a typed ring.\n"
-             "timeout: seconds to wait for room; None for ever, 0 not at all.\n"
-             "\n"
-             "Raises Full (nothing was sent), ConsumerDied (full, and the durable consumer is\n"
-             "dead), ValueError for a message larger than the ring or a buffer that is not\n"
-             "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
+    "Copy one message (any C-contiguous buffer) or one item (an ndarray of the ring's\n"
+    "dtype and shape, or its bytes) into the ring. It is committed when this returns.\n"
+    "\n"
+    "kind: 1 to 65535, and flags: 0 to 65535, travel with a message; not in a typed ring.\n"
+    "timeout: seconds to wait for room; None for ever, 0 not at all.\n"
+    "\n"
+    "Raises Full (nothing was sent), ConsumerDied (full, and the durable consumer is\n"
+    "dead), ValueError for a message larger than the ring or a buffer that is not\n"
+    "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
 
 /* The common case, whole: bytes, no options, a message ring with room. False: nothing was done and
  * no exception is set; take the general way. */
@@ -202,10 +201,10 @@ PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t narg
 
 const char producer_send_text_doc[] =
     "send_text($self, data, *, kind=1, flags=0, timeout=None)\n--\n\n"
-             "Send a str as UTF-8; Consumer.recv_text gives it back. Otherwise as send().";
+    "Send a str as UTF-8; Consumer.recv_text gives it back. Otherwise as send().";
 
 PyObject *producer_send_text(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *kwnames)
+                             PyObject *kwnames)
 {
     PyObject *given[4];
     struct patience patience;
@@ -232,10 +231,10 @@ PyObject *producer_send_text(PyObject *object, PyObject *const *args, Py_ssize_t
 
 const char producer_try_send_doc[] =
     "try_send($self, data, *, kind=1, flags=0)\n--\n\n"
-             "As send(timeout=0), but a full ring is False instead of Full. True: committed.";
+    "As send(timeout=0), but a full ring is False instead of Full. True: committed.";
 
 PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                   PyObject *kwnames)
+                            PyObject *kwnames)
 {
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[3];
@@ -258,12 +257,12 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
 
 const char producer_reserve_doc[] =
     "reserve($self, n=1, *, kind=1, flags=0, timeout=None)\n--\n\n"
-             "Room for a message of n bytes, or for n items, to be written in place: a Reservation.\n"
-             "Leaving its with block commits, an exception aborts. Nothing else can be sent\n"
-             "meanwhile. Raises as send().";
+    "Room for a message of n bytes, or for n items, to be written in place: a Reservation.\n"
+    "Leaving its with block commits, an exception aborts. Nothing else can be sent\n"
+    "meanwhile. Raises as send().";
 
 PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                  PyObject *kwnames)
+                           PyObject *kwnames)
 {
     static const char *const names[] = {"n", "kind", "flags", "timeout", NULL};
     static const struct parameters parameters = {"reserve", names, 1, 0};
@@ -298,11 +297,10 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
     if (make_room(self, span, &patience, &at) != 0) {
         goto done;
     }
-    reservation =
-        typed ? reservation_new(self, at, (n - 1) * ring->item_stride + ring->item_len, span, n, 0,
-                                0)
-              : reservation_new(self, at + sizeof(struct shmipc_message_header), n, span, 0,
-                                (uint16_t)kind, (uint16_t)flags);
+    reservation = typed ? reservation_new(self, at, (n - 1) * ring->item_stride + ring->item_len,
+                                          span, n, 0, 0)
+                        : reservation_new(self, at + sizeof(struct shmipc_message_header), n, span,
+                                          0, (uint16_t)kind, (uint16_t)flags);
 done:
     handle_leave(&self->handle);
     return reservation;

@@ -20,8 +20,7 @@ static void annotate(uint64_t sent, PyObject *unsent)
 /* Is the exception now set merely Full, and something was sent before it? Then it is an answer. */
 static bool is_partial(const ProducerObject *self, uint64_t sent)
 {
-    if (sent == 0 ||
-        !PyErr_ExceptionMatches(self->handle.state->exceptions[EXCEPTION_FULL])) {
+    if (sent == 0 || !PyErr_ExceptionMatches(self->handle.state->exceptions[EXCEPTION_FULL])) {
         return false;
     }
     PyErr_Clear();
@@ -38,8 +37,8 @@ static bool must_stop(ProducerObject *self)
     return true;
 }
 
-static void copy_items(const struct shmipc_ring *ring, unsigned char *to,
-                       const unsigned char *from, uint64_t items)
+static void copy_items(const struct shmipc_ring *ring, unsigned char *to, const unsigned char *from,
+                       uint64_t items)
 {
     if (ring->item_stride == ring->item_len) {
         copy_in(to, from, (size_t)(items * ring->item_len));
@@ -180,7 +179,7 @@ const char producer_send_many_doc[] =
     "how many, and for an iterator .unsent, the item taken and not sent.";
 
 PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
-                                    PyObject *kwnames)
+                             PyObject *kwnames)
 {
     static const char *const names[] = {"items", "timeout", NULL};
     static const struct parameters parameters = {"send_many", names, 1, 1};

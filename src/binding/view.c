@@ -42,10 +42,9 @@ static void view_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static PyType_Slot view_slots[] = {
-    {Py_tp_doc, "Keeps ring memory alive for the ndarrays on it."},
-    {Py_tp_dealloc, view_dealloc},
-    {0, NULL}};
+static PyType_Slot view_slots[] = {{Py_tp_doc, "Keeps ring memory alive for the ndarrays on it."},
+                                   {Py_tp_dealloc, view_dealloc},
+                                   {0, NULL}};
 
 PyType_Spec view_spec = {.name = "shmipc._core.View",
                          .basicsize = sizeof(ViewObject),

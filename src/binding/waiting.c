@@ -229,8 +229,7 @@ static int set_enter(struct waiting_set *set, struct module_state *state, PyObje
 static const char *const wait_names[] = {"objects", "timeout", NULL};
 static const struct parameters wait_parameters = {"wait", wait_names, 2, 1};
 
-PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames)
+PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     struct module_state *state = PyModule_GetState(module);
     PyObject *given[2];
@@ -244,8 +243,7 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     if (PyObject_TypeCheck(given[0], state->consumer_type)) {
         /* It is iterable too, and iterating over it would read it. */
-        PyErr_SetString(PyExc_TypeError,
-                        "wait() takes an iterable of Consumers: wait([consumer])");
+        PyErr_SetString(PyExc_TypeError, "wait() takes an iterable of Consumers: wait([consumer])");
         return NULL;
     }
     PyObject *objects = PySequence_Tuple(given[0]);
@@ -262,8 +260,8 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         }
         Py_BEGIN_ALLOW_THREADS
         if (set.count > 0) {
-            status = shmipc_consumers_wait_any(set.cores, (uint32_t)set.count, set.ready,
-                                               set.words, set.marks, deadline_ns);
+            status = shmipc_consumers_wait_any(set.cores, (uint32_t)set.count, set.ready, set.words,
+                                               set.marks, deadline_ns);
         } else {
             /* Nothing can become ready: only time and signals end it, as in select(). */
             const uint64_t now_ns = shmipc_now_ns();

@@ -26,7 +26,7 @@
     atomic_store_explicit((object), (value), memory_order_release)
 #define shmipc_exchange_full(object, value) \
     atomic_exchange_explicit((object), (value), memory_order_seq_cst)
-#define shmipc_compare_exchange_full(object, expected, value) \
+#define shmipc_compare_exchange_full(object, expected, value)                                    \
     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_seq_cst, \
                                             memory_order_relaxed)
 #define shmipc_fetch_or_full(object, value) \

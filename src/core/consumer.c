@@ -211,19 +211,18 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
     bool any = false;
     for (uint32_t i = 0; i < count; i++) {
         /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
-        ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
-                   peer_of_consumer(consumers[i], due_for_look(consumers[i], now_ns)) !=
-                       SHMIPC_OK ||
-                   shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
+        ready[i] =
+            look_for_data(consumers[i]) != SHMIPC_EMPTY ||
+            peer_of_consumer(consumers[i], due_for_look(consumers[i], now_ns)) != SHMIPC_OK ||
+            shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
         any = any || ready[i];
     }
     return any;
 }
 
 enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
-                                             uint32_t count, bool *ready,
-                                             shmipc_atomic_u32 **words, uint32_t *marks,
-                                             uint64_t deadline_ns)
+                                             uint32_t count, bool *ready, shmipc_atomic_u32 **words,
+                                             uint32_t *marks, uint64_t deadline_ns)
 {
     const uint64_t start_ns = shmipc_now_ns();
     uint64_t now_ns = start_ns;

@@ -65,8 +65,7 @@ enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer);
 /* One slice of waiting until any of `count` consumers has data or has ended; ready[i] says which.
  * OK, TIMEOUT, AGAIN. `words` and `marks` are scratch for `count` entries each. */
 enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
-                                             uint32_t count, bool *ready,
-                                             shmipc_atomic_u32 **words, uint32_t *marks,
-                                             uint64_t deadline_ns);
+                                             uint32_t count, bool *ready, shmipc_atomic_u32 **words,
+                                             uint32_t *marks, uint64_t deadline_ns);
 
 #endif

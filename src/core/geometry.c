@@ -138,8 +138,7 @@ void shmipc_geometry_init(struct shmipc_geometry *geometry, const struct shmipc_
     geometry->data_off = round_up(geometry->schema_off + spec->schema_len, page_len());
     geometry->area_len = shmipc_area_len_for(spec);
     geometry->origin_pos = spec->origin_pos;
-    geometry->created_ns =
-        (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+    geometry->created_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 const char *shmipc_geometry_fault(const struct shmipc_geometry *g, uint64_t file_len)

@@ -46,7 +46,8 @@
 #define SHMIPC_MESSAGE_ALIGN 16u
 #define SHMIPC_MAX_MESSAGE_LEN UINT64_C(0xffffffff)
 
-/* Items of at least this many bytes start on a 64-byte boundary, so that a frame is SIMD-aligned. */
+/* Items of at least this many bytes start on a 64-byte boundary, so that a frame is SIMD-aligned.
+ */
 #define SHMIPC_LARGE_ITEM_LEN 4096u
 #define SHMIPC_LARGE_ITEM_ALIGN 64u
 
@@ -70,8 +71,8 @@ struct shmipc_geometry {
     uint64_t item_len;    /* typed: bytes of one item; message: 0 */
     uint64_t item_stride; /* typed: bytes from one item to the next, >= item_len; message: 0 */
     uint64_t schema_off;
-    uint64_t data_off; /* whole pages */
-    uint64_t area_len; /* a power of two, whole pages */
+    uint64_t data_off;   /* whole pages */
+    uint64_t area_len;   /* a power of two, whole pages */
     uint64_t origin_pos; /* where positions began; 0 but in tests of their wrap */
     uint64_t created_ns; /* CLOCK_REALTIME */
 };
@@ -100,17 +101,20 @@ struct shmipc_identity_line {
 };
 
 struct shmipc_data_line {
-    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while a consumer may sleep */
+    _Alignas(SHMIPC_LINE)
+        shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while a consumer may sleep */
 };
 
 struct shmipc_space_line {
-    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while the producer may sleep */
+    _Alignas(SHMIPC_LINE)
+        shmipc_atomic_u32 sleepers; /* futex (wait.h): odd while the producer may sleep */
     uint32_t reserved;
     shmipc_atomic_u64 wanted_pos; /* the cursor position it waits for */
 };
 
 struct shmipc_member_line {
-    _Alignas(SHMIPC_LINE) shmipc_atomic_u64 bits[SHMIPC_MEMBER_WORDS]; /* slot i: bit i%64 of i/64 */
+    _Alignas(SHMIPC_LINE)
+        shmipc_atomic_u64 bits[SHMIPC_MEMBER_WORDS]; /* slot i: bit i%64 of i/64 */
 };
 
 struct shmipc_slot {

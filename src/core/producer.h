@@ -24,7 +24,7 @@ struct shmipc_producer {
     uint64_t wakes;
     uint64_t evicted;
     bool handed_over; /* another process is to go on: closing does not end the stream */
-    bool took_over; /* this ring was another producer's before */
+    bool took_over;   /* this ring was another producer's before */
     shmipc_atomic_u32 interrupted;
     struct shmipc_segment segment;
 };

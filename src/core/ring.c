@@ -76,8 +76,8 @@ static uint64_t member_bit(uint32_t slot_index)
     return UINT64_C(1) << (slot_index % 64);
 }
 
-/* The number of the message at `pos`, from its header or, if it is yet to come, from the note. False:
- * the producer moved on meanwhile. */
+/* The number of the message at `pos`, from its header or, if it is yet to come, from the note.
+ * False: the producer moved on meanwhile. */
 static bool find_seq_of(const struct shmipc_ring *ring, uint64_t pos, uint64_t *seq)
 {
     struct shmipc_message message;
@@ -281,7 +281,7 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
         producer->limit_pos = slowest + ring->area_len;
     }
     return shmipc_pos_before(producer->limit_pos, producer->head_pos + len) ? SHMIPC_FULL
-                                                                           : SHMIPC_OK;
+                                                                            : SHMIPC_OK;
 }
 
 uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *producer)

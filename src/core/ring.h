@@ -83,8 +83,8 @@ struct shmipc_ring_producer {
     uint64_t head_pos;
     uint64_t limit_pos; /* may write below this; limit_pos <= tail_pos + area_len */
     uint64_t tail_pos;
-    uint64_t next_seq;    /* of the next message; unused in a typed ring */
-    uint32_t note_index;  /* the note that does not belong to head_pos */
+    uint64_t next_seq;   /* of the next message; unused in a typed ring */
+    uint32_t note_index; /* the note that does not belong to head_pos */
 };
 
 /* A stretch of ring memory that a reader still holds. The caller owns the struct; it stays linked

@@ -1,14 +1,15 @@
-/* ring_consumer.c: the consumer's slow half of ring.h. Labels (R1, W3 ...) are the ones tabled there. */
+/* ring_consumer.c: the consumer's slow half of ring.h. Labels (R1, W3 ...) are the ones tabled
+ * there. */
 #include "ring.h"
 
 #include <stddef.h>
 
 enum {
-    RESYNC_LIMIT = 64,   /* times one call is lapped before it reports EMPTY */
-    RESYNC_TO_HEAD = 3,  /* laps in a row after which the reader jumps to the newest */
-    LOCKSTEP_ENTER = 4,  /* short meetings in a row that make a lock-step */
-    LOCKSTEP_POLLS = 8,  /* a wait of this many polls is a pause in the stream */
-    LOCKSTEP_LEN = 512,  /* bytes: less than this is a short meeting */
+    RESYNC_LIMIT = 64,  /* times one call is lapped before it reports EMPTY */
+    RESYNC_TO_HEAD = 3, /* laps in a row after which the reader jumps to the newest */
+    LOCKSTEP_ENTER = 4, /* short meetings in a row that make a lock-step */
+    LOCKSTEP_POLLS = 8, /* a wait of this many polls is a pause in the stream */
+    LOCKSTEP_LEN = 512, /* bytes: less than this is a short meeting */
     LINGER_PENALTY_MAX = 1 << 16
 };
 
@@ -224,7 +225,8 @@ static uint64_t sequence_distance(const struct shmipc_ring_consumer *consumer, u
         const uint64_t most = ring->area_len / ring->item_stride;
         return items < most ? items : most;
     }
-    if (head == from_pos || from_seq == UINT64_MAX || !shmipc_ring_read_note(ring->shared, head, &seq)) {
+    if (head == from_pos || from_seq == UINT64_MAX ||
+        !shmipc_ring_read_note(ring->shared, head, &seq)) {
         return 0;
     }
     return seq - from_seq;

@@ -113,11 +113,12 @@ static enum shmipc_status fail_for_space(struct shmipc_error *error, const char 
     struct statvfs space;
     const uint64_t free_len =
         statvfs(dir, &space) == 0 ? (uint64_t)space.f_bavail * (uint64_t)space.f_frsize : 0;
-    return shmipc_fail(error, SHMIPC_OS, ENOSPC,
-                       "%s has no room for this segment: %llu bytes asked, %llu free. Ask for a "
-                       "smaller capacity, remove stale segments with `shmipc clean`, set SHMIPC_DIR "
-                       "to a larger tmpfs, or in Docker raise --shm-size",
-                       dir, (unsigned long long)file_len, (unsigned long long)free_len);
+    return shmipc_fail(
+        error, SHMIPC_OS, ENOSPC,
+        "%s has no room for this segment: %llu bytes asked, %llu free. Ask for a "
+        "smaller capacity, remove stale segments with `shmipc clean`, set SHMIPC_DIR "
+        "to a larger tmpfs, or in Docker raise --shm-size",
+        dir, (unsigned long long)file_len, (unsigned long long)free_len);
 }
 
 static enum shmipc_status remember_identity(struct shmipc_segment *segment,
@@ -159,8 +160,7 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
 }
 
 enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const char *path,
-                                         const struct shmipc_spec *spec,
-                                         struct shmipc_error *error)
+                                         const struct shmipc_spec *spec, struct shmipc_error *error)
 {
     char dir[SHMIPC_PATH_MAX];
     enum shmipc_status status;
@@ -205,8 +205,8 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     }
     status = write_all(segment, &segment->geometry, sizeof segment->geometry, 0, error);
     if (status == SHMIPC_OK) {
-        status = write_all(segment, spec->schema, spec->schema_len, segment->geometry.schema_off,
-                           error);
+        status =
+            write_all(segment, spec->schema, spec->schema_len, segment->geometry.schema_off, error);
     }
     if (status == SHMIPC_OK) {
         status = remember_identity(segment, error, &file_len);

@@ -88,8 +88,7 @@ void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, const uint32_t *m
                                               .address = (uint64_t)(uintptr_t)sleepers[i],
                                               .flags = FUTEX_WAITV_32};
         }
-        const struct timespec end =
-            span_to_timespec(shmipc_deadline_ns(shmipc_now_ns(), span_ns));
+        const struct timespec end = span_to_timespec(shmipc_deadline_ns(shmipc_now_ns(), span_ns));
         if (syscall(SYS_futex_waitv, entries, count, 0, &end, CLOCK_MONOTONIC) >= 0 ||
             errno != ENOSYS) {
             return;

@@ -46,12 +46,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SHMIPC_NEVER UINT64_MAX                       /* a deadline that does not come */
-#define SHMIPC_SLICE_NS UINT64_C(50000000)            /* look at the peer this often */
-#define SHMIPC_BLIND_SLICE_NS UINT64_C(1000000)       /* ... without membarrier */
-#define SHMIPC_SPIN_SLICE_NS UINT64_C(5000000)        /* look at signals this often while spinning */
-#define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000)        /* about three futex wake-ups */
-#define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)            /* the budget never adapts below this */
+#define SHMIPC_NEVER UINT64_MAX                 /* a deadline that does not come */
+#define SHMIPC_SLICE_NS UINT64_C(50000000)      /* look at the peer this often */
+#define SHMIPC_BLIND_SLICE_NS UINT64_C(1000000) /* ... without membarrier */
+#define SHMIPC_SPIN_SLICE_NS UINT64_C(5000000)  /* look at signals this often while spinning */
+#define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000)  /* about three futex wake-ups */
+#define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)      /* the budget never adapts below this */
 
 /* CLOCK_MONOTONIC, nanoseconds. */
 uint64_t shmipc_now_ns(void);
@@ -67,8 +67,8 @@ static inline uint64_t shmipc_deadline_ns(uint64_t now_ns, uint64_t span_ns)
  * call. */
 bool shmipc_wait_register(void);
 
-/* S1 and S2. `mark` is for S4. Returns how long the caller may sleep before it looks again. Any thread;
- * wait-free; one or two system calls. */
+/* S1 and S2. `mark` is for S4. Returns how long the caller may sleep before it looks again. Any
+ * thread; wait-free; one or two system calls. */
 uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark);
 
 /* S1 alone, for several words under one barrier; then shmipc_wait_barrier once. */
@@ -79,8 +79,8 @@ static inline uint32_t shmipc_wait_mark(shmipc_atomic_u32 *sleepers)
 }
 uint64_t shmipc_wait_barrier(void);
 
-/* S4: sleep while the word is `mark`, at most `span_ns`. Returns on a wake-up, a signal, a changed word
- * or the end of the span; the caller looks which. Blocking; the GIL must not be held. */
+/* S4: sleep while the word is `mark`, at most `span_ns`. Returns on a wake-up, a signal, a changed
+ * word or the end of the span; the caller looks which. Blocking; the GIL must not be held. */
 void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint32_t mark, uint64_t span_ns);
 
 /* S4 over several words: futex_waitv(2) where the kernel has it (5.16) for up to 128 words, else
@@ -116,17 +116,16 @@ struct shmipc_spin {
 void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive);
 void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns);
 
-
 /*
  * One slice of a blocking wait, the same for every side: spin, announce, look again, look at the
  * peer, sleep at most SHMIPC_SLICE_NS, look again. The caller loops over AGAIN, and between slices
  * does what a library must not do for it (signals, the GIL).
  */
 struct shmipc_wait {
-    uint64_t deadline_ns;                  /* SHMIPC_NEVER: none */
-    uint64_t start_ns;                     /* 0: not begun */
-    uint64_t *peer_look_ns;                /* when the peer is next looked at; kept by the handle */
-    const shmipc_atomic_u32 *interrupted;  /* another thread closes this handle */
+    uint64_t deadline_ns;                 /* SHMIPC_NEVER: none */
+    uint64_t start_ns;                    /* 0: not begun */
+    uint64_t *peer_look_ns;               /* when the peer is next looked at; kept by the handle */
+    const shmipc_atomic_u32 *interrupted; /* another thread closes this handle */
     shmipc_atomic_u32 *sleepers;
     /* OK: what we wait for is here. EMPTY, FULL: not yet. Anything else ends the wait. */
     enum shmipc_status (*look)(void *self);
