@@ -34,6 +34,7 @@ METRICS = {
     "rtt_ns_p50": Metric("ns"),
     "rtt_each_ns_p99": Metric("ns"),
     "rate_mps": Metric("M/s", True),
+    "written_mps": Metric("M/s", True),
     "rate_fps": Metric("frames/s", True),
     "rate_gbs": Metric("GB/s", True),
     "copy_ns": Metric("ns"),

@@ -14,7 +14,7 @@ from pkgutil import extend_path
 # compiled _core only in the installed one: look in both.
 __path__ = extend_path(__path__, __name__)
 
-from shmipc._core import (  # noqa: E402
+from shmipc._core import (
     Busy,
     Closed,
     Consumer,
@@ -32,7 +32,7 @@ from shmipc._core import (  # noqa: E402
     SchemaMismatch,
     wait,
 )
-from shmipc._version import __version__  # noqa: E402
+from shmipc._version import __version__
 
 __all__ = [
     "Busy",

@@ -4,7 +4,8 @@
  *   floor futex ROUNDS           the same, each side asleep in the kernel until woken
  *   floor lines BYTES PASSES     reading lines that the other core has just written: it writes every
  *                                word of the footprint, hands it over, and the clock runs while this
- *                                side reads one word of each line
+ *                                side reads one word of each line; and the other way round, how
+ *                                fast it writes whole lines that this side has just read
  *   floor memcpy SIZE AREA SECONDS_MS   copies of SIZE bytes from three sources in turn to places that
  *                                walk round AREA bytes (AREA = SIZE: one place, hot)
  */
@@ -88,23 +89,33 @@ static void run_futex(void *context, int role) {
 
 /* --- lines just written ------------------------------------------------------------------ */
 
+static void print_median(const char *key, double *sample, uint64_t count) {
+    qsort(sample, count, sizeof *sample, bench_order);
+    printf("%s=%.3f\n", key, sample[count / 2]);
+    fflush(stdout);
+    free(sample);
+}
+
 static void run_lines(void *context, int role) {
     struct job *job = context;
     const size_t lines = job->bytes / BENCH_LINE;
     struct bench_message *area = (struct bench_message *)(void *)job->area;
-    bench_together(job->start, role);
-    if (role == 0) {
-        for (uint64_t pass = 1; pass <= job->rounds; pass++) {
-            for (size_t i = 0; i < lines; i++)
-                bench_fill(&area[i], pass + i);
-            __atomic_store_n(&job->words->go, pass, __ATOMIC_RELEASE);
-            await_word(&job->words->back, pass);
-        }
-        return;
-    }
     double *sample = calloc(job->rounds, sizeof *sample);
     if (!sample)
         bench_fail("out of memory");
+    bench_together(job->start, role);
+    if (role == 0) {
+        for (uint64_t pass = 1; pass <= job->rounds; pass++) {
+            const uint64_t then = bench_now_ns();
+            for (size_t i = 0; i < lines; i++)
+                bench_fill(&area[i], pass + i);
+            sample[pass - 1] = (double)lines * 1e3 / (double)(bench_now_ns() - then);
+            __atomic_store_n(&job->words->go, pass, __ATOMIC_RELEASE);
+            await_word(&job->words->back, pass);
+        }
+        print_median("written_mps", sample, job->rounds);
+        return;
+    }
     for (uint64_t pass = 1; pass <= job->rounds; pass++) {
         await_word(&job->words->go, pass);
         const uint64_t then = bench_now_ns();
@@ -117,9 +128,7 @@ static void run_lines(void *context, int role) {
         sample[pass - 1] = (double)lines * 1e3 / (double)took;
         __atomic_store_n(&job->words->back, pass, __ATOMIC_RELEASE);
     }
-    qsort(sample, job->rounds, sizeof *sample, bench_order);
-    printf("rate_mps=%.3f\n", sample[job->rounds / 2]);
-    free(sample);
+    print_median("rate_mps", sample, job->rounds);
 }
 
 /* --- memcpy ------------------------------------------------------------------------------ */

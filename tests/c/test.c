@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #endif
 
 #define TEST_DEADLINE_S 180
+#define GATE_DEADLINE_MS 30000
 
 static void report(const char *file, int line, const char *format, va_list arguments)
 {
@@ -135,7 +137,9 @@ void test_gate_open(const struct test_gate *gate)
 
 void test_gate_pass(const struct test_gate *gate)
 {
+    struct pollfd readable = {.fd = gate->fds[0], .events = POLLIN};
     char byte;
+    CHECK_EQ(poll(&readable, 1, GATE_DEADLINE_MS), 1); /* 0: whoever should open it failed */
     CHECK_EQ(read(gate->fds[0], &byte, 1), 1);
 }
 
