@@ -27,7 +27,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from peers import End, Peer, find
-
 from scenarios import common
 from scenarios.common import CONSUMER, PRODUCER, Wrong
 
