@@ -130,6 +130,30 @@ static int unfold_subarray(PyObject **dtype, PyObject **shape)
     return 0;
 }
 
+/* Metadata is a note to the process that made the dtype (and what unpickling a datetime64 leaves in
+ * some releases of numpy): it means nothing to a peer, and numpy warns of losing it. */
+static int drop_metadata(PyObject **dtype)
+{
+    PyObject *metadata = PyObject_GetAttrString(*dtype, "metadata");
+    PyObject *names = PyObject_GetAttrString(*dtype, "names");
+    PyObject *text = NULL;
+    PyArray_Descr *plain = NULL;
+    int result = -1;
+    if (metadata == Py_None || names != Py_None) {
+        result = metadata != NULL && names != NULL ? 0 : -1;
+    } else if (metadata != NULL && names != NULL) {
+        text = PyObject_GetAttrString(*dtype, "str");
+        if (text != NULL && PyArray_DescrConverter(text, &plain) == NPY_SUCCEED) {
+            Py_SETREF(*dtype, (PyObject *)plain);
+            result = 0;
+        }
+    }
+    Py_XDECREF(metadata);
+    Py_XDECREF(names);
+    Py_XDECREF(text);
+    return result;
+}
+
 int schema_encode(struct module_state *state, PyObject *dtype, PyObject *shape,
                   PyObject **dtype_out, PyObject **shape_out, PyObject **schema_out,
                   uint64_t *item_len)
@@ -147,7 +171,7 @@ int schema_encode(struct module_state *state, PyObject *dtype, PyObject *shape,
         goto failed;
     }
     *dtype_out = (PyObject *)converted;
-    if (unfold_subarray(dtype_out, shape_out) != 0) {
+    if (unfold_subarray(dtype_out, shape_out) != 0 || drop_metadata(dtype_out) != 0) {
         goto failed;
     }
     if (PyDataType_REFCHK((PyArray_Descr *)*dtype_out)) {

@@ -23,7 +23,7 @@ static PyObject *module_segment_dir(PyObject *module, PyObject *unused)
     return PyUnicode_DecodeFSDefault(shmipc_segment_dir());
 }
 
-PyDoc_STRVAR(segment_path_doc, "segment_path(name)\n--\n\n"
+PyDoc_STRVAR(segment_path_doc, "segment_path(name, /)\n--\n\n"
                                "The file of the ring `name`. ValueError for an impossible name.");
 
 static PyObject *module_segment_path(PyObject *module, PyObject *name)
@@ -111,7 +111,7 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
 }
 
 PyDoc_STRVAR(inspect_segment_doc,
-             "inspect_segment(path)\n--\n\n"
+             "inspect_segment(path, /)\n--\n\n"
              "What a segment's file says of itself and who is attached, as a dict. Attaches\n"
              "nothing. Corrupt for a file that is no segment, NotFound, OSError.");
 

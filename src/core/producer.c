@@ -47,7 +47,9 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
     if (shmipc_segment_read_schema(segment, schema, error) != SHMIPC_OK) {
         return "a damaged schema";
     }
-    return memcmp(schema, spec->schema, spec->schema_len) == 0 ? NULL : "another dtype or shape";
+    return spec->schema_len == 0 || memcmp(schema, spec->schema, spec->schema_len) == 0
+               ? NULL
+               : "another dtype or shape";
 }
 
 static enum shmipc_status create(struct shmipc_producer *producer, const char *path,

@@ -90,8 +90,8 @@ void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, const uint32_t *m
         }
         const struct timespec end = span_to_timespec(shmipc_deadline_ns(shmipc_now_ns(), span_ns));
         if (syscall(SYS_futex_waitv, entries, count, 0, &end, CLOCK_MONOTONIC) >= 0 ||
-            errno != ENOSYS) {
-            return;
+            errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT) {
+            return; /* anything else is a refusal: an old kernel's ENOSYS, a container's EPERM */
         }
     }
     shmipc_wait_nap(span_ns < SHMIPC_BLIND_SLICE_NS ? span_ns : SHMIPC_BLIND_SLICE_NS);
