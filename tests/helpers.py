@@ -264,3 +264,20 @@ def discard(name: str) -> None:
     path = segment_path(name)
     if path.exists():
         assert _core.clean_segment(path, discard=True) == "removed"
+
+
+# what a Peer may run: a producer and a consumer that hold their roles until told
+PRODUCE_THEN_HOLD = """
+    producer = Producer(args[0], capacity=4096, consumers=int(args[1]))
+    say("ready")
+    for i in range(int(hear())):
+        producer.send(b"%d" % i)
+    say("sent")
+    hear()
+    """
+HOLD_CONSUMER = """
+    consumer = Consumer(args[0], timeout=20)
+    say("ready")
+    hear()
+    consumer.close()
+    """

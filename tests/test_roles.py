@@ -10,26 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Peer, in_thread, segment_path
+from helpers import HOLD_CONSUMER, PRODUCE_THEN_HOLD, Peer, in_thread, segment_path
 
 import shmipc
 from shmipc import Consumer, Producer
 
 AREA = 4096
-PRODUCE_THEN_HOLD = """
-    producer = Producer(args[0], capacity=4096, consumers=int(args[1]))
-    say("ready")
-    for i in range(int(hear())):
-        producer.send(b"%d" % i)
-    say("sent")
-    hear()
-    """
-HOLD_CONSUMER = """
-    consumer = Consumer(args[0], timeout=20)
-    say("ready")
-    hear()
-    consumer.close()
-    """
 
 
 # ---- one producer, N consumers -------------------------------------------------------------------
