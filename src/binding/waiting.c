@@ -74,7 +74,9 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     struct shmipc_consumer *core = &consumer->core;
     enum shmipc_status status = SHMIPC_EMPTY;
     const bool poll_only = patience->span_ns == 0;
-    const int polls = core->spin.limit_ns == 0 || poll_only ? 1 : BRIEF_POLLS;
+    /* Where spinning has not paid of late, neither would this. */
+    const bool brief = core->spin.limit_ns != 0 && core->spin.budget_ns == core->spin.limit_ns;
+    const int polls = brief && !poll_only ? BRIEF_POLLS : 1;
     for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
         status = shmipc_ring_readable(&core->ring);
     }

@@ -122,18 +122,26 @@ void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive
 {
     spin->limit_ns = limit_ns;
     spin->budget_ns = limit_ns;
+    spin->short_sleeps = 0;
     spin->adaptive = adaptive;
 }
 
-void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns)
+void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept)
 {
     if (!spin->adaptive) {
         return;
     }
-    if (waited_ns <= spin->limit_ns) {
+    if (!slept) {
         spin->budget_ns = spin->limit_ns;
-    } else if (spin->budget_ns / 2 >= SHMIPC_SPIN_FLOOR_NS) {
-        spin->budget_ns /= 2;
+        spin->short_sleeps = 0;
+    } else if (waited_ns <= spin->limit_ns && ++spin->short_sleeps >= SHMIPC_SPIN_RETRY) {
+        spin->budget_ns = spin->limit_ns;
+        spin->short_sleeps = 0;
+    } else {
+        spin->budget_ns /= 4;
+        if (spin->budget_ns < SHMIPC_SPIN_FLOOR_NS) {
+            spin->budget_ns = SHMIPC_SPIN_FLOOR_NS;
+        }
     }
 }
 
@@ -227,14 +235,15 @@ enum shmipc_status shmipc_wait_slice(struct shmipc_wait *wait, struct shmipc_spi
         wait->start_ns = now_ns;
     }
     enum shmipc_status status = spin_slice(wait, spin, &now_ns);
-    if (is_pending(status) && now_ns >= wait->deadline_ns) {
+    const bool sleeps = is_pending(status) && now_ns < wait->deadline_ns;
+    if (is_pending(status) && !sleeps) {
         status = wait->look(wait->self); /* a timeout of 0 has looked at nothing yet */
         status = is_pending(status) ? SHMIPC_TIMEOUT : status;
-    } else if (is_pending(status)) {
+    } else if (sleeps) {
         status = sleep_slice(wait, now_ns);
     }
     if (status == SHMIPC_OK) {
-        shmipc_spin_learn(spin, shmipc_now_ns() - wait->start_ns);
+        shmipc_spin_learn(spin, shmipc_now_ns() - wait->start_ns, sleeps);
     }
     return status;
 }

@@ -52,6 +52,7 @@
 #define SHMIPC_SPIN_SLICE_NS UINT64_C(5000000)  /* look at signals this often while spinning */
 #define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000)  /* about three futex wake-ups */
 #define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)      /* the budget never adapts below this */
+#define SHMIPC_SPIN_RETRY 16 /* short sleeps before the whole budget is tried again */
 
 /* CLOCK_MONOTONIC, nanoseconds. */
 uint64_t shmipc_now_ns(void);
@@ -103,18 +104,21 @@ static inline bool shmipc_wait_wanted(const shmipc_atomic_u32 *sleepers, bool as
 void shmipc_wait_nap(uint64_t span_ns);
 
 /*
- * How long to spin before sleeping. A wait that ends within `limit_ns` restores the whole budget;
- * one that does not halves it. So two processes that answer each other within the limit never
- * sleep, and an idle or oversubscribed one stops burning its core for nothing.
+ * How long to spin before sleeping. A wait that ended while spinning restores the whole budget; one
+ * that ended asleep quarters it, so an idle or oversubscribed process stops burning its core. That
+ * a sleep was short does not prove that spinning would have caught it: two processes on one core
+ * answer each other in microseconds when they yield it, and not at all while one of them spins. So
+ * after a number of short sleeps the whole budget is tried once, and kept if it works.
  */
 struct shmipc_spin {
     uint64_t limit_ns; /* what the user asked for; SHMIPC_NEVER: never sleep; 0: sleep at once */
     uint64_t budget_ns;
-    bool adaptive; /* false where the user gave a number */
+    uint32_t short_sleeps; /* since spinning last worked, or was last tried whole */
+    bool adaptive;         /* false where the user gave a number */
 };
 
 void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive);
-void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns);
+void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept);
 
 /*
  * One slice of a blocking wait, the same for every side: spin, announce, look again, look at the

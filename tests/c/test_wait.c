@@ -261,17 +261,22 @@ static void test_spin_budget_halves_to_a_floor_and_one_quick_wait_restores_it(vo
     struct shmipc_spin spin;
     shmipc_spin_init(&spin, SHMIPC_SPIN_DEFAULT_NS, true);
     CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_DEFAULT_NS);
-    shmipc_spin_learn(&spin, SHMIPC_SPIN_DEFAULT_NS + 1);
-    CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_DEFAULT_NS / 2);
+    shmipc_spin_learn(&spin, SHMIPC_SPIN_DEFAULT_NS + 1, true);
+    CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_DEFAULT_NS / 4);
+    shmipc_spin_learn(&spin, 1, false); /* caught while spinning */
+    CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_DEFAULT_NS);
     for (int i = 0; i < 100; i++) {
-        shmipc_spin_learn(&spin, 1000 * MS);
+        shmipc_spin_learn(&spin, 1000 * MS, true);
     }
-    CHECK(spin.budget_ns >= SHMIPC_SPIN_FLOOR_NS);
-    CHECK(spin.budget_ns < 2 * SHMIPC_SPIN_FLOOR_NS);
-    shmipc_spin_learn(&spin, SHMIPC_SPIN_DEFAULT_NS);
+    CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_FLOOR_NS);
+    for (int i = 1; i < SHMIPC_SPIN_RETRY; i++) {
+        shmipc_spin_learn(&spin, 1000, true);
+        CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_FLOOR_NS);
+    }
+    shmipc_spin_learn(&spin, 1000, true); /* short sleeps: worth one more try */
     CHECK_EQ(spin.budget_ns, SHMIPC_SPIN_DEFAULT_NS);
     shmipc_spin_init(&spin, 5000, false); /* the user's number is not argued with */
-    shmipc_spin_learn(&spin, 1000 * MS);
+    shmipc_spin_learn(&spin, 1000 * MS, true);
     CHECK_EQ(spin.budget_ns, 5000);
 }
 
