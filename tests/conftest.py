@@ -11,6 +11,10 @@ from types import FrameType
 
 import pytest
 
+# numpy's BLAS keeps threads that nobody here needs, and that Python 3.12 and later, when they are
+# seen in time, warn of at fork. Set before numpy is imported, here and in every child.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 SHM = Path("/dev/shm")
 SECONDS_FOR_A_TEST = 120
 SECONDS_FOR_A_SOAK = 1800
