@@ -131,17 +131,16 @@ void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept)
     if (!spin->adaptive) {
         return;
     }
-    if (!slept) {
+    const bool brief = slept && waited_ns <= spin->limit_ns;
+    const bool retry = brief && ++spin->short_sleeps >= SHMIPC_SPIN_RETRY;
+    if (!slept || retry) {
         spin->budget_ns = spin->limit_ns;
         spin->short_sleeps = 0;
-    } else if (waited_ns <= spin->limit_ns && ++spin->short_sleeps >= SHMIPC_SPIN_RETRY) {
-        spin->budget_ns = spin->limit_ns;
-        spin->short_sleeps = 0;
-    } else {
-        spin->budget_ns /= 4;
-        if (spin->budget_ns < SHMIPC_SPIN_FLOOR_NS) {
-            spin->budget_ns = SHMIPC_SPIN_FLOOR_NS;
-        }
+        return;
+    }
+    spin->budget_ns /= 4;
+    if (spin->budget_ns < SHMIPC_SPIN_FLOOR_NS) {
+        spin->budget_ns = SHMIPC_SPIN_FLOOR_NS;
     }
 }
 
