@@ -132,7 +132,6 @@ def echo_by_name(name: str, count: int) -> None:
     with Consumer(name, timeout=20) as consumer, Producer(f"{name}.back") as producer:
         for _ in range(count):
             producer.send(consumer.recv(20))
-        producer.wait_for_consumers(timeout=20)
 
 
 def read_all(consumer: Any, total: Any) -> None:
