@@ -155,7 +155,7 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     struct shmipc_consumer *consumer = self;
     const struct shmipc_header *shared = consumer->ring.ring.shared;
     enum shmipc_status verdict = SHMIPC_OK;
-    /* Acquire, then one more look: whatever was committed before the end is visible to it. */
+    /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
         verdict = SHMIPC_CLOSED;
     } else if (thorough && !shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {

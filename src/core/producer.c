@@ -185,7 +185,7 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
             shmipc_segment_privatize(segment); /* before anybody else can become the producer */
         }
         if (!producer->handed_over) {
-            /* Release: a consumer that sees the end also sees every message before it. */
+            /* W6 <-> R6: a consumer that sees the end also sees every message before it. */
             shmipc_store_release(&shared->identity.closed, 1u);
             shmipc_wait_wake(&shared->data.sleepers);
         }
