@@ -35,7 +35,12 @@ CORE_MAY_INCLUDE = {
     "consumer": {"role", "wait"},
 }
 # C files that implement another file's header
-IMPLEMENTS = {"geometry": "segment", "locks": "segment", "ring_consumer": "ring"}
+IMPLEMENTS = {
+    "futex": "wait",
+    "geometry": "segment",
+    "locks": "segment",
+    "ring_consumer": "ring",
+}
 
 # what may be imported from where within the package, by top-level name below shmipc
 PACKAGE_MAY_IMPORT = {

@@ -80,6 +80,10 @@ static inline uint32_t shmipc_wait_mark(shmipc_atomic_u32 *sleepers)
 }
 uint64_t shmipc_wait_barrier(void);
 
+/* The system calls of S2 and K4, bare. False: membarrier is refused here. */
+bool shmipc_membarrier(void);
+void shmipc_futex_wake(shmipc_atomic_u32 *sleepers);
+
 /* S4: sleep while the word is `mark`, at most `span_ns`. Returns on a wake-up, a signal, a changed
  * word or the end of the span; the caller looks which. Blocking; the GIL must not be held. */
 void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint32_t mark, uint64_t span_ns);
