@@ -44,6 +44,11 @@
 #endif
 #endif
 
+/* ... and it wants the copy that an "overwrite" reader validates afterwards word by word. */
+#ifdef SHMIPC_UNDER_TSAN
+#define SHMIPC_COPY_BY_WORD 1
+#endif
+
 static inline void shmipc_fence_acquire(void)
 {
 #ifndef SHMIPC_UNDER_TSAN

@@ -4,7 +4,10 @@
 
 #include <stddef.h>
 
-enum { JOIN_LIMIT = 1000 };
+#ifndef SHMIPC_JOIN_LIMIT /* a model, where a stale head may be read at every attempt, sets less */
+#define SHMIPC_JOIN_LIMIT 1000
+#endif
+enum { JOIN_LIMIT = SHMIPC_JOIN_LIMIT };
 
 bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos, uint64_t *seq)
 {

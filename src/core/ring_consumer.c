@@ -246,7 +246,7 @@ uint64_t shmipc_ring_lag_estimate(const struct shmipc_ring_consumer *consumer)
 
 void shmipc_copy_speculative(void *restrict to, const unsigned char *restrict from, size_t len)
 {
-#ifdef SHMIPC_UNDER_TSAN
+#ifdef SHMIPC_COPY_BY_WORD
     unsigned char *out = to;
     size_t done = 0;
     for (; len - done >= 8; done += 8) {

@@ -1,0 +1,365 @@
+/* memory.c: see memory.h and machine.h. */
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_MESSAGES = 120 };
+
+struct message {
+    uint64_t value;
+    struct view view; /* what whoever acquires it comes to know */
+};
+
+struct location {
+    const volatile void *object; /* kept from run to run, so that indices are */
+    bool begun;
+    int newest;
+    struct message messages[MAX_MESSAGES];
+    uint8_t last_read[MODEL_MAX_THREADS]; /* plain: the reader's count then */
+};
+
+struct seat {
+    bool alive;
+    bool ended; /* reads nothing more, but a barrier may still publish what it did */
+    struct view current;  /* may not read anything older */
+    struct view acquired; /* would know after an acquire fence */
+    struct view released; /* relaxed stores publish this: what a release fence left */
+    bool hoists;          /* stored, and no barrier since: see memory_compiler_barrier */
+    struct view before_store;
+};
+
+static struct location locations[MODEL_MAX_LOCATIONS];
+static int location_count;
+static struct seat seats[MODEL_MAX_THREADS];
+static struct view global; /* of the full fences */
+
+static void join(struct view *to, const struct view *from)
+{
+    for (int i = 0; i < MODEL_MAX_LOCATIONS; i++) {
+        to->seen[i] = to->seen[i] > from->seen[i] ? to->seen[i] : from->seen[i];
+    }
+    for (int i = 0; i < 8; i++) {
+        to->reads[i] = to->reads[i] > from->reads[i] ? to->reads[i] : from->reads[i];
+    }
+}
+
+static _Noreturn void refuse(const char *what)
+{
+    fprintf(stderr, "model: %s\n", what);
+    exit(3);
+}
+
+void memory_reset(void)
+{
+    for (int i = 0; i < location_count; i++) {
+        locations[i].begun = false;
+    }
+    memset(seats, 0, sizeof seats);
+    memset(&global, 0, sizeof global);
+}
+
+void memory_add_thread(int thread)
+{
+    seats[thread].alive = true;
+}
+
+void memory_end_thread(int thread)
+{
+    seats[thread].alive = false;
+    seats[thread].ended = true;
+}
+
+static uint64_t real_word(const volatile void *object, size_t size)
+{
+    switch (size) {
+    case 8:
+        return *(const volatile uint64_t *)object;
+    case 4:
+        return *(const volatile uint32_t *)object;
+    default:
+        refuse("an access that is neither 4 nor 8 bytes");
+    }
+}
+
+int memory_find(const volatile void *object, size_t size)
+{
+    int i = 0;
+    while (i < location_count && locations[i].object != object) {
+        i++;
+    }
+    struct location *location = &locations[i];
+    if (i == location_count) {
+        if (location_count == MODEL_MAX_LOCATIONS) {
+            refuse("too many locations");
+        }
+        location_count++;
+        location->object = object;
+    }
+    if (!location->begun) {
+        location->begun = true;
+        location->newest = 0;
+        location->messages[0].value = real_word(object, size);
+        memset(&location->messages[0].view, 0, sizeof(struct view));
+        memset(location->last_read, 0, sizeof location->last_read);
+    }
+    return i;
+}
+
+/* ---- atomics ------------------------------------------------------------------------------- */
+
+static int oldest_readable(const struct seat *seat, int location)
+{
+    return seat->hoists ? seat->before_store.seen[location] : seat->current.seen[location];
+}
+
+int memory_load_choices(int thread, int location)
+{
+    return locations[location].newest - oldest_readable(&seats[thread], location) + 1;
+}
+
+static uint64_t take(int thread, int location, int index, int orders)
+{
+    struct seat *seat = &seats[thread];
+    const struct message *message = &locations[location].messages[index];
+    if (index > seat->current.seen[location]) {
+        seat->current.seen[location] = (uint8_t)index;
+    }
+    if (index > seat->acquired.seen[location]) {
+        seat->acquired.seen[location] = (uint8_t)index;
+    }
+    if (seat->hoists && index > seat->before_store.seen[location]) {
+        seat->before_store.seen[location] = (uint8_t)index;
+    }
+    join(&seat->acquired, &message->view);
+    if ((orders & MODEL_ACQUIRE) != 0) {
+        join(&seat->current, &message->view);
+        seat->hoists = false;
+    }
+    return message->value;
+}
+
+uint64_t memory_load(int thread, int location, int choice, int orders)
+{
+    return take(thread, location, locations[location].newest - choice, orders);
+}
+
+static void append(int thread, int location, uint64_t value, int orders, const struct view *chained)
+{
+    struct seat *seat = &seats[thread];
+    struct location *list = &locations[location];
+    if (list->newest + 1 == MAX_MESSAGES) {
+        model_refuse("goes on for ever: one location is written again and again");
+        return;
+    }
+    if (!seat->hoists) {
+        seat->hoists = true;
+        seat->before_store = seat->current;
+    }
+    const uint8_t index = (uint8_t)++list->newest;
+    seat->current.seen[location] = index;
+    seat->acquired.seen[location] = index;
+    seat->before_store.seen[location] = index;
+    struct message *message = &list->messages[index];
+    message->value = value;
+    message->view = (orders & MODEL_RELEASE) != 0 ? seat->current : seat->released;
+    message->view.seen[location] = index;
+    if (chained != NULL) {
+        join(&message->view, chained); /* an update continues the release sequence */
+    }
+}
+
+void memory_store(int thread, int location, uint64_t value, int orders)
+{
+    append(thread, location, value, orders, NULL);
+}
+
+uint64_t memory_update(int thread, int location, enum model_how how, uint64_t value, int orders)
+{
+    const int index = locations[location].newest;
+    const uint64_t old = take(thread, location, index, orders);
+    const uint64_t new = how == MODEL_EXCHANGE ? value
+                         : how == MODEL_OR     ? old | value
+                                               : old & value;
+    append(thread, location, new, orders, &locations[location].messages[index].view);
+    return old;
+}
+
+int memory_compare_choices(int thread, int location, uint64_t expected)
+{
+    const struct location *list = &locations[location];
+    int choices = list->messages[list->newest].value == expected;
+    for (int i = list->newest; i >= oldest_readable(&seats[thread], location); i--) {
+        choices += list->messages[i].value != expected;
+    }
+    return choices;
+}
+
+uint64_t memory_compare(int thread, int location, int choice, uint64_t expected, uint64_t value,
+                        int orders, bool *done)
+{
+    const struct location *list = &locations[location];
+    *done = list->messages[list->newest].value == expected && choice-- == 0;
+    if (*done) {
+        const int index = list->newest;
+        (void)take(thread, location, index, orders);
+        append(thread, location, value, orders, &list->messages[index].view);
+        return expected;
+    }
+    for (int i = list->newest;; i--) {
+        if (list->messages[i].value != expected && choice-- == 0) {
+            return take(thread, location, i, 0);
+        }
+    }
+}
+
+void memory_fence(int thread, int orders)
+{
+    struct seat *seat = &seats[thread];
+    if ((orders & MODEL_ACQUIRE) != 0) {
+        join(&seat->current, &seat->acquired);
+        seat->hoists = false;
+    }
+    if ((orders & MODEL_FULL) == MODEL_FULL) {
+        join(&global, &seat->current);
+        seat->current = global;
+        join(&seat->acquired, &seat->current);
+    }
+    if ((orders & MODEL_RELEASE) != 0) {
+        seat->released = seat->current;
+    }
+}
+
+void memory_compiler_barrier(int thread)
+{
+    seats[thread].hoists = false;
+}
+
+/* ---- plain accesses ------------------------------------------------------------------------ */
+
+const char *memory_plain_store(int thread, int location, uint64_t value)
+{
+    struct location *list = &locations[location];
+    const struct seat *seat = &seats[thread];
+    if (seat->current.seen[location] != list->newest) {
+        return "a write races with a write";
+    }
+    for (int other = 0; other < MODEL_MAX_THREADS; other++) {
+        if (other != thread && list->last_read[other] > seat->current.reads[other]) {
+            return "a write races with a read";
+        }
+    }
+    append(thread, location, value, 0, NULL);
+    return NULL;
+}
+
+const char *memory_plain_load(int thread, int location, uint64_t *value)
+{
+    struct location *list = &locations[location];
+    struct seat *seat = &seats[thread];
+    if (seat->current.seen[location] != list->newest) {
+        return "a read races with a write";
+    }
+    seat->acquired.reads[thread] = ++seat->current.reads[thread];
+    list->last_read[thread] = seat->current.reads[thread];
+    *value = list->messages[list->newest].value;
+    return NULL;
+}
+
+/* ---- the system's part --------------------------------------------------------------------- */
+
+uint64_t memory_latest(int location)
+{
+    return locations[location].messages[locations[location].newest].value;
+}
+
+void memory_publish(int thread, struct view *view)
+{
+    join(view, &seats[thread].current);
+}
+
+void memory_receive(int thread, const struct view *view)
+{
+    join(&seats[thread].current, view);
+    join(&seats[thread].acquired, view);
+}
+
+/* ---- telling states apart ------------------------------------------------------------------ */
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    /* The odd addend keeps a run of zeros from leaving the hash as it was. */
+    hash = ((hash ^ word) + UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0x9fb21c651e98df25);
+    return hash ^ (hash >> 32);
+}
+
+uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t len)
+{
+    const unsigned char *at = bytes;
+    uint64_t word;
+    for (; len >= 8; at += 8, len -= 8) {
+        memcpy(&word, at, 8);
+        seed = mix(seed, word);
+    }
+    word = 0;
+    memcpy(&word, at, len);
+    return mix(seed, word ^ ((uint64_t)len << 56));
+}
+
+/* A view as far as anybody alive can tell: what all have passed is one and the same. */
+static uint64_t hash_view(uint64_t seed, const struct view *view, const struct view *passed)
+{
+    struct view seen = *view;
+    join(&seen, passed);
+    return hash_bytes(seed, &seen, sizeof seen);
+}
+
+uint64_t memory_hash(uint64_t seed)
+{
+    struct view passed;
+    memset(&passed, 0xff, sizeof passed);
+    for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
+        const struct seat *seat = &seats[thread];
+        if (!seat->alive) {
+            continue;
+        }
+        const struct view *least = seat->hoists ? &seat->before_store : &seat->current;
+        for (int i = 0; i < MODEL_MAX_LOCATIONS; i++) {
+            passed.seen[i] = passed.seen[i] < least->seen[i] ? passed.seen[i] : least->seen[i];
+        }
+        for (int i = 0; i < 8; i++) {
+            passed.reads[i] =
+                passed.reads[i] < seat->current.reads[i] ? passed.reads[i] : seat->current.reads[i];
+        }
+    }
+    for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
+        const struct seat *seat = &seats[thread];
+        if (seat->alive || seat->ended) {
+            seed = hash_view(seed, &seat->current, &passed);
+            seed = hash_view(seed, &seat->acquired, &passed);
+        }
+        if (!seat->alive) {
+            continue;
+        }
+        seed = hash_view(seed, &seat->released, &passed);
+        if (seat->hoists) {
+            seed = hash_view(seed, &seat->before_store, &passed);
+        }
+    }
+    seed = hash_view(seed, &global, &passed);
+    for (int i = 0; i < location_count; i++) {
+        const struct location *list = &locations[i];
+        if (!list->begun) {
+            continue;
+        }
+        seed = mix(seed, (uint64_t)i << 16 | (uint64_t)list->newest);
+        seed = hash_bytes(seed, list->last_read, sizeof list->last_read);
+        for (int m = passed.seen[i] < list->newest ? passed.seen[i] : list->newest;
+             m <= list->newest; m++) {
+            seed = mix(seed, list->messages[m].value);
+            seed = hash_view(seed, &list->messages[m].view, &passed);
+        }
+    }
+    return seed;
+}
