@@ -24,18 +24,17 @@
     atomic_store_explicit((object), (value), memory_order_relaxed)
 #define shmipc_store_release(object, value) \
     atomic_store_explicit((object), (value), memory_order_release)
-#define shmipc_exchange_full(object, value) \
-    atomic_exchange_explicit((object), (value), memory_order_seq_cst)
-#define shmipc_compare_exchange_full(object, expected, value)                                    \
-    atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_seq_cst, \
+#define shmipc_compare_exchange_relaxed(object, expected, value)                                 \
+    atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_relaxed, \
                                             memory_order_relaxed)
-#define shmipc_fetch_or_full(object, value) \
-    atomic_fetch_or_explicit((object), (value), memory_order_seq_cst)
-#define shmipc_fetch_and_full(object, value) \
-    atomic_fetch_and_explicit((object), (value), memory_order_seq_cst)
+#define shmipc_fetch_or_relaxed(object, value) \
+    atomic_fetch_or_explicit((object), (value), memory_order_relaxed)
+#define shmipc_fetch_and_release(object, value) \
+    atomic_fetch_and_explicit((object), (value), memory_order_release)
 
-/* ThreadSanitizer does not model stand-alone fences (gcc says so with -Wtsan). The accesses around
- * them are atomic, so it still sees no race; what the fences order is argued and model-checked. */
+/* ThreadSanitizer does not model stand-alone fences (gcc says so with -Wtsan). It is given an
+ * update of one common word in their place: stronger than a fence, so that it reports no race that
+ * a fence rules out; what the fences themselves order is shown by tests/model. */
 #if defined(__SANITIZE_THREAD__)
 #define SHMIPC_UNDER_TSAN 1
 #elif defined(__has_feature)
@@ -44,32 +43,36 @@
 #endif
 #endif
 
-/* ... and it wants the copy that an "overwrite" reader validates afterwards word by word. */
 #ifdef SHMIPC_UNDER_TSAN
+/* ... and it wants the copy that an "overwrite" reader validates afterwards word by word. */
 #define SHMIPC_COPY_BY_WORD 1
+__attribute__((weak)) shmipc_atomic_u32 shmipc_tsan_fence_word;
+#define SHMIPC_FENCE(order) \
+    ((void)atomic_fetch_add_explicit(&shmipc_tsan_fence_word, 1u, memory_order_seq_cst))
+#else
+#define SHMIPC_FENCE(order) atomic_thread_fence(order)
+#endif
+
+/* A relaxed load whose acquire is a fence further down: for ThreadSanitizer, its own. */
+#ifdef SHMIPC_UNDER_TSAN
+#define shmipc_load_before_fence(object) shmipc_load_acquire(object)
+#else
+#define shmipc_load_before_fence(object) shmipc_load_relaxed(object)
 #endif
 
 static inline void shmipc_fence_acquire(void)
 {
-#ifndef SHMIPC_UNDER_TSAN
-    atomic_thread_fence(memory_order_acquire);
-#endif
+    SHMIPC_FENCE(memory_order_acquire);
 }
 
 static inline void shmipc_fence_release(void)
 {
-#ifndef SHMIPC_UNDER_TSAN
-    atomic_thread_fence(memory_order_release);
-#endif
+    SHMIPC_FENCE(memory_order_release);
 }
 
 static inline void shmipc_fence_full(void)
 {
-#ifdef SHMIPC_UNDER_TSAN
-    __sync_synchronize();
-#else
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
+    SHMIPC_FENCE(memory_order_seq_cst);
 }
 
 /*

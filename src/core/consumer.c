@@ -49,9 +49,10 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
                            "lose some. Leave start out, or create the ring with consumers=2",
                            segment->path);
     }
+    /* R6 <-> W6: a ring seen closed is seen with its last message, and is not turned away from. */
     if (shmipc_load_acquire(&ring->shared->identity.closed) != 0) {
-        const bool retained = shmipc_load_acquire(&ring->shared->commit.head_pos) !=
-                              shmipc_load_acquire(&ring->shared->retention.tail_pos);
+        const bool retained = shmipc_load_relaxed(&ring->shared->commit.head_pos) !=
+                              shmipc_load_relaxed(&ring->shared->retention.tail_pos);
         if (ring->durable ? !shmipc_segment_is_owed(segment)
                           : !(retained && start == SHMIPC_START_AT_EARLIEST)) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT,
@@ -103,7 +104,8 @@ enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const 
 
 void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
 {
-    (void)shmipc_exchange_full(&consumer->interrupted, 1u);
+    /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
+    shmipc_store_relaxed(&consumer->interrupted, 1u);
     shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
 }
 
@@ -117,7 +119,8 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
         shmipc_wait_wake(&shared->space.sleepers);
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
-            if (shmipc_load_acquire(&shared->identity.closed) != 0 &&
+            /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
+            if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
                 shmipc_segment_unlink(segment);
             }
@@ -132,8 +135,10 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
 void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t old_pos)
 {
     struct shmipc_space_line *space = &consumer->ring.ring.shared->space;
-    /* Acquire: pairs with S1, so that the position read next is the one stored before it. */
-    if ((shmipc_load_acquire(&space->sleepers) & 1u) == 0) {
+    /* Relaxed, both: our cursor was stored before a barrier (K2), the wanted position before the
+     * sleeper's (S2). Whichever barrier came first, either we see that position, or the sleeper
+     * sees our cursor before it sleeps. */
+    if ((shmipc_load_relaxed(&space->sleepers) & 1u) == 0) {
         return;
     }
     const uint64_t wanted_pos = shmipc_load_relaxed(&space->wanted_pos);
@@ -159,8 +164,9 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
         verdict = SHMIPC_CLOSED;
     } else if (thorough && !shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {
-        /* It may have closed between our two looks. Its death made all it stored visible. */
-        verdict = shmipc_load_acquire(&shared->identity.closed) != 0 ? SHMIPC_CLOSED : SHMIPC_DIED;
+        /* It may have closed between our two looks. Relaxed: the lock it let go of, by closing or
+         * by dying, made all that it had stored visible. */
+        verdict = shmipc_load_relaxed(&shared->identity.closed) != 0 ? SHMIPC_CLOSED : SHMIPC_DIED;
     }
     if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
         return SHMIPC_OK;

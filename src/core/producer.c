@@ -18,8 +18,8 @@ static void identify(struct shmipc_producer *producer)
     const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
     shmipc_store_relaxed(&identity->epoch, epoch + 1);
     shmipc_store_relaxed(&identity->producer_pid, (uint32_t)getpid());
-    /* Release: a consumer that sees the ring open again also sees whose it is. */
-    shmipc_store_release(&identity->closed, 0u);
+    /* Relaxed: a consumer that still sees the end sees an end that was. */
+    shmipc_store_relaxed(&identity->closed, 0u);
 }
 
 /* NULL, or what an existing ring has that the request cannot live with. */
@@ -171,7 +171,8 @@ enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const 
 
 void shmipc_producer_interrupt(struct shmipc_producer *producer)
 {
-    (void)shmipc_exchange_full(&producer->interrupted, 1u);
+    /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
+    shmipc_store_relaxed(&producer->interrupted, 1u);
     shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
 }
 
@@ -222,7 +223,8 @@ static enum shmipc_status look_after_consumers(struct shmipc_producer *producer)
                    : SHMIPC_OK;
     }
     for (uint32_t word = 0; word * 64 < slots; word++) {
-        uint64_t bits = shmipc_load_acquire(&ring->shared->members.bits[word]);
+        /* Relaxed: where to look. The slot's lock decides. */
+        uint64_t bits = shmipc_load_relaxed(&ring->shared->members.bits[word]);
         for (; bits != 0; bits &= bits - 1) {
             const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
             const uint32_t byte = SHMIPC_LOCK_SLOT0 + slot;

@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-#ifndef SHMIPC_JOIN_LIMIT /* a model, where a stale head may be read at every attempt, sets less */
+#ifndef SHMIPC_JOIN_LIMIT /* a model, where a stale head may be read at every attempt, sets less \
+                           */
 #define SHMIPC_JOIN_LIMIT 1000
 #endif
 enum { JOIN_LIMIT = SHMIPC_JOIN_LIMIT };
@@ -51,7 +52,8 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
 {
     const struct shmipc_ring *ring = &producer->ring;
     const struct shmipc_header *shared = ring->shared;
-    producer->head_pos = shmipc_load_acquire(&shared->commit.head_pos); /* R1: the last commit */
+    /* Relaxed: the predecessor's lock, which we took over, made all that it stored visible. */
+    producer->head_pos = shmipc_load_relaxed(&shared->commit.head_pos);
     producer->tail_pos = shmipc_load_relaxed(&shared->retention.tail_pos);
     producer->limit_pos = producer->head_pos; /* no room: the first reserve asks */
     producer->next_seq = 0;
@@ -107,22 +109,24 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     consumer->slot = slot;
     consumer->slot_index = slot_index;
     if (ring->durable) {
-        /* Our predecessor's cursor: only a slot's lock holder writes it, so relaxed is enough. */
+        /* Relaxed, both: only a slot's lock holder writes its cursor, and the lock hands on every
+         * head that it had seen. */
         pos = shmipc_load_relaxed(&slot->cursor_pos);
-        if (shmipc_load_acquire(&shared->commit.head_pos) - pos > ring->area_len) {
+        if (shmipc_load_relaxed(&shared->commit.head_pos) - pos > ring->area_len) {
             return SHMIPC_CORRUPT;
         }
     } else {
         bool joined = false;
         for (int attempt = 0; attempt < JOIN_LIMIT && !joined; attempt++) {
-            pos = start == SHMIPC_START_LATEST ? shmipc_load_acquire(&shared->commit.head_pos)
-                                               : shmipc_load_acquire(&shared->retention.tail_pos);
-            /* W4 <-> R4: cursor, then bit, then a full barrier, then tail. */
-            shmipc_store_release(&slot->cursor_pos, pos);
-            (void)shmipc_fetch_or_full(&shared->members.bits[slot_index / 64],
-                                       member_bit(slot_index));
+            /* W4 <-> R4: cursor and bit, then the fence, then tail. Relaxed, all of them: the fence
+             * orders them, and acquires for the look at head that follows a tail. */
+            pos = start == SHMIPC_START_LATEST ? shmipc_load_relaxed(&shared->commit.head_pos)
+                                               : shmipc_load_relaxed(&shared->retention.tail_pos);
+            shmipc_store_relaxed(&slot->cursor_pos, pos);
+            (void)shmipc_fetch_or_relaxed(&shared->members.bits[slot_index / 64],
+                                          member_bit(slot_index));
             shmipc_fence_full();
-            joined = !shmipc_pos_before(pos, shmipc_load_acquire(&shared->retention.tail_pos));
+            joined = !shmipc_pos_before(pos, shmipc_load_relaxed(&shared->retention.tail_pos));
         }
         if (!joined && !ring->overwrite) {
             shmipc_ring_leave(ring, slot_index);
@@ -150,10 +154,10 @@ void shmipc_ring_leave(const struct shmipc_ring *ring, uint32_t slot_index)
     struct shmipc_header *shared = ring->shared;
     shmipc_store_relaxed(&shared->slots[slot_index].pid, 0u);
     if (!ring->durable) {
-        /* Full, so that the last reads of this consumer come before the producer may see the bit
-         * gone and reuse the memory (the part of W2 in a departure). */
-        (void)shmipc_fetch_and_full(&shared->members.bits[slot_index / 64],
-                                    ~member_bit(slot_index));
+        /* Release <-> the fence of R4: the last reads of this consumer come before the producer may
+         * see the bit gone and reuse the memory (the part of W2 in a departure). */
+        (void)shmipc_fetch_and_release(&shared->members.bits[slot_index / 64],
+                                       ~member_bit(slot_index));
     }
 }
 
@@ -163,7 +167,9 @@ bool shmipc_ring_slowest(const struct shmipc_ring *ring, uint64_t *slowest_pos,
     const struct shmipc_header *shared = ring->shared;
     bool found = false;
     for (uint32_t word = 0; word * 64 < ring->slots; word++) {
-        uint64_t bits = shmipc_load_acquire(&shared->members.bits[word]); /* R4 <-> W4 */
+        /* R4 <-> W4. Relaxed: the fence between a producer's two looks orders the second one after
+         * the joiners that it must not miss, and acquires from who left. */
+        uint64_t bits = shmipc_load_before_fence(&shared->members.bits[word]);
         while (bits != 0) {
             const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
             bits &= bits - 1;

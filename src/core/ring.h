@@ -39,7 +39,7 @@
  *      release fence, then new bytes
  *        a seqlock's shape. A reader that saw any new byte also sees the tail that gave it away.
  *        Weaker (no fence on either side): torn bytes pass for whole ones.
- *   W4 join: cursor, member bit (full), <-> R4 refill: tail, full fence, bits and cursors
+ *   W4 join: cursor, member bit,        <-> R4 refill: tail, full fence, bits and cursors
  *      full fence, tail
  *        store->load on both sides (Dekker). Either the producer sees the new cursor and waits for
  *        it, or the joiner sees the new tail and moves up. Weaker: neither sees the other and the

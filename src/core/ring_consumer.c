@@ -93,7 +93,9 @@ void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
     uint64_t pos = shmipc_load_acquire(&shared->retention.tail_pos);
     if (++consumer->resyncs > RESYNC_TO_HEAD) {
         /* The oldest is overwritten faster than we can read it: only the newest will hold. */
-        pos = shmipc_load_acquire(&shared->commit.head_pos);
+        /* Relaxed: where to go. What lies there is read after the next acquire of head (R1), and
+         * the note brings its own (R5). */
+        pos = shmipc_load_relaxed(&shared->commit.head_pos);
     }
     if (ring->item_stride == 0) {
         pos &= ~(uint64_t)(SHMIPC_MESSAGE_ALIGN - 1); /* it always is; a liar's is made so */
@@ -218,7 +220,8 @@ static uint64_t sequence_distance(const struct shmipc_ring_consumer *consumer, u
                                   uint64_t from_seq)
 {
     const struct shmipc_ring *ring = &consumer->ring;
-    const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
+    /* Relaxed: an estimate; a note not yet seen makes it 0. */
+    const uint64_t head = shmipc_load_relaxed(&ring->shared->commit.head_pos);
     uint64_t seq;
     if (ring->item_stride != 0) {
         const uint64_t items = (head - from_pos) / ring->item_stride;

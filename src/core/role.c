@@ -25,8 +25,8 @@ bool shmipc_segment_is_owed(const struct shmipc_segment *segment)
 {
     const struct shmipc_header *shared = segment->header;
     return segment->geometry.slots == 1 && segment->geometry.overflow == SHMIPC_OVERFLOW_BLOCK &&
-           shmipc_load_acquire(&shared->commit.head_pos) !=
-               shmipc_load_acquire(&shared->slots[0].cursor_pos);
+           shmipc_load_relaxed(&shared->commit.head_pos) !=
+               shmipc_load_relaxed(&shared->slots[0].cursor_pos);
 }
 
 enum shmipc_status shmipc_segment_clean(const char *path, bool discard,

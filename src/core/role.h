@@ -26,7 +26,9 @@ void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *s
 /* Is anybody else attached, in any role? Stays true only behind the gate. */
 bool shmipc_segment_is_shared(const struct shmipc_segment *segment);
 
-/* Does a durable queue hold messages that its consumer has not released? */
+/* Does a durable queue hold messages that its consumer has not released? Asked behind the gate,
+ * after the locks of both roles were found free, or the ring closed: they order what is read here.
+ */
 bool shmipc_segment_is_owed(const struct shmipc_segment *segment);
 
 enum shmipc_clean_result {

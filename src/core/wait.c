@@ -21,8 +21,9 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     shmipc_fence_full();
     uint32_t word = shmipc_load_relaxed(sleepers);
     /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
-     * futex_wait yet finds another value there and looks again. */
-    while ((word & 1u) != 0 && !shmipc_compare_exchange_full(sleepers, &word, word + 1u)) {
+     * futex_wait yet finds another value there and looks again. Relaxed: the fence above and the
+     * system call below order it. */
+    while ((word & 1u) != 0 && !shmipc_compare_exchange_relaxed(sleepers, &word, word + 1u)) {
     }
     if ((word & 1u) != 0) {
         shmipc_futex_wake(sleepers);

@@ -10,10 +10,10 @@
  * Waking costs one relaxed load of a line nobody writes while nobody sleeps.
  *
  *   sleeper                                    waker
- *   S1 mark = (sleepers |= 1)      (full)      K1 position = new            (release)
- *   S2 membarrier(GLOBAL_EXPEDITED)            K2 light barrier             (compiler only)
+ *   S1 mark = (sleepers |= 1)      (relaxed)    K1 position = new            (release)
+ *   S2 fence, membarrier(GLOBAL_EXPEDITED)            K2 light barrier             (compiler only)
  *   S3 position? ready: leave                  K3 sleepers even: nothing to do (relaxed)
- *   S4 futex_wait(sleepers == mark)            K4 sleepers += 1 (CAS, full), futex_wake(all)
+ *   S4 futex_wait(sleepers == mark)            K4 full fence, sleepers += 1 (CAS), futex_wake
  *
  * The lost wake-up this prevents: K1 still sits in the waker's store buffer while its K3 reads an
  * even word; the sleeper stores S1, reads the old position in S3, and sleeps for ever. S2 makes
@@ -75,8 +75,8 @@ uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark);
 /* S1 alone, for several words under one barrier; then shmipc_wait_barrier once. */
 static inline uint32_t shmipc_wait_mark(shmipc_atomic_u32 *sleepers)
 {
-    /* S1. Full, so that in fence mode it pairs with the waker's full K2: see above. */
-    return shmipc_fetch_or_full(sleepers, 1u) | 1u;
+    /* S1. Relaxed: S2 begins with a full fence. */
+    return shmipc_fetch_or_relaxed(sleepers, 1u) | 1u;
 }
 uint64_t shmipc_wait_barrier(void);
 

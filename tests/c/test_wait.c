@@ -401,7 +401,7 @@ static void *interrupt_later(void *argument)
 {
     struct stage *stage = argument;
     (void)usleep(20000);
-    (void)shmipc_exchange_full(&stage->interrupted, 1u);
+    shmipc_store_relaxed(&stage->interrupted, 1u);
     shmipc_wait_wake(&stage->sleepers);
     return NULL;
 }

@@ -282,3 +282,65 @@ enum shmipc_status receive_batch(int thread)
     remember_consumer(thread, POINT_READ, status);
     return status;
 }
+
+/* ---- what several scenarios begin with or do --------------------------------------------------
+ */
+
+void make_queue(void)
+{
+    make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 1, 2, 0);
+    (void)open_consumer(1, SHMIPC_START_DEFAULT);
+}
+
+void fence_all(void)
+{
+    kernel_allow_membarrier(0, false);
+    producers[0].asymmetric = false;
+    consumers[1].asymmetric = false;
+}
+
+void make_fenced_queue(void)
+{
+    make_queue();
+    fence_all();
+}
+
+void make_broadcast(void)
+{
+    make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 2, 0);
+    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(2, SHMIPC_START_AT_LATEST);
+}
+
+void make_full_broadcast(void)
+{
+    make_broadcast();
+    (void)send_next(0, false);
+    (void)send_next(0, false);
+}
+
+void make_open_broadcast(void)
+{
+    make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 2, 0);
+}
+
+void send_one(void)
+{
+    model_check(send_next(0, true) == SHMIPC_OK, "a waiting producer gets room");
+}
+
+void send_two(void)
+{
+    send_one();
+    send_one();
+}
+
+void first_polls_one(void)
+{
+    (void)receive_next(1, false);
+}
+
+void second_polls_one(void)
+{
+    (void)receive_next(2, false);
+}

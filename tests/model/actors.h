@@ -47,11 +47,26 @@ enum shmipc_status receive_next(int thread, bool waits);
 /* All that is ready in a typed ring as one batch, then released. */
 enum shmipc_status receive_batch(int thread);
 
-/* Between two calls, or in a wait's loop, all that a thread knows is its handle, its log, where it is
- * and what the call came to. */
+/* Between two calls, or in a wait's loop, all that a thread knows is its handle, its log, where it
+ * is and what the call came to. */
 enum point { POINT_OPENED, POINT_WAITED, POINT_REFUSED, POINT_SENT, POINT_READ };
 void remember_producer(int thread, enum point where, enum shmipc_status status);
 void remember_consumer(int thread, enum point where, enum shmipc_status status);
+
+/* A durable queue of two messages; a ring of two items, for two consumers: nobody attached to it,
+ * both attached, both attached and full. */
+void make_queue(void);
+void make_fenced_queue(void); /* where membarrier is refused */
+void make_open_broadcast(void);
+void make_broadcast(void);
+void make_full_broadcast(void);
+void fence_all(void);
+
+/* Thread 0 sends, and waits for room; threads 1 and 2 look once. */
+void send_one(void);
+void send_two(void);
+void first_polls_one(void);
+void second_polls_one(void);
 
 /* Every committed message is in the log of this durable or broadcast consumer, or still unread. */
 uint64_t committed(void);

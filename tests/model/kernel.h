@@ -2,12 +2,11 @@
  * kernel.h: the system that a modelled ring runs on: one segment, its locks, futexes, membarrier.
  *
  * Owns:     what stands in for segment.c, locks.c and futex.c. What we assume of the real ones:
- *           taking a free lock (or finding it free) makes visible what its last holder did before it
- *           let go or died; futex_wait compares and falls asleep in one step with regard to
- *           futex_wake; membarrier runs a full barrier in each thread of each registered process,
- *           one after the other. No sleep ends by itself, but once nobody else could go on, in
- *           scenarios that count on the 50 ms look at a peer.
- * Must not know: what a scenario proves.
+ *           taking a free lock (or finding it free) makes visible what its last holder did before
+ * it let go or died; futex_wait compares and falls asleep in one step with regard to futex_wake;
+ * membarrier runs a full barrier in each thread of each registered process, one after the other. No
+ * sleep ends by itself, but once nobody else could go on, in scenarios that count on the 50 ms look
+ * at a peer. Must not know: what a scenario proves.
  */
 #ifndef SHMIPC_MODEL_KERNEL_H
 #define SHMIPC_MODEL_KERNEL_H

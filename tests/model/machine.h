@@ -33,7 +33,7 @@ enum model_orders {
     MODEL_LIGHT = 8 /* the compiler's barrier */
 };
 
-enum model_how { MODEL_EXCHANGE, MODEL_OR, MODEL_AND };
+enum model_how { MODEL_OR, MODEL_AND };
 
 struct model_site {
     const char *file;
@@ -55,20 +55,20 @@ uint64_t model_update(struct model_site *site, volatile void *object, enum model
 bool model_compare(struct model_site *site, volatile void *object, uint64_t *expected,
                    uint64_t value, size_t size);
 void model_fence(struct model_site *site);
-void model_light(struct model_site *site, bool asymmetric);
+void model_light(struct model_site *site);
 
 /* ---- for the kernel that the model plays ---------------------------------------------------- */
 
 /* One indivisible step of the system: `enabled` (or NULL) says whether it can be taken now. */
 uint64_t model_system(const char *text, bool (*enabled)(void *), uint64_t (*take)(void *),
                       void *self);
-int model_self(void);                        /* the running thread */
+int model_self(void); /* the running thread */
 uint64_t model_latest(const volatile void *object, size_t size);
-void model_fence_of(int thread);             /* a full barrier in another thread's stead */
-bool model_is_alive(int thread);             /* neither done nor killed */
-bool model_has_run(int thread);              /* alive, done or killed */
+void model_fence_of(int thread); /* a full barrier in another thread's stead */
+bool model_is_alive(int thread); /* neither done nor killed */
+bool model_has_run(int thread);  /* alive, done or killed */
 
-void model_refuse(const char *what);         /* this run ends as a failure */
+void model_refuse(const char *what); /* this run ends as a failure */
 
 /* ---- for scenarios ------------------------------------------------------------------------- */
 
@@ -86,13 +86,18 @@ struct model_scenario {
     const char *claim;
     void (*set_up)(void); /* before the threads: plain memory, nobody else */
     void (*threads[MODEL_MAX_THREADS])(void);
-    int mortal;             /* bit set of threads that may be killed at any step */
-    void (*at_end)(void);   /* all threads done or dead */
+    int mortal;                   /* bit set of threads that may be killed at any step */
+    void (*at_end)(void);         /* all threads done or dead */
     void (*at_death)(int thread); /* the kernel's part */
 };
 
-extern const struct model_scenario model_scenarios[];
-extern const int model_scenario_count;
+struct model_group {
+    const struct model_scenario *scenarios;
+    size_t count;
+};
+
+extern const struct model_group model_traffic;
+extern const struct model_group model_ends;
 
 /* What else is hashed: the state of the kernel that the model plays. */
 const void *model_kernel_state(size_t *len);

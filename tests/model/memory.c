@@ -22,7 +22,7 @@ struct location {
 
 struct seat {
     bool alive;
-    bool ended; /* reads nothing more, but a barrier may still publish what it did */
+    bool ended;           /* reads nothing more, but a barrier may still publish what it did */
     struct view current;  /* may not read anything older */
     struct view acquired; /* would know after an acquire fence */
     struct view released; /* relaxed stores publish this: what a release fence left */
@@ -179,9 +179,7 @@ uint64_t memory_update(int thread, int location, enum model_how how, uint64_t va
 {
     const int index = locations[location].newest;
     const uint64_t old = take(thread, location, index, orders);
-    const uint64_t new = how == MODEL_EXCHANGE ? value
-                         : how == MODEL_OR     ? old | value
-                                               : old & value;
+    const uint64_t new = how == MODEL_OR ? old | value : old &value;
     append(thread, location, new, orders, &locations[location].messages[index].view);
     return old;
 }
@@ -216,10 +214,17 @@ uint64_t memory_compare(int thread, int location, int choice, uint64_t expected,
 
 void memory_fence(int thread, int orders)
 {
+    if ((orders & MODEL_ACQUIRE) != 0) {
+        seats[thread].hoists = false;
+    }
+    memory_remote_fence(thread, orders);
+}
+
+void memory_remote_fence(int thread, int orders)
+{
     struct seat *seat = &seats[thread];
     if ((orders & MODEL_ACQUIRE) != 0) {
         join(&seat->current, &seat->acquired);
-        seat->hoists = false;
     }
     if ((orders & MODEL_FULL) == MODEL_FULL) {
         join(&global, &seat->current);

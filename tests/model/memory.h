@@ -35,6 +35,8 @@ uint64_t memory_compare(int thread, int location, int choice, uint64_t expected,
                         int orders, bool *done);
 
 void memory_fence(int thread, int orders);
+/* In another's stead: the processor's part. What the compiler hoisted, it hoisted. */
+void memory_remote_fence(int thread, int orders);
 /* `present`: the compiler keeps later loads below. A relaxed load after a store may otherwise be
  * hoisted above it, and so above a barrier that was executed in this thread's stead between. */
 void memory_compiler_barrier(int thread);
