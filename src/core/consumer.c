@@ -63,6 +63,7 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
     if (status != SHMIPC_OK) {
         return status;
     }
+    SHMIPC_STEP(ATTACH_SLOT);
     status = shmipc_ring_join(&consumer->ring, slot,
                               start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST
                                                                 : SHMIPC_START_LATEST);
@@ -72,9 +73,12 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
                            "clean --discard`)",
                            segment->path);
     }
+    SHMIPC_STEP(ATTACH_JOINED);
     shmipc_store_relaxed(&consumer->ring.slot->pid, (uint32_t)getpid());
+    SHMIPC_STEP(ATTACH_PID);
     /* The producer may wait for consumers, or for the room that a dead predecessor withheld. */
     shmipc_wait_wake(&ring->shared->space.sleepers);
+    SHMIPC_STEP(ATTACH_WOKEN);
     return SHMIPC_OK;
 }
 
@@ -104,6 +108,7 @@ enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const 
 void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
 {
     (void)shmipc_exchange_full(&consumer->interrupted, 1u);
+    SHMIPC_STEP(INTERRUPTED);
     shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
 }
 
@@ -115,8 +120,11 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
         struct shmipc_error ignored;
         shmipc_ring_leave(&consumer->ring.ring, consumer->ring.slot_index);
         shmipc_wait_wake(&shared->space.sleepers);
+        SHMIPC_STEP(CLOSE_WOKEN);
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
+            SHMIPC_STEP(CLOSE_GATED);
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
+            SHMIPC_STEP(CLOSE_UNLOCKED);
             if (shmipc_load_acquire(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
                 shmipc_segment_unlink(segment);
@@ -139,6 +147,7 @@ void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t ol
     const uint64_t wanted_pos = shmipc_load_relaxed(&space->wanted_pos);
     if (shmipc_pos_before(old_pos, wanted_pos) &&
         !shmipc_pos_before(consumer->ring.cursor_pos, wanted_pos)) {
+        SHMIPC_STEP(WAKE_WANTED);
         consumer->wakes++;
         shmipc_wait_wake(&space->sleepers);
     }
@@ -239,6 +248,7 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
         words[i] = &consumers[i]->ring.ring.shared->data.sleepers;
         marks[i] = shmipc_wait_mark(words[i]);
     }
+    SHMIPC_STEP(WAIT_ANY_MARKED);
     uint64_t span_ns = shmipc_wait_barrier();
     if (find_ready(consumers, count, ready, now_ns)) {
         return SHMIPC_OK;
@@ -246,6 +256,8 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     if (deadline_ns - now_ns < span_ns) {
         span_ns = deadline_ns - now_ns;
     }
+    SHMIPC_STEP(WAIT_ANY_LOOKED);
     shmipc_wait_sleep_any(words, marks, count, span_ns);
+    SHMIPC_STEP(WAIT_ANY_SLEPT);
     return find_ready(consumers, count, ready, shmipc_now_ns()) ? SHMIPC_OK : SHMIPC_AGAIN;
 }

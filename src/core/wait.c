@@ -63,6 +63,7 @@ uint64_t shmipc_wait_barrier(void)
 uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark)
 {
     *mark = shmipc_wait_mark(sleepers);
+    SHMIPC_STEP(WAIT_MARKED);
     return shmipc_wait_barrier();
 }
 
@@ -102,13 +103,16 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     /* Full: callers other than a commit (the end of a stream, an interrupt) come here without K2,
      * and what they stored must be visible before the word is read: Dekker with S1. */
     shmipc_fence_full();
+    SHMIPC_STEP(WAKE_FENCED);
     uint32_t word = shmipc_load_relaxed(sleepers);
     /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
      * futex_wait yet finds another value there and looks again. */
     while ((word & 1u) != 0 && !shmipc_compare_exchange_full(sleepers, &word, word + 1u)) {
     }
     if ((word & 1u) != 0) {
+        SHMIPC_STEP(WAKE_COUNTED);
         (void)syscall(SYS_futex, sleepers, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+        SHMIPC_STEP(WAKE_DONE);
     }
 }
 
@@ -197,6 +201,7 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
         wait->prepare(wait->self);
     }
     uint64_t span_ns = shmipc_wait_announce(wait->sleepers, &mark);
+    SHMIPC_STEP(WAIT_ANNOUNCED);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;
@@ -216,7 +221,9 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
         span_ns = wait->deadline_ns - now_ns;
     }
     wait->sleeps++;
+    SHMIPC_STEP(WAIT_LOOKED);
     shmipc_wait_sleep(wait->sleepers, mark, span_ns);
+    SHMIPC_STEP(WAIT_SLEPT);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;
