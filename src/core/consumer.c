@@ -194,20 +194,21 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
     return status;
 }
 
-/* Is it time to look at the producer's lock again? */
-static bool due_for_look(struct shmipc_consumer *consumer, uint64_t now_ns)
+/* Look at the producer's lock no more than once in a slice. What has ended is looked at every time:
+ * else a caller that was just told so would next be told that there is only nothing to read. */
+static enum shmipc_status look_at_peer(struct shmipc_consumer *consumer, uint64_t now_ns)
 {
-    if (now_ns < consumer->peer_look_ns) {
-        return false;
+    const bool due = now_ns >= consumer->peer_look_ns;
+    const enum shmipc_status status = peer_of_consumer(consumer, due);
+    if (due && status == SHMIPC_OK) {
+        consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     }
-    consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
-    return true;
+    return status;
 }
 
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
 {
-    const enum shmipc_status status =
-        peer_of_consumer(consumer, due_for_look(consumer, shmipc_now_ns()));
+    const enum shmipc_status status = look_at_peer(consumer, shmipc_now_ns());
     if (status != SHMIPC_OK) {
         return status;
     }
@@ -220,10 +221,9 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
     bool any = false;
     for (uint32_t i = 0; i < count; i++) {
         /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
-        ready[i] =
-            look_for_data(consumers[i]) != SHMIPC_EMPTY ||
-            peer_of_consumer(consumers[i], due_for_look(consumers[i], now_ns)) != SHMIPC_OK ||
-            shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
+        ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
+                   look_at_peer(consumers[i], now_ns) != SHMIPC_OK ||
+                   shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
         any = any || ready[i];
     }
     return any;
