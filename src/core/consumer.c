@@ -256,6 +256,11 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     if (deadline_ns - now_ns < span_ns) {
         span_ns = deadline_ns - now_ns;
     }
+    for (uint32_t i = 0; i < count; i++) { /* not past the next look at any of their producers */
+        if (consumers[i]->peer_look_ns - now_ns < span_ns) {
+            span_ns = consumers[i]->peer_look_ns - now_ns;
+        }
+    }
     SHMIPC_STEP(WAIT_ANY_LOOKED);
     shmipc_wait_sleep_any(words, marks, count, span_ns);
     SHMIPC_STEP(WAIT_ANY_SLEPT);

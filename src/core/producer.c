@@ -321,12 +321,12 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
     if (now_ns < producer->peer_look_ns) {
         return SHMIPC_FULL;
     }
-    producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
     if (status != SHMIPC_OK) {
-        return status;
+        return status; /* and the next look is due at once */
     }
+    producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
 }
 

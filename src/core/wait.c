@@ -180,11 +180,11 @@ static enum shmipc_status spin_slice(struct shmipc_wait *wait, const struct shmi
         }
         const bool thorough = *now_ns >= *wait->peer_look_ns;
         const enum shmipc_status peer = wait->peer(wait->self, thorough);
+        if (peer != SHMIPC_OK) {
+            return peer; /* and the next look is due at once */
+        }
         if (thorough) {
             *wait->peer_look_ns = *now_ns + SHMIPC_SLICE_NS;
-        }
-        if (peer != SHMIPC_OK) {
-            return peer;
         }
         if (*now_ns >= slice_end) {
             return SHMIPC_AGAIN;
@@ -211,11 +211,15 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
     }
     const bool thorough = now_ns >= *wait->peer_look_ns;
     const enum shmipc_status peer = wait->peer(wait->self, thorough);
+    if (peer != SHMIPC_OK) {
+        return peer;
+    }
     if (thorough) {
         *wait->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     }
-    if (peer != SHMIPC_OK) {
-        return peer;
+    /* Not past the next look: a death must not wait for the end of a slice begun before it. */
+    if (*wait->peer_look_ns - now_ns < span_ns) {
+        span_ns = *wait->peer_look_ns - now_ns;
     }
     if (wait->deadline_ns - now_ns < span_ns) {
         span_ns = wait->deadline_ns - now_ns;
