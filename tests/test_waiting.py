@@ -171,6 +171,20 @@ def test_wait_returns_what_has_ended_or_died() -> None:
     discard("w1")
 
 
+def test_who_was_told_of_a_death_by_wait_hears_it_from_every_poll() -> None:
+    with Peer('p = Producer("w", consumers=2); say("ready"); hear()') as peer:
+        peer.expect()
+        with Consumer("w", timeout=5) as consumer, Consumer("w", timeout=5) as other:
+            peer.kill()
+            for _ in range(3):
+                assert shmipc.wait([consumer, other], 20)
+                with pytest.raises(shmipc.ProducerDied):
+                    consumer.recv(0)
+                with pytest.raises(shmipc.ProducerDied):
+                    consumer.recv(0)
+    discard("w")
+
+
 def test_wait_refuses_what_it_cannot_wait_for(ring: Any) -> None:
     producer, consumer = ring
     with pytest.raises(TypeError, match="Consumers"):

@@ -64,6 +64,7 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
     if (status != SHMIPC_OK) {
         return status;
     }
+    SHMIPC_STEP(ATTACH_SLOT);
     status = shmipc_ring_join(&consumer->ring, slot,
                               start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST
                                                                 : SHMIPC_START_LATEST);
@@ -73,9 +74,12 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
                            "clean --discard`)",
                            segment->path);
     }
+    SHMIPC_STEP(ATTACH_JOINED);
     shmipc_store_relaxed(&consumer->ring.slot->pid, (uint32_t)getpid());
+    SHMIPC_STEP(ATTACH_PID);
     /* The producer may wait for consumers, or for the room that a dead predecessor withheld. */
     shmipc_wait_wake(&ring->shared->space.sleepers);
+    SHMIPC_STEP(ATTACH_WOKEN);
     return SHMIPC_OK;
 }
 
@@ -106,6 +110,7 @@ void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
 {
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&consumer->interrupted, 1u);
+    SHMIPC_STEP(INTERRUPTED);
     shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
 }
 
@@ -117,8 +122,11 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
         struct shmipc_error ignored;
         shmipc_ring_leave(&consumer->ring.ring, consumer->ring.slot_index);
         shmipc_wait_wake(&shared->space.sleepers);
+        SHMIPC_STEP(CLOSE_WOKEN);
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
+            SHMIPC_STEP(CLOSE_GATED);
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
+            SHMIPC_STEP(CLOSE_UNLOCKED);
             /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
             if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
@@ -144,6 +152,7 @@ void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t ol
     const uint64_t wanted_pos = shmipc_load_relaxed(&space->wanted_pos);
     if (shmipc_pos_before(old_pos, wanted_pos) &&
         !shmipc_pos_before(consumer->ring.cursor_pos, wanted_pos)) {
+        SHMIPC_STEP(WAKE_WANTED);
         consumer->wakes++;
         shmipc_wait_wake(&space->sleepers);
     }
@@ -191,20 +200,21 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
     return status;
 }
 
-/* Is it time to look at the producer's lock again? */
-static bool due_for_look(struct shmipc_consumer *consumer, uint64_t now_ns)
+/* Look at the producer's lock no more than once in a slice. What has ended is looked at every time:
+ * else a caller that was just told so would next be told that there is only nothing to read. */
+static enum shmipc_status look_at_peer(struct shmipc_consumer *consumer, uint64_t now_ns)
 {
-    if (now_ns < consumer->peer_look_ns) {
-        return false;
+    const bool due = now_ns >= consumer->peer_look_ns;
+    const enum shmipc_status status = peer_of_consumer(consumer, due);
+    if (due && status == SHMIPC_OK) {
+        consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     }
-    consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
-    return true;
+    return status;
 }
 
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
 {
-    const enum shmipc_status status =
-        peer_of_consumer(consumer, due_for_look(consumer, shmipc_now_ns()));
+    const enum shmipc_status status = look_at_peer(consumer, shmipc_now_ns());
     if (status != SHMIPC_OK) {
         return status;
     }
@@ -217,10 +227,9 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
     bool any = false;
     for (uint32_t i = 0; i < count; i++) {
         /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
-        ready[i] =
-            look_for_data(consumers[i]) != SHMIPC_EMPTY ||
-            peer_of_consumer(consumers[i], due_for_look(consumers[i], now_ns)) != SHMIPC_OK ||
-            shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
+        ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
+                   look_at_peer(consumers[i], now_ns) != SHMIPC_OK ||
+                   shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
         any = any || ready[i];
     }
     return any;
@@ -245,6 +254,7 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
         words[i] = &consumers[i]->ring.ring.shared->data.sleepers;
         marks[i] = shmipc_wait_mark(words[i]);
     }
+    SHMIPC_STEP(WAIT_ANY_MARKED);
     uint64_t span_ns = shmipc_wait_barrier();
     if (find_ready(consumers, count, ready, now_ns)) {
         return SHMIPC_OK;
@@ -252,6 +262,13 @@ enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *cons
     if (deadline_ns - now_ns < span_ns) {
         span_ns = deadline_ns - now_ns;
     }
+    for (uint32_t i = 0; i < count; i++) { /* not past the next look at any of their producers */
+        if (consumers[i]->peer_look_ns - now_ns < span_ns) {
+            span_ns = consumers[i]->peer_look_ns - now_ns;
+        }
+    }
+    SHMIPC_STEP(WAIT_ANY_LOOKED);
     shmipc_wait_sleep_any(words, marks, count, span_ns);
+    SHMIPC_STEP(WAIT_ANY_SLEPT);
     return find_ready(consumers, count, ready, shmipc_now_ns()) ? SHMIPC_OK : SHMIPC_AGAIN;
 }

@@ -49,6 +49,7 @@ enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
     const struct timespec nap = {.tv_nsec = GATE_NAP_NS};
     for (int i = 0; i < GATE_TRIES; i++) {
         if (shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
+            SHMIPC_STEP(ATTACH_GATED);
             return SHMIPC_OK;
         }
         (void)nanosleep(&nap, NULL);
@@ -62,4 +63,5 @@ enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
 void shmipc_gate_leave(const struct shmipc_segment *segment)
 {
     shmipc_lock_drop(segment, SHMIPC_LOCK_GATE);
+    SHMIPC_STEP(ATTACH_UNGATED);
 }

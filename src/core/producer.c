@@ -15,11 +15,15 @@ static void identify(struct shmipc_producer *producer)
     struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
     /* A predecessor may have died asleep. Only a producer sleeps here, and that is us, awake. */
     shmipc_store_relaxed(&producer->ring.ring.shared->space.sleepers, 0u);
+    SHMIPC_STEP(IDENTIFY_SPACE);
     const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
     shmipc_store_relaxed(&identity->epoch, epoch + 1);
+    SHMIPC_STEP(IDENTIFY_EPOCH);
     shmipc_store_relaxed(&identity->producer_pid, (uint32_t)getpid());
+    SHMIPC_STEP(IDENTIFY_PID);
     /* Relaxed: a consumer that still sees the end sees an end that was. */
     shmipc_store_relaxed(&identity->closed, 0u);
+    SHMIPC_STEP(IDENTIFY_OPEN);
 }
 
 /* NULL, or what an existing ring has that the request cannot live with. */
@@ -64,6 +68,7 @@ static enum shmipc_status create(struct shmipc_producer *producer, const char *p
     if (status == SHMIPC_OK) {
         shmipc_ring_attach(&producer->ring.ring, segment);
         shmipc_ring_format(segment->header);
+        SHMIPC_STEP(CREATE_FORMATTED);
         status = shmipc_ring_take_over(&producer->ring);
     }
     if (status == SHMIPC_OK) {
@@ -74,6 +79,7 @@ static enum shmipc_status create(struct shmipc_producer *producer, const char *p
         }
     }
     if (status == SHMIPC_OK) {
+        SHMIPC_STEP(CREATE_LOCKED);
         status = shmipc_segment_publish(segment, error);
     }
     if (status != SHMIPC_OK) {
@@ -106,6 +112,7 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
                            segment->path,
                            shmipc_load_relaxed(&segment->header->identity.producer_pid));
     }
+    SHMIPC_STEP(TAKEOVER_LOCKED);
     found = mismatch(segment, spec, schema, error);
     if (found == NULL) {
         status = shmipc_ring_take_over(&producer->ring);
@@ -115,11 +122,13 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
                                "(`shmipc clean`)",
                                segment->path);
         }
+        SHMIPC_STEP(TAKEOVER_READ);
         producer->took_over = true;
         identify(producer);
         return SHMIPC_OK;
     }
     shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
+    SHMIPC_STEP(TAKEOVER_REFUSED);
     if (shmipc_segment_is_shared(segment) || shmipc_segment_is_owed(segment)) {
         return shmipc_fail(error, SHMIPC_MISMATCH, 0,
                            "%s exists with %s, and %s. Ask for the same, use another name, or "
@@ -129,6 +138,7 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
                                                              : "its consumer has not read it all");
     }
     shmipc_segment_unlink(segment); /* nobody's: make way */
+    SHMIPC_STEP(TAKEOVER_REPLACED);
     return SHMIPC_AGAIN;
 }
 
@@ -173,6 +183,7 @@ void shmipc_producer_interrupt(struct shmipc_producer *producer)
 {
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&producer->interrupted, 1u);
+    SHMIPC_STEP(INTERRUPTED);
     shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
 }
 
@@ -184,15 +195,21 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
         struct shmipc_error ignored;
         if (keep_mapping) {
             shmipc_segment_privatize(segment); /* before anybody else can become the producer */
+            SHMIPC_STEP(CLOSE_PRIVATE);
         }
         if (!producer->handed_over) {
             /* W6 <-> R6: a consumer that sees the end also sees every message before it. */
             shmipc_store_release(&shared->identity.closed, 1u);
+            SHMIPC_STEP(CLOSE_STORED);
             shmipc_wait_wake(&shared->data.sleepers);
+            SHMIPC_STEP(CLOSE_WOKEN);
         }
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
+            SHMIPC_STEP(CLOSE_GATED);
             shmipc_store_relaxed(&shared->identity.producer_pid, 0u);
+            SHMIPC_STEP(CLOSE_PID);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
+            SHMIPC_STEP(CLOSE_UNLOCKED);
             if (!producer->handed_over && !shmipc_segment_is_shared(segment) &&
                 !shmipc_segment_is_owed(segment)) {
                 shmipc_segment_unlink(segment);
@@ -235,10 +252,14 @@ static enum shmipc_status look_after_consumers(struct shmipc_producer *producer)
             if (!shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
                 return SHMIPC_OK; /* somebody attaches or leaves: next time */
             }
+            SHMIPC_STEP(EVICT_GATED);
             if (shmipc_lock_try(segment, byte)) {
+                SHMIPC_STEP(EVICT_LOCKED);
                 shmipc_ring_leave(ring, slot);
+                SHMIPC_STEP(EVICT_LEFT);
                 producer->evicted++;
                 shmipc_lock_drop(segment, byte);
+                SHMIPC_STEP(EVICT_UNLOCKED);
             }
             shmipc_lock_drop(segment, SHMIPC_LOCK_GATE);
         }
@@ -262,6 +283,7 @@ static void tell_wanted(void *self)
     shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
                          producer->ring.head_pos + producer->wanted_len -
                              producer->ring.ring.area_len);
+    SHMIPC_STEP(WAIT_WANTED);
 }
 
 static enum shmipc_status peer_of_producer(void *self, bool thorough)
@@ -301,12 +323,12 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
     if (now_ns < producer->peer_look_ns) {
         return SHMIPC_FULL;
     }
-    producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
     if (status != SHMIPC_OK) {
-        return status;
+        return status; /* and the next look is due at once */
     }
+    producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
 }
 

@@ -123,10 +123,13 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
             pos = start == SHMIPC_START_LATEST ? shmipc_load_relaxed(&shared->commit.head_pos)
                                                : shmipc_load_relaxed(&shared->retention.tail_pos);
             shmipc_store_relaxed(&slot->cursor_pos, pos);
+            SHMIPC_STEP(JOIN_CURSOR);
             (void)shmipc_fetch_or_relaxed(&shared->members.bits[slot_index / 64],
                                           member_bit(slot_index));
+            SHMIPC_STEP(JOIN_BIT);
             shmipc_fence_full();
             joined = !shmipc_pos_before(pos, shmipc_load_relaxed(&shared->retention.tail_pos));
+            SHMIPC_STEP(JOIN_LOOKED);
         }
         if (!joined && !ring->overwrite) {
             shmipc_ring_leave(ring, slot_index);
@@ -153,11 +156,13 @@ void shmipc_ring_leave(const struct shmipc_ring *ring, uint32_t slot_index)
 {
     struct shmipc_header *shared = ring->shared;
     shmipc_store_relaxed(&shared->slots[slot_index].pid, 0u);
+    SHMIPC_STEP(LEAVE_PID);
     if (!ring->durable) {
         /* Release <-> the fence of R4: the last reads of this consumer come before the producer may
          * see the bit gone and reuse the memory (the part of W2 in a departure). */
         (void)shmipc_fetch_and_release(&shared->members.bits[slot_index / 64],
                                        ~member_bit(slot_index));
+        SHMIPC_STEP(LEAVE_BIT);
     }
 }
 
@@ -265,20 +270,24 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
             return status;
         }
     }
+    SHMIPC_STEP(REFILL_SCANNED);
     if (tail != producer->tail_pos) {
         producer->tail_pos = tail;
         /* W3, R4. Release, so that no joiner sees a tail beyond the head it came after. */
         shmipc_store_release(&ring->shared->retention.tail_pos, tail);
+        SHMIPC_STEP(REFILL_TAIL);
     }
     producer->limit_pos = tail + ring->area_len;
     if (ring->overwrite) {
         /* W3 <-> R3: tail before any byte that we write where it gave way. */
         shmipc_fence_release();
+        SHMIPC_STEP(REFILL_RETIRED);
         return SHMIPC_OK;
     }
     if (!ring->durable) {
         /* R4 <-> W4: tail, a full fence, then look again for who joined below it. */
         shmipc_fence_full();
+        SHMIPC_STEP(REFILL_FENCED);
         bound = shmipc_ring_slowest(ring, &slowest, &slot);
     }
     if (bound && shmipc_pos_before(slowest, tail)) {

@@ -56,6 +56,7 @@
 
 #include "atomic.h"
 #include "error.h"
+#include "step.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -171,6 +172,7 @@ static inline enum shmipc_status shmipc_ring_reserve(struct shmipc_ring_producer
         }
     }
     *at = producer->ring.data + (producer->head_pos & producer->ring.mask);
+    SHMIPC_STEP(RESERVED);
     return SHMIPC_OK;
 }
 
@@ -193,6 +195,7 @@ static inline void shmipc_ring_commit(struct shmipc_ring_producer *producer, uin
     }
     /* W1 <-> R1. */
     shmipc_store_release(&producer->ring.shared->commit.head_pos, producer->head_pos);
+    SHMIPC_STEP(COMMIT_HEAD);
 }
 
 /* A message header is two words, stored and loaded as relaxed atomics: under "overwrite" a reader
@@ -203,6 +206,7 @@ static inline void shmipc_message_header_store(unsigned char *at, uint32_t len, 
     shmipc_atomic_u64 *word = (shmipc_atomic_u64 *)(void *)at;
     shmipc_store_relaxed(&word[0],
                          (uint64_t)len | ((uint64_t)kind << 32) | ((uint64_t)flags << 48));
+    SHMIPC_STEP(HEADER_HALF);
     shmipc_store_relaxed(&word[1], seq);
 }
 
@@ -214,7 +218,9 @@ static inline void shmipc_ring_commit_messages(struct shmipc_ring_producer *prod
     struct shmipc_note *note = &producer->ring.shared->commit.notes[producer->note_index];
     producer->next_seq += count;
     shmipc_store_relaxed(&note->pos, producer->head_pos + len);
+    SHMIPC_STEP(COMMIT_NOTE_POS);
     shmipc_store_release(&note->seq, producer->next_seq); /* W5 <-> R5 */
+    SHMIPC_STEP(COMMIT_NOTE_SEQ);
     producer->note_index ^= 1u;
     shmipc_ring_commit(producer, len);
 }
@@ -331,6 +337,7 @@ static inline bool shmipc_ring_publish_cursor(struct shmipc_ring_consumer *consu
     }
     consumer->cursor_pos = pos;
     shmipc_store_release(&consumer->slot->cursor_pos, pos); /* W2 <-> R2 */
+    SHMIPC_STEP(RELEASE_CURSOR);
     return true;
 }
 
@@ -341,6 +348,7 @@ static inline void shmipc_ring_advance(struct shmipc_ring_consumer *consumer,
     consumer->read_pos += message->span;
     consumer->next_seq = message->seq + 1;
     consumer->resyncs = 0;
+    SHMIPC_STEP(READ_ADVANCED);
 }
 
 /* Step over a message and keep it: the cursor stays at or before it until the lease ends. */

@@ -71,6 +71,7 @@ enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
         if (SHMIPC_LIKELY(available <= ring->area_len)) {
             learn_lockstep(consumer, available, lingered);
             consumer->head_pos_cached = head;
+            SHMIPC_STEP(READ_RELOADED);
             return SHMIPC_OK;
         }
         if (!ring->overwrite) {
@@ -121,6 +122,7 @@ void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
     }
     consumer->read_pos = pos;
     consumer->head_pos_cached = pos; /* the cursor follows at the next release */
+    SHMIPC_STEP(READ_RESYNCED);
 }
 
 enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consumer,
@@ -197,6 +199,7 @@ void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc
         consumer->oldest_lease = lease;
     }
     consumer->newest_lease = lease;
+    SHMIPC_STEP(READ_LEASED);
     shmipc_ring_advance(consumer, message);
 }
 
@@ -214,6 +217,7 @@ void shmipc_ring_end(struct shmipc_ring_consumer *consumer, struct shmipc_lease 
     }
     lease->older = NULL;
     lease->newer = NULL;
+    SHMIPC_STEP(RELEASE_ENDED);
 }
 
 static uint64_t sequence_distance(const struct shmipc_ring_consumer *consumer, uint64_t from_pos,

@@ -44,11 +44,14 @@ enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
         if (shmipc_segment_is_shared(&segment)) {
             *result = SHMIPC_CLEAN_ALIVE;
         } else {
+            SHMIPC_STEP(CLEAN_GATED);
             status = shmipc_segment_map(&segment, false, error);
+            SHMIPC_STEP(CLEAN_MAPPED);
             if (status == SHMIPC_OK && shmipc_segment_is_owed(&segment) && !discard) {
                 *result = SHMIPC_CLEAN_PENDING;
             } else if (status == SHMIPC_OK) {
                 shmipc_segment_unlink(&segment);
+                SHMIPC_STEP(CLEAN_DONE);
                 *result = SHMIPC_CLEAN_REMOVED;
             }
         }

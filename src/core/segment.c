@@ -189,6 +189,7 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
                                  "directory)",
                            dir);
     }
+    SHMIPC_STEP(CREATE_OPENED);
     do {
         result = posix_fallocate(segment->fd, 0, (off_t)file_len);
     } while (result == EINTR);
@@ -199,16 +200,19 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
                                    (unsigned long long)file_len, dir);
         goto failed;
     }
+    SHMIPC_STEP(CREATE_RESERVED);
     if (fchmod(segment->fd, (mode_t)spec->mode) != 0) { /* past the umask: mode= is the truth */
         status = shmipc_fail(error, SHMIPC_OS, errno, "chmod of a segment in %s", dir);
         goto failed;
     }
     status = write_all(segment, &segment->geometry, sizeof segment->geometry, 0, error);
+    SHMIPC_STEP(CREATE_GEOMETRY);
     if (status == SHMIPC_OK) {
         status =
             write_all(segment, spec->schema, spec->schema_len, segment->geometry.schema_off, error);
     }
     if (status == SHMIPC_OK) {
+        SHMIPC_STEP(CREATE_WRITTEN);
         status = remember_identity(segment, error, &file_len);
     }
     if (status == SHMIPC_OK) {
@@ -225,6 +229,7 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
     char from[64];
     (void)snprintf(from, sizeof from, "/proc/self/fd/%d", segment->fd);
     if (linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW) == 0) {
+        SHMIPC_STEP(CREATE_NAMED);
         return SHMIPC_OK;
     }
     return shmipc_fail(error, errno == EEXIST ? SHMIPC_BUSY : SHMIPC_OS, errno,
@@ -261,6 +266,7 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
                                           : "cannot open %s",
                            path);
     }
+    SHMIPC_STEP(ATTACH_OPENED);
     status = remember_identity(segment, error, &file_len);
     if (status != SHMIPC_OK) {
         goto failed;
@@ -285,6 +291,7 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
                           fault);
         goto failed;
     }
+    SHMIPC_STEP(ATTACH_CHECKED);
     return SHMIPC_OK;
 failed:
     shmipc_segment_close(segment);
@@ -330,12 +337,14 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     }
     segment->base = base;
     segment->map_len = total;
+    SHMIPC_STEP(MAP_RESERVED);
     const int fd = open_for_mapping(segment);
     if (fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
                            "cannot open %s once more through /proc/self/fd: is /proc mounted?",
                            segment->path);
     }
+    SHMIPC_STEP(MAP_OPENED);
     const bool mapped = map_parts(segment, base, data_prot, fd);
     const int reason = errno;
     (void)close(fd);
@@ -344,6 +353,7 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     }
     segment->header = (struct shmipc_header *)(void *)base;
     segment->data = base + head_len;
+    SHMIPC_STEP(MAP_DONE);
     if (area_len <= PREFAULT_MAX_LEN) {
         /* The blocks exist; this fills our page tables, so that no first touch faults later. */
         (void)madvise(base, total, MADV_POPULATE_READ);
@@ -366,6 +376,7 @@ void shmipc_segment_privatize(struct shmipc_segment *segment)
             /* Better empty pages than none, or somebody else's. */
             (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
         }
+        SHMIPC_STEP(CLOSE_PRIVATE_HALF);
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -397,7 +408,9 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment)
 void shmipc_segment_unlink(const struct shmipc_segment *segment)
 {
     if (shmipc_segment_is_named(segment)) {
+        SHMIPC_STEP(UNLINK_NAMED);
         (void)unlink(segment->path);
+        SHMIPC_STEP(UNLINK_DONE);
     }
 }
 
@@ -408,6 +421,7 @@ void shmipc_segment_detach(struct shmipc_segment *segment)
     if (segment->listed && segment->fd >= 0) { /* an unlisted struct has no descriptor of ours */
         (void)close(segment->fd);
         segment->fd = -1;
+        SHMIPC_STEP(CLOSE_DETACHED);
     }
     (void)pthread_mutex_unlock(&open_mutex);
 }
@@ -418,6 +432,7 @@ void shmipc_segment_close(struct shmipc_segment *segment)
     delist(segment);
     if (segment->base != NULL) {
         (void)munmap(segment->base, segment->map_len);
+        SHMIPC_STEP(CLOSE_UNMAPPED);
         segment->base = NULL;
         segment->header = NULL;
         segment->data = NULL;

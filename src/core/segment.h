@@ -21,6 +21,7 @@
 
 #include "error.h"
 #include "layout.h"
+#include "step.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,6 +11,7 @@ uint64_t shmipc_wait_barrier(void)
 uint64_t shmipc_wait_announce(shmipc_atomic_u32 *sleepers, uint32_t *mark)
 {
     *mark = shmipc_wait_mark(sleepers);
+    SHMIPC_STEP(WAIT_MARKED);
     return shmipc_wait_barrier();
 }
 
@@ -19,6 +20,7 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     /* Full: callers other than a commit (the end of a stream, an interrupt) come here without K2,
      * and what they stored must be visible before the word is read: Dekker with S1. */
     shmipc_fence_full();
+    SHMIPC_STEP(WAKE_FENCED);
     uint32_t word = shmipc_load_relaxed(sleepers);
     /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
      * futex_wait yet finds another value there and looks again. Relaxed: the fence above and the
@@ -26,7 +28,9 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     while ((word & 1u) != 0 && !shmipc_compare_exchange_relaxed(sleepers, &word, word + 1u)) {
     }
     if ((word & 1u) != 0) {
+        SHMIPC_STEP(WAKE_COUNTED);
         shmipc_futex_wake(sleepers);
+        SHMIPC_STEP(WAKE_DONE);
     }
 }
 
@@ -88,11 +92,11 @@ static enum shmipc_status spin_slice(struct shmipc_wait *wait, const struct shmi
         }
         const bool thorough = *now_ns >= *wait->peer_look_ns;
         const enum shmipc_status peer = wait->peer(wait->self, thorough);
+        if (peer != SHMIPC_OK) {
+            return peer; /* and the next look is due at once */
+        }
         if (thorough) {
             *wait->peer_look_ns = *now_ns + SHMIPC_SLICE_NS;
-        }
-        if (peer != SHMIPC_OK) {
-            return peer;
         }
         if (*now_ns >= slice_end) {
             return SHMIPC_AGAIN;
@@ -109,6 +113,7 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
         wait->prepare(wait->self);
     }
     uint64_t span_ns = shmipc_wait_announce(wait->sleepers, &mark);
+    SHMIPC_STEP(WAIT_ANNOUNCED);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;
@@ -118,17 +123,27 @@ static enum shmipc_status sleep_slice(struct shmipc_wait *wait, uint64_t now_ns)
     }
     const bool thorough = now_ns >= *wait->peer_look_ns;
     const enum shmipc_status peer = wait->peer(wait->self, thorough);
-    if (thorough) {
-        *wait->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
-    }
     if (peer != SHMIPC_OK) {
         return peer;
+    }
+    if (thorough) {
+        *wait->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+        status = wait->look(wait->self); /* letting a dead peer go may have been all it took */
+        if (!is_pending(status)) {
+            return status;
+        }
+    }
+    /* Not past the next look: a death must not wait for the end of a slice begun before it. */
+    if (*wait->peer_look_ns - now_ns < span_ns) {
+        span_ns = *wait->peer_look_ns - now_ns;
     }
     if (wait->deadline_ns - now_ns < span_ns) {
         span_ns = wait->deadline_ns - now_ns;
     }
     wait->sleeps++;
+    SHMIPC_STEP(WAIT_LOOKED);
     shmipc_wait_sleep(wait->sleepers, mark, span_ns);
+    SHMIPC_STEP(WAIT_SLEPT);
     status = wait->look(wait->self);
     if (!is_pending(status)) {
         return status;

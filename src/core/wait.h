@@ -42,6 +42,7 @@
 
 #include "atomic.h"
 #include "error.h"
+#include "step.h"
 
 #include <stdbool.h>
 #include <stdint.h>

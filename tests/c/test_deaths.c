@@ -90,6 +90,8 @@ static void test_death_of_the_durable_consumer_is_told_when_the_ring_is_full(voi
         sent++;
     }
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_DIED);
+    CHECK_EQ(shmipc_producer_poll_peers(&producer), SHMIPC_DIED); /* and not just FULL */
+    CHECK_EQ(shmipc_producer_poll_peers(&producer), SHMIPC_DIED);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     for (uint64_t seq = 0; seq < sent; seq++) {
         receive_one(&consumer, seq);

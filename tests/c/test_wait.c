@@ -291,6 +291,7 @@ struct stage {
     int looks_until_ok; /* < 0: never */
     int prepared;
     int peer_looks;
+    bool peer_makes_ready;
     struct shmipc_wait wait;
     struct shmipc_spin spin;
 };
@@ -313,6 +314,7 @@ static enum shmipc_status peer(void *self, bool thorough)
 {
     struct stage *stage = self;
     stage->peer_looks += thorough ? 1 : 0;
+    stage->says = thorough && stage->peer_makes_ready ? SHMIPC_OK : stage->says;
     return thorough ? stage->peer : SHMIPC_OK;
 }
 
@@ -397,6 +399,43 @@ static void test_slice_reports_corruption_and_the_peers_end(void)
     }
 }
 
+static void test_who_was_told_of_a_death_is_told_again_at_once(void)
+{
+    static const uint64_t spins[] = {0, 1000 * MS};
+    for (int i = 0; i < 2; i++) {
+        struct stage stage;
+        set_stage(&stage, SHMIPC_NEVER, spins[i]);
+        stage.peer = SHMIPC_DIED;
+        CHECK_EQ(run_stage(&stage), SHMIPC_DIED);
+        CHECK_EQ(run_stage(&stage), SHMIPC_DIED);
+        CHECK_EQ(stage.wait.sleeps, 0);
+    }
+}
+
+static void test_what_looking_at_the_peer_made_ready_is_not_slept_over(void)
+{
+    struct stage stage;
+    set_stage(&stage, SHMIPC_NEVER, 0);
+    stage.peer_makes_ready = true; /* as when a dead consumer is evicted */
+    CHECK_EQ(shmipc_wait_slice(&stage.wait, &stage.spin), SHMIPC_OK);
+    CHECK_EQ(stage.wait.sleeps, 0);
+}
+
+static void test_sleep_ends_when_the_peer_is_to_be_looked_at(void)
+{
+    uint64_t shortest_ns = SHMIPC_NEVER;
+    for (int i = 0; i < 20 && shortest_ns > SHMIPC_SLICE_NS / 2; i++) {
+        struct stage stage;
+        set_stage(&stage, SHMIPC_NEVER, 0);
+        const uint64_t start = shmipc_now_ns();
+        stage.peer_look_ns = start + 2 * MS;
+        CHECK_EQ(shmipc_wait_slice(&stage.wait, &stage.spin), SHMIPC_AGAIN);
+        const uint64_t span_ns = shmipc_now_ns() - start;
+        shortest_ns = span_ns < shortest_ns ? span_ns : shortest_ns;
+    }
+    CHECK(shortest_ns <= SHMIPC_SLICE_NS / 2);
+}
+
 static void *interrupt_later(void *argument)
 {
     struct stage *stage = argument;
@@ -435,6 +474,9 @@ static const struct test tests[] = {
     TEST(test_slice_returns_again_so_that_signals_can_be_looked_at),
     TEST(test_slice_reports_what_it_waited_for_in_every_phase),
     TEST(test_slice_reports_corruption_and_the_peers_end),
+    TEST(test_who_was_told_of_a_death_is_told_again_at_once),
+    TEST(test_what_looking_at_the_peer_made_ready_is_not_slept_over),
+    TEST(test_sleep_ends_when_the_peer_is_to_be_looked_at),
     TEST(test_interrupt_from_another_thread_ends_a_wait),
 };
 
