@@ -103,11 +103,13 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
      * and what they stored must be visible before the word is read: Dekker with S1. */
     shmipc_fence_full();
     uint32_t word = shmipc_load_relaxed(sleepers);
-    /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
-     * futex_wait yet finds another value there and looks again. */
-    while ((word & 1u) != 0 && !shmipc_compare_exchange_full(sleepers, &word, word + 1u)) {
-    }
     if ((word & 1u) != 0) {
+        /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not
+         * reached futex_wait yet finds another value there and looks again. One try: if it fails,
+         * somebody else has stored another value, which does the same; whoever marks that one
+         * comes after our fence and sees what we stored. A peer who never stops storing here
+         * cannot keep us. */
+        (void)shmipc_compare_exchange_full(sleepers, &word, word + 1u);
         (void)syscall(SYS_futex, sleepers, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 }
