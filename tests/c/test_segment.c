@@ -3,11 +3,13 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static struct shmipc_error error;
@@ -298,6 +300,31 @@ static void test_file_of_another_length_is_corrupt(void)
     rig_close(&rig);
 }
 
+/* Reading a hole takes memory that nobody reserved, and is a SIGBUS where there is none. */
+static void test_file_with_holes_is_corrupt_on_a_tmpfs(void)
+{
+    struct shmipc_spec spec = rig_message_spec(1);
+    struct shmipc_segment segment;
+    struct statfs filesystem;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    CHECK_EQ(fstatfs(rig.segment.fd, &filesystem), 0);
+    if (filesystem.f_type != TMPFS_MAGIC) {
+        rig_close(&rig);
+        test_skip("no tmpfs here");
+    }
+    CHECK_EQ(shmipc_segment_publish(&rig.segment, &error), SHMIPC_OK);
+    CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_OK);
+    shmipc_segment_close(&segment);
+    CHECK_EQ(fallocate(rig.segment.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       (off_t)rig.segment.geometry.data_off, 4096),
+             0);
+    CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_CORRUPT);
+    CHECK(strstr(error.text, "holes") != NULL);
+    shmipc_segment_unlink(&rig.segment);
+    rig_close(&rig);
+}
+
 static void test_schema_is_read_back_and_its_damage_noticed(void)
 {
     struct shmipc_spec spec = rig_typed_spec(3, 24, 16);
@@ -449,6 +476,7 @@ static const struct test tests[] = {
     TEST(test_what_is_no_segment_is_corrupt_and_links_are_not_followed),
     TEST(test_every_damaged_byte_of_the_geometry_is_noticed_or_harmless),
     TEST(test_file_of_another_length_is_corrupt),
+    TEST(test_file_with_holes_is_corrupt_on_a_tmpfs),
     TEST(test_schema_is_read_back_and_its_damage_noticed),
     TEST(test_data_area_is_mapped_twice_back_to_back),
     TEST(test_private_data_keeps_its_bytes_and_reaches_nobody),
