@@ -119,7 +119,7 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             if (shmipc_load_acquire(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
-                shmipc_segment_unlink(segment);
+                (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
         }

@@ -410,11 +410,9 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment)
            status.st_dev == segment->device;
 }
 
-void shmipc_segment_unlink(const struct shmipc_segment *segment)
+bool shmipc_segment_unlink(const struct shmipc_segment *segment)
 {
-    if (shmipc_segment_is_named(segment)) {
-        (void)unlink(segment->path);
-    }
+    return !shmipc_segment_is_named(segment) || unlink(segment->path) == 0;
 }
 
 void shmipc_segment_detach(struct shmipc_segment *segment)

@@ -107,11 +107,15 @@ def run(program: Path, emulator: str | None = None) -> tuple[int, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variants", nargs="*", default=["plain"], choices=[*VARIANTS])
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: plain")
     parser.add_argument("--cc", default=find_compiler(), help="compiler (default: $CC, cc)")
     parser.add_argument("--out", type=Path, help="keep the programs in this directory")
     parser.add_argument("--emulator", help="run the programs under this (qemu-aarch64 ...)")
     options = parser.parse_args()
+    options.variants = options.variants or ["plain"]
+    for variant in options.variants:
+        if variant not in VARIANTS:
+            parser.error(f"no variant {variant}")
     if options.cc is None:
         parser.error("no C compiler found: install one or set CC")
     if options.emulator is not None and shutil.which(options.emulator) is None:

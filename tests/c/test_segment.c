@@ -116,9 +116,9 @@ static void test_segment_has_no_name_before_it_is_published(void)
     CHECK(shmipc_segment_is_named(&first));
     CHECK_EQ(shmipc_segment_publish(&second, &error), SHMIPC_BUSY);
     CHECK(!shmipc_segment_is_named(&second));
-    shmipc_segment_unlink(&second); /* not its name: stays */
+    (void)shmipc_segment_unlink(&second); /* not its name: stays */
     CHECK(test_exists(path));
-    shmipc_segment_unlink(&first);
+    (void)shmipc_segment_unlink(&first);
     CHECK(!test_exists(path));
     shmipc_segment_close(&first);
     shmipc_segment_close(&second);
@@ -270,7 +270,7 @@ static void check_every_byte(const struct shmipc_spec *spec)
     }
     CHECK_EQ(shmipc_segment_open(&segment, path, &error), SHMIPC_OK);
     shmipc_segment_close(&segment);
-    shmipc_segment_unlink(&rig.segment);
+    (void)shmipc_segment_unlink(&rig.segment);
     rig_close(&rig);
 }
 
@@ -296,7 +296,7 @@ static void test_file_of_another_length_is_corrupt(void)
         CHECK_EQ(ftruncate(rig.segment.fd, lens[i]), 0);
         CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_CORRUPT);
     }
-    shmipc_segment_unlink(&rig.segment);
+    (void)shmipc_segment_unlink(&rig.segment);
     rig_close(&rig);
 }
 
@@ -321,7 +321,7 @@ static void test_file_with_holes_is_corrupt_on_a_tmpfs(void)
              0);
     CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_CORRUPT);
     CHECK(strstr(error.text, "holes") != NULL);
-    shmipc_segment_unlink(&rig.segment);
+    (void)shmipc_segment_unlink(&rig.segment);
     rig_close(&rig);
 }
 
@@ -369,7 +369,7 @@ static void test_private_data_keeps_its_bytes_and_reaches_nobody(void)
     CHECK(rig_matches(rig.segment.data, area, 1));
     rig_fill(rig.segment.data, area, 2);
     CHECK(rig_matches(other.data, area, 1));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_detach(&rig.segment);
     CHECK(rig_matches(rig.segment.data, area, 2));
     shmipc_segment_close(&other);
@@ -405,7 +405,7 @@ static void test_locks_exclude_other_opens_of_the_same_process(void)
     shmipc_segment_close(&other);
     CHECK_EQ(shmipc_segment_open(&other, rig.segment.path, &error), SHMIPC_OK);
     CHECK(!shmipc_lock_try(&other, SHMIPC_LOCK_PRODUCER));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     rig_close(&rig);
 }
@@ -424,7 +424,7 @@ static void test_gate_gives_up_on_a_holder_that_never_leaves(void)
     shmipc_gate_leave(&rig.segment);
     CHECK_EQ(shmipc_gate_enter(&other, &error), SHMIPC_OK);
     shmipc_gate_leave(&other);
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     rig_close(&rig);
 }
@@ -457,7 +457,7 @@ static void test_forked_child_neither_has_the_handle_nor_keeps_its_locks(void)
         (void)usleep(10000); /* until the child's fork handler has run */
     }
     CHECK(shmipc_lock_try(&other, SHMIPC_LOCK_PRODUCER));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     test_kill(child);
 }
