@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 _POSITION_MASK = (1 << 64) - 1
 _PREFIX = "shmipc."
+_WIDEST_CELL = 120  # of the table; JSON has all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +113,17 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
+def _plain(text: str) -> str:
+    """Return `text` as a terminal takes it: a file's name and its bytes may be anything."""
+    return "".join(
+        c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST_CELL else f"{text[: _WIDEST_CELL - 3]}..."
+
+
 def _segments() -> list[tuple[str, str]]:
     """Return name and path of every file in the segment directory that is named like ours."""
     directory = _names.segment_dir()
@@ -165,13 +177,13 @@ def _producer(segment: dict[str, Any]) -> str:
 
 def _cells(name: str, segment: dict[str, Any]) -> tuple[str, ...]:
     if "fault" in segment:
-        return (name, f"not a usable segment: {segment['fault']}")
+        return (_plain(name), f"not a usable segment: {_plain(segment['fault'])}")
     alive = sum(bool(consumer["alive"]) for consumer in segment["consumers"])
     unit = "items" if segment["framing"] == "typed" else "B"
     return (
-        name,
+        _plain(name),
         f"{segment['framing']}, {segment['overflow']}",
-        str(segment["schema"] or "-"),
+        _shortened(_plain(segment["schema"] or "-")),
         f"{segment['capacity']:,} {unit}",
         _producer(segment),
         f"{alive} of {segment['slots']}",
@@ -235,11 +247,11 @@ def _clean(options: argparse.Namespace) -> int:
         try:
             outcome = (_foresee if options.dry_run else _remove)(path, options.discard)
         except (OSError, shmipc.Error) as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            print(f"{_plain(name)}: {_plain(str(error))}", file=sys.stderr)
             status = 1
             continue
         if outcome is not None:
-            print(f"{name}: {_OUTCOMES.get(outcome, outcome)}")
+            print(f"{_plain(name)}: {_OUTCOMES.get(outcome, outcome)}")
     if not segments:
         print(f"nothing to clean in {_names.segment_dir()}")
     return status

@@ -148,7 +148,7 @@ def test_extension_does_not_import_the_package() -> None:
 def sources() -> list[Path]:
     return sorted(
         path
-        for folder in (CORE, BINDING, PACKAGE, ROOT / "tests" / "c")
+        for folder in (CORE, BINDING, PACKAGE, ROOT / "tests" / "c", ROOT / "tests" / "fuzz")
         for path in folder.rglob("*")
         if path.suffix in {".c", ".h", ".py", ".pyi"}
     )

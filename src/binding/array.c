@@ -212,11 +212,48 @@ failed:
     return -1;
 }
 
+/* The pair that a schema's bytes stand for. NULL without an exception: they stand for none. */
+static PyObject *parse_schema(struct module_state *state, PyObject *bytes)
+{
+    PyObject *pair = NULL;
+    if (!literal_is_plain(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes))) {
+        return NULL;
+    }
+    PyObject *text = PyUnicode_FromEncodedObject(bytes, "utf-8", "strict");
+    if (text != NULL) {
+        pair = PyObject_CallOneArg(state->literal_eval, text);
+        Py_DECREF(text);
+    }
+    if (pair != NULL && (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+                         !PyTuple_Check(PyTuple_GET_ITEM(pair, 1)))) {
+        Py_CLEAR(pair);
+    }
+    return pair;
+}
+
+/* The dtype of a description, if it is the one that this dtype has. NULL with or without an
+ * exception: it is none. */
+static PyObject *dtype_of(struct module_state *state, PyObject *descr)
+{
+    PyObject *dtype = PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
+    if (dtype == NULL || !PyArray_DescrCheck(dtype) || PyDataType_REFCHK((PyArray_Descr *)dtype) ||
+        PyDataType_HASSUBARRAY((PyArray_Descr *)dtype)) {
+        Py_XDECREF(dtype);
+        return NULL;
+    }
+    PyObject *again = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
+    const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, descr, Py_EQ);
+    Py_XDECREF(again);
+    if (same != 1) {
+        Py_CLEAR(dtype);
+    }
+    return dtype;
+}
+
 int schema_decode(struct module_state *state, const struct shmipc_segment *segment,
                   PyObject **dtype_out, PyObject **shape_out)
 {
     struct shmipc_error error;
-    PyObject *pair = NULL;
     uint64_t item_len;
     *dtype_out = NULL;
     *shape_out = NULL;
@@ -232,33 +269,23 @@ int schema_decode(struct module_state *state, const struct shmipc_segment *segme
         (void)raise_error(state, &error, segment->path);
         return -1;
     }
-    /* literal_eval builds plain tuples, lists, strings and numbers, and runs nothing. */
-    PyObject *text = PyUnicode_FromEncodedObject(bytes, "utf-8", "strict");
+    PyObject *pair = parse_schema(state, bytes);
     Py_DECREF(bytes);
-    if (text != NULL) {
-        pair = PyObject_CallOneArg(state->literal_eval, text);
-        Py_DECREF(text);
-    }
-    if (pair != NULL && PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
-        PyTuple_Check(PyTuple_GET_ITEM(pair, 1))) {
-        *dtype_out = PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O",
-                                         PyTuple_GET_ITEM(pair, 0));
+    if (pair != NULL) {
+        *dtype_out = dtype_of(state, PyTuple_GET_ITEM(pair, 0));
         *shape_out = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+        Py_DECREF(pair);
     }
-    Py_XDECREF(pair);
-    if (*dtype_out != NULL && PyArray_DescrCheck(*dtype_out) &&
-        !PyDataType_REFCHK((PyArray_Descr *)*dtype_out) &&
-        !PyDataType_HASSUBARRAY((PyArray_Descr *)*dtype_out) &&
-        item_len_of(*dtype_out, *shape_out, &item_len) == 0 &&
+    if (*dtype_out != NULL && item_len_of(*dtype_out, *shape_out, &item_len) == 0 &&
         item_len == segment->geometry.item_len) {
         return 0;
     }
-    if (PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_ValueError) &&
-        !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_SyntaxError) &&
-        !PyErr_ExceptionMatches(PyExc_RecursionError)) {
+    if (PyErr_Occurred() != NULL &&
+        (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
+         PyErr_ExceptionMatches(PyExc_RecursionError))) {
         Py_CLEAR(*dtype_out);
         Py_CLEAR(*shape_out);
-        return -1; /* no memory, an interrupt: not the segment's fault */
+        return -1; /* no memory, no stack, an interrupt: not the segment's fault */
     }
     PyErr_Clear();
     Py_CLEAR(*dtype_out);

@@ -86,18 +86,37 @@ int errors_init(PyObject *module, struct module_state *state)
     return 0;
 }
 
+/* The text of a failure names a path, which may be any bytes, and is cut where it is too long. */
+static PyObject *text_of(const struct shmipc_error *error)
+{
+    return PyUnicode_DecodeUTF8(error->text, (Py_ssize_t)strlen(error->text), "backslashreplace");
+}
+
+static PyObject *raise_text(PyObject *type, const struct shmipc_error *error)
+{
+    PyObject *text = text_of(error);
+    if (text != NULL) {
+        PyErr_SetObject(type, text);
+        Py_DECREF(text);
+    }
+    return NULL;
+}
+
 /* Those that are OSErrors carry errno and filename, as users of open() expect. */
-static PyObject *raise_os(PyObject *type, int os_error, const char *text, const char *path)
+static PyObject *raise_os(PyObject *type, int os_error, const struct shmipc_error *failure,
+                          const char *path)
 {
     PyObject *filename = path == NULL ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(path);
-    if (filename != NULL) {
-        PyObject *error = PyObject_CallFunction(type, "isO", os_error, text, filename);
-        Py_DECREF(filename);
+    PyObject *text = text_of(failure);
+    if (filename != NULL && text != NULL) {
+        PyObject *error = PyObject_CallFunction(type, "iOO", os_error, text, filename);
         if (error != NULL) {
             PyErr_SetObject((PyObject *)Py_TYPE(error), error);
             Py_DECREF(error);
         }
     }
+    Py_XDECREF(filename);
+    Py_XDECREF(text);
     return NULL;
 }
 
@@ -106,20 +125,17 @@ PyObject *raise_error(struct module_state *state, const struct shmipc_error *err
 {
     switch (error->status) {
     case SHMIPC_NOT_FOUND:
-        return raise_os(state->exceptions[EXCEPTION_NOT_FOUND], ENOENT, error->text, path);
+        return raise_os(state->exceptions[EXCEPTION_NOT_FOUND], ENOENT, error, path);
     case SHMIPC_BUSY:
-        return raise_os(state->exceptions[EXCEPTION_BUSY], EEXIST, error->text, path);
+        return raise_os(state->exceptions[EXCEPTION_BUSY], EEXIST, error, path);
     case SHMIPC_OS:
-        return raise_os(PyExc_OSError, error->os_error, error->text, path);
+        return raise_os(PyExc_OSError, error->os_error, error, path);
     case SHMIPC_MISMATCH:
-        PyErr_SetString(state->exceptions[EXCEPTION_SCHEMA_MISMATCH], error->text);
-        return NULL;
+        return raise_text(state->exceptions[EXCEPTION_SCHEMA_MISMATCH], error);
     case SHMIPC_CORRUPT:
-        PyErr_SetString(state->exceptions[EXCEPTION_CORRUPT], error->text);
-        return NULL;
+        return raise_text(state->exceptions[EXCEPTION_CORRUPT], error);
     case SHMIPC_INVALID:
-        PyErr_SetString(PyExc_ValueError, error->text);
-        return NULL;
+        return raise_text(PyExc_ValueError, error);
     default:
         return PyErr_Format(PyExc_SystemError, "shmipc: unexpected status %d: %s", error->status,
                             error->text);

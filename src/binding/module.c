@@ -92,8 +92,8 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
             name += strlen(SHMIPC_FILE_PREFIX);
         }
         result = Py_BuildValue(
-            "{ss ss ss sI sK sK sK sO sK sK sO sI sO sO}", "name", name, "framing",
-            geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
+            "{sN ss ss sI sK sK sK sO sK sK sO sI sO sO}", "name", PyUnicode_DecodeFSDefault(name),
+            "framing", geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
             geometry->overflow == SHMIPC_OVERFLOW_BLOCK ? "block" : "overwrite", "slots",
             geometry->slots, "capacity", (unsigned long long)shmipc_capacity_of(geometry),
             "area_len", (unsigned long long)geometry->area_len, "item_stride",

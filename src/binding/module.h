@@ -327,6 +327,12 @@ struct source {
 int source_open_bytes(PyObject *object, struct source *source);
 void source_close(struct source *source);
 
+/* ---- literal.c ------------------------------------------------------------------------------ */
+
+/* Is this a tuple, written as repr() writes it, of nothing but tuples, lists, strings and numbers
+ * without a sign, neither deep nor long? Then ast.literal_eval has it, or says SyntaxError. */
+bool literal_is_plain(const char *text, size_t len);
+
 /* ---- array.c -------------------------------------------------------------------------------- */
 
 /* One item (`many` false) or a run of items of the handle's dtype and shape. */

@@ -1,6 +1,8 @@
 /* producer.c: the Producer type: its life and its attributes. Its sending is in sending.c. */
 #include "module.h"
 
+#include <errno.h>
+
 static void interrupt(HandleObject *handle)
 {
     shmipc_producer_interrupt(&((ProducerObject *)handle)->core);
@@ -199,8 +201,14 @@ static PyObject *producer_unlink(PyObject *object, PyObject *unused)
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    shmipc_segment_unlink(&self->core.segment);
+    struct shmipc_error error = {.status = SHMIPC_OK};
+    if (!shmipc_segment_unlink(&self->core.segment)) {
+        (void)shmipc_fail(&error, SHMIPC_OS, errno, "cannot remove %s", self->core.segment.path);
+    }
     handle_leave(&self->handle);
+    if (error.status != SHMIPC_OK) {
+        return raise_error(self->handle.state, &error, self->core.segment.path);
+    }
     Py_RETURN_NONE;
 }
 

@@ -130,7 +130,7 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
             /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
             if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
-                shmipc_segment_unlink(segment);
+                (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
         }

@@ -137,7 +137,11 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
                            shmipc_segment_is_shared(segment) ? "consumers are attached to it"
                                                              : "its consumer has not read it all");
     }
-    shmipc_segment_unlink(segment); /* nobody's: make way */
+    if (!shmipc_segment_unlink(segment)) { /* nobody's: make way */
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           "%s exists with %s; nobody needs it, but it cannot be removed",
+                           segment->path, found);
+    }
     SHMIPC_STEP(TAKEOVER_REPLACED);
     return SHMIPC_AGAIN;
 }
@@ -212,7 +216,7 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
             SHMIPC_STEP(CLOSE_UNLOCKED);
             if (!producer->handed_over && !shmipc_segment_is_shared(segment) &&
                 !shmipc_segment_is_owed(segment)) {
-                shmipc_segment_unlink(segment);
+                (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
         }

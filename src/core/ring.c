@@ -222,13 +222,14 @@ static enum shmipc_status retire_to(const struct shmipc_ring_producer *producer,
     return SHMIPC_OK;
 }
 
-/* A cursor ahead of head is a lie. One more than a lap behind is a joiner between its store of a
- * stale tail and its second look (W4): it will move up, so wait for it; a durable cursor cannot be
- * there at all. */
+/* A cursor ahead of head, or within a message, is a lie. One more than a lap behind is a joiner
+ * between its store of a stale tail and its second look (W4): it will move up, so wait for it; a
+ * durable cursor cannot be there at all. */
 static enum shmipc_status judge_cursor(const struct shmipc_ring_producer *producer,
                                        uint64_t cursor_pos)
 {
-    if (shmipc_pos_before(producer->head_pos, cursor_pos)) {
+    if (shmipc_pos_before(producer->head_pos, cursor_pos) ||
+        !is_aligned(&producer->ring, cursor_pos)) {
         return SHMIPC_CORRUPT;
     }
     if (producer->head_pos - cursor_pos > producer->ring.area_len) {
@@ -314,7 +315,8 @@ uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *produce
     if (shmipc_pos_before(slowest, producer->tail_pos) && ring->overwrite) {
         slowest = producer->tail_pos;
     }
-    if (slowest == producer->head_pos || producer->head_pos - slowest > ring->area_len) {
+    if (slowest == producer->head_pos || producer->head_pos - slowest > ring->area_len ||
+        !is_aligned(ring, slowest)) {
         return 0;
     }
     if (ring->item_stride != 0) {

@@ -1,6 +1,8 @@
 /* role.c: see role.h. */
 #include "role.h"
 
+#include <errno.h>
+
 void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *segment)
 {
     const struct shmipc_geometry *geometry = &segment->geometry;
@@ -49,10 +51,11 @@ enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
             SHMIPC_STEP(CLEAN_MAPPED);
             if (status == SHMIPC_OK && shmipc_segment_is_owed(&segment) && !discard) {
                 *result = SHMIPC_CLEAN_PENDING;
-            } else if (status == SHMIPC_OK) {
-                shmipc_segment_unlink(&segment);
+            } else if (status == SHMIPC_OK && shmipc_segment_unlink(&segment)) {
                 SHMIPC_STEP(CLEAN_DONE);
                 *result = SHMIPC_CLEAN_REMOVED;
+            } else if (status == SHMIPC_OK) {
+                status = shmipc_fail(error, SHMIPC_OS, errno, "cannot remove %s", path);
             }
         }
         shmipc_gate_leave(&segment);

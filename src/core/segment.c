@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,6 +141,17 @@ static enum shmipc_status remember_identity(struct shmipc_segment *segment,
     segment->mode = (uint32_t)(status.st_mode & 07777);
     *file_len = (uint64_t)status.st_size;
     return SHMIPC_OK;
+}
+
+/* A creator reserves every block. In a file with holes a mere read takes memory that nobody has
+ * granted, and is a SIGBUS where there is none. Only tmpfs counts blocks so that this can be told
+ * (elsewhere they may be compressed). */
+static bool has_holes(const struct shmipc_segment *segment)
+{
+    struct statfs filesystem;
+    struct stat status;
+    return fstatfs(segment->fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC &&
+           fstat(segment->fd, &status) == 0 && status.st_blocks < (status.st_size + 511) / 512;
 }
 
 static enum shmipc_status write_all(const struct shmipc_segment *segment, const void *bytes,
@@ -286,6 +299,9 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
         goto failed;
     }
     fault = shmipc_geometry_fault(geometry, file_len);
+    if (fault == NULL && has_holes(segment)) {
+        fault = "it has holes, where a segment has all its memory reserved";
+    }
     if (fault != NULL) {
         (void)shmipc_fail(error, status, 0, "%s is damaged: %s. Remove it (`shmipc clean`)", path,
                           fault);
@@ -405,13 +421,15 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment)
            status.st_dev == segment->device;
 }
 
-void shmipc_segment_unlink(const struct shmipc_segment *segment)
+bool shmipc_segment_unlink(const struct shmipc_segment *segment)
 {
-    if (shmipc_segment_is_named(segment)) {
-        SHMIPC_STEP(UNLINK_NAMED);
-        (void)unlink(segment->path);
-        SHMIPC_STEP(UNLINK_DONE);
+    if (!shmipc_segment_is_named(segment)) {
+        return true;
     }
+    SHMIPC_STEP(UNLINK_NAMED);
+    const bool done = unlink(segment->path) == 0;
+    SHMIPC_STEP(UNLINK_DONE);
+    return done;
 }
 
 void shmipc_segment_detach(struct shmipc_segment *segment)

@@ -117,8 +117,9 @@ enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segme
 /* Still the file that its name leads to? False once unlinked or replaced. */
 bool shmipc_segment_is_named(const struct shmipc_segment *segment);
 
-/* Remove the name, if it still leads to this file. Attached processes go on undisturbed. */
-void shmipc_segment_unlink(const struct shmipc_segment *segment);
+/* Remove the name, if it still leads to this file. Attached processes go on undisturbed. False: the
+ * system refuses (errno), as it does in a sticky directory for somebody else's file. */
+bool shmipc_segment_unlink(const struct shmipc_segment *segment);
 
 /* Drop the descriptor and with it every lock; the mapping stays. */
 void shmipc_segment_detach(struct shmipc_segment *segment);

@@ -22,12 +22,13 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     shmipc_fence_full();
     SHMIPC_STEP(WAKE_FENCED);
     uint32_t word = shmipc_load_relaxed(sleepers);
-    /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not reached
-     * futex_wait yet finds another value there and looks again. Relaxed: the fence above and the
-     * system call below order it. */
-    while ((word & 1u) != 0 && !shmipc_compare_exchange_relaxed(sleepers, &word, word + 1u)) {
-    }
     if ((word & 1u) != 0) {
+        /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not
+         * reached futex_wait yet finds another value there and looks again. One try: if it fails,
+         * somebody else has stored another value, which does the same; whoever marks that one
+         * comes after our fence and sees what we stored. A peer who never stops storing here
+         * cannot keep us. Relaxed: the fence above and the system call below order it. */
+        (void)shmipc_compare_exchange_relaxed(sleepers, &word, word + 1u);
         SHMIPC_STEP(WAKE_COUNTED);
         shmipc_futex_wake(sleepers);
         SHMIPC_STEP(WAKE_DONE);

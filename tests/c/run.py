@@ -1,6 +1,10 @@
 """Build and run the C tests of the core: ``python tests/c/run.py [--cc CC] VARIANT...``.
 
-Needs a C compiler and nothing else. A variant is a set of flags; see VARIANTS.
+Needs a C compiler and nothing else. A variant is a set of flags; see VARIANTS. For another
+processor, name a cross compiler and an emulator of its user mode; the programs are linked
+statically then, so that no libraries of that processor are looked for::
+
+    python tests/c/run.py --cc aarch64-linux-gnu-gcc --emulator qemu-aarch64 plain fenced
 """
 
 from __future__ import annotations
@@ -56,9 +60,10 @@ def _compile(cc: str, flags: tuple[str, ...], source: Path, target: Path) -> Pat
     return target
 
 
-def build(cc: str, variant: str, out: Path) -> dict[str, Path]:
+def build(cc: str, variant: str, out: Path, *, static: bool = False) -> dict[str, Path]:
     """Compile everything into `out`; return program paths by suite."""
     flags = (*VARIANTS[variant], f'-DTEST_SOURCE_DIR="{HERE}"')
+    link = ("-static",) if static else ()
     out.mkdir(parents=True, exist_ok=True)
     common = [*sorted(CORE.glob("*.c")), *HARNESS]
     tests = [HERE / f"{name}.c" for name in suites()]
@@ -74,15 +79,15 @@ def build(cc: str, variant: str, out: Path) -> dict[str, Path]:
     for test in tests:
         programs[test.stem] = out / test.stem
         parts = [objects[source] for source in (test, *common)]
-        command = [cc, *BASE, *flags, *map(str, parts), "-o", str(programs[test.stem])]
+        command = [cc, *BASE, *flags, *link, *map(str, parts), "-o", str(programs[test.stem])]
         subprocess.run(command, check=True)
     return programs
 
 
-def run(program: Path) -> tuple[int, str]:
+def run(program: Path, emulator: str | None = None) -> tuple[int, str]:
     """Run one test program; return its status and output."""
     environment = {**ENVIRONMENT, **os.environ}
-    command = [str(program)]
+    command = [str(program)] if emulator is None else [emulator, str(program)]
     for _ in range(2):
         done = subprocess.run(
             command,
@@ -102,28 +107,40 @@ def run(program: Path) -> tuple[int, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variants", nargs="*", default=["plain"], choices=[*VARIANTS])
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(VARIANTS)}; default: plain")
     parser.add_argument("--cc", default=find_compiler(), help="compiler (default: $CC, cc)")
     parser.add_argument("--out", type=Path, help="keep the programs in this directory")
+    parser.add_argument("--emulator", help="run the programs under this (qemu-aarch64 ...)")
     options = parser.parse_args()
+    options.variants = options.variants or ["plain"]
+    for variant in options.variants:
+        if variant not in VARIANTS:
+            parser.error(f"no variant {variant}")
     if options.cc is None:
         parser.error("no C compiler found: install one or set CC")
+    if options.emulator is not None and shutil.which(options.emulator) is None:
+        parser.error(f"no {options.emulator} found: install it (Debian: qemu-user)")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="c-tests-") as scratch:
         for variant in options.variants:
             started = time.monotonic()
             try:
-                programs = build(options.cc, variant, (options.out or Path(scratch)) / variant)
+                out = (options.out or Path(scratch)) / variant
+                programs = build(options.cc, variant, out, static=options.emulator is not None)
             except RuntimeError as error:
                 print(error, file=sys.stderr)
                 return 1
             for suite, program in programs.items():
-                status, output = run(program)
+                status, output = run(program, options.emulator)
                 last = output.strip().splitlines()[-1] if output.strip() else "no output"
                 print(f"{options.cc} {variant} {suite}: {last}", flush=True)
                 if status != 0:
                     failed += 1
                     print(output, flush=True)
+                else:
+                    for line in output.splitlines():
+                        if line.startswith("skipped: "):
+                            print(f"  {line}", flush=True)
             print(f"{options.cc} {variant}: {time.monotonic() - started:.0f} s", flush=True)
     return 1 if failed else 0
 

@@ -26,6 +26,7 @@
 
 #define TEST_DEADLINE_S 180
 #define GATE_DEADLINE_MS 30000
+#define SKIPPED 77 /* exit status */
 
 static void report(const char *file, int line, const char *format, va_list arguments)
 {
@@ -41,6 +42,12 @@ void test_fail(const char *file, int line, const char *format, ...)
     report(file, line, format, arguments);
     va_end(arguments);
     _exit(1);
+}
+
+void test_skip(const char *reason)
+{
+    (void)fprintf(stderr, "skipped: %s\n", reason);
+    _exit(SKIPPED);
 }
 
 void test_check_equal(const char *file, int line, const char *expression, uint64_t found,
@@ -163,8 +170,9 @@ static int empty_directory(const char *dir, const char *test_name)
     return found;
 }
 
-/* True if the child ended with 0 before the deadline. Whatever it started is gone on return. */
-static bool supervise(pid_t pid, const char *name)
+/* The child's exit status, or -1 if it crashed or ran past the deadline. Whatever it started is
+ * gone on return. */
+static int supervise(pid_t pid, const char *name)
 {
     const struct timespec nap = {.tv_nsec = 2 * 1000 * 1000};
     const time_t end = time(NULL) + TEST_DEADLINE_S;
@@ -178,23 +186,24 @@ static bool supervise(pid_t pid, const char *name)
         (void)fprintf(stderr, "%s did not end within %d s\n", name, TEST_DEADLINE_S);
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, &status, 0);
-        return false;
+        return -1;
     }
     if (WIFSIGNALED(status)) {
         (void)fprintf(stderr, "%s ended by signal %d\n", name, WTERMSIG(status));
     }
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static bool run_one(const struct test *test)
+/* 0: passed, SKIPPED, anything else: failed. */
+static int run_one(const struct test *test)
 {
     char dir[256];
-    bool passed;
+    int status;
     (void)snprintf(dir, sizeof dir, "%s/shmipc-c-XXXXXX",
                    access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(dir) == NULL || setenv("SHMIPC_DIR", dir, 1) != 0) {
         perror("a temporary directory");
-        return false;
+        return -1;
     }
     (void)fflush(NULL);
     const pid_t pid = fork();
@@ -203,16 +212,19 @@ static bool run_one(const struct test *test)
         test->run();
         exit(0); /* not _exit: the leak check runs at exit */
     }
-    passed = pid > 0 && supervise(pid, test->name);
-    passed = empty_directory(dir, test->name) == 0 && passed;
+    status = pid > 0 ? supervise(pid, test->name) : -1;
+    if (empty_directory(dir, test->name) != 0) {
+        status = -1;
+    }
     (void)rmdir(dir);
-    (void)printf("%s %s\n", passed ? "ok  " : "FAIL", test->name);
-    return passed;
+    (void)printf("%s %s\n", status == 0 ? "ok  " : status == SKIPPED ? "skip" : "FAIL", test->name);
+    return status;
 }
 
 int test_main(int argc, char **argv, const struct test *tests, size_t count)
 {
-    int failed = 0;
+    int passed = 0;
+    int skipped = 0;
     int ran = 0;
     for (size_t i = 0; i < count; i++) {
         bool wanted = argc < 2;
@@ -220,10 +232,16 @@ int test_main(int argc, char **argv, const struct test *tests, size_t count)
             wanted = wanted || strcmp(argv[j], tests[i].name) == 0;
         }
         if (wanted) {
+            const int status = run_one(&tests[i]);
             ran++;
-            failed += run_one(&tests[i]) ? 0 : 1;
+            passed += status == 0 ? 1 : 0;
+            skipped += status == SKIPPED ? 1 : 0;
         }
     }
-    (void)printf("%d of %d passed\n", ran - failed, ran);
-    return failed == 0 && ran > 0 ? 0 : 1;
+    (void)printf("%d of %d passed", passed, ran);
+    if (skipped > 0) {
+        (void)printf(", %d skipped", skipped);
+    }
+    (void)printf("\n");
+    return passed + skipped == ran && ran > 0 ? 0 : 1;
 }

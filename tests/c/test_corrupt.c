@@ -144,6 +144,22 @@ static void test_cursor_ahead_of_the_head_is_corrupt_to_the_producer(void)
     }
 }
 
+/* Followed, it would have headers read at addresses that no header has. */
+static void test_cursor_between_messages_is_corrupt_to_the_producer(void)
+{
+    struct shmipc_spec specs[] = {rig_message_spec(1), rig_message_spec(4)};
+    for (size_t i = 0; i < 2; i++) {
+        struct scene scene;
+        open_scene(&scene, &specs[i]);
+        send_some(&scene);
+        memset(first_message(&scene), 1, 64); /* what a header at 3 would be made of */
+        shmipc_store_relaxed(&scene.shared->slots[0].cursor_pos, 3);
+        CHECK_EQ(shmipc_ring_pending_estimate(&scene.rig.producer), 0);
+        CHECK_EQ(shmipc_ring_refill(&scene.rig.producer, 64), SHMIPC_CORRUPT);
+        rig_close(&scene.rig);
+    }
+}
+
 static void test_cursor_more_than_a_lap_behind_never_grants_room(void)
 {
     struct shmipc_spec durable = rig_message_spec(1);
@@ -308,6 +324,7 @@ static const struct test tests[] = {
     TEST(test_head_within_a_message_or_item_is_corrupt),
     TEST(test_head_that_no_note_knows_is_corrupt_to_a_takeover),
     TEST(test_cursor_ahead_of_the_head_is_corrupt_to_the_producer),
+    TEST(test_cursor_between_messages_is_corrupt_to_the_producer),
     TEST(test_cursor_more_than_a_lap_behind_never_grants_room),
     TEST(test_cursor_within_an_item_never_moves_the_tail_past_the_head),
     TEST(test_durable_cursor_outside_or_between_messages_refuses_to_join),

@@ -3,11 +3,13 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static struct shmipc_error error;
@@ -114,9 +116,9 @@ static void test_segment_has_no_name_before_it_is_published(void)
     CHECK(shmipc_segment_is_named(&first));
     CHECK_EQ(shmipc_segment_publish(&second, &error), SHMIPC_BUSY);
     CHECK(!shmipc_segment_is_named(&second));
-    shmipc_segment_unlink(&second); /* not its name: stays */
+    (void)shmipc_segment_unlink(&second); /* not its name: stays */
     CHECK(test_exists(path));
-    shmipc_segment_unlink(&first);
+    (void)shmipc_segment_unlink(&first);
     CHECK(!test_exists(path));
     shmipc_segment_close(&first);
     shmipc_segment_close(&second);
@@ -268,7 +270,7 @@ static void check_every_byte(const struct shmipc_spec *spec)
     }
     CHECK_EQ(shmipc_segment_open(&segment, path, &error), SHMIPC_OK);
     shmipc_segment_close(&segment);
-    shmipc_segment_unlink(&rig.segment);
+    (void)shmipc_segment_unlink(&rig.segment);
     rig_close(&rig);
 }
 
@@ -294,7 +296,32 @@ static void test_file_of_another_length_is_corrupt(void)
         CHECK_EQ(ftruncate(rig.segment.fd, lens[i]), 0);
         CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_CORRUPT);
     }
-    shmipc_segment_unlink(&rig.segment);
+    (void)shmipc_segment_unlink(&rig.segment);
+    rig_close(&rig);
+}
+
+/* Reading a hole takes memory that nobody reserved, and is a SIGBUS where there is none. */
+static void test_file_with_holes_is_corrupt_on_a_tmpfs(void)
+{
+    struct shmipc_spec spec = rig_message_spec(1);
+    struct shmipc_segment segment;
+    struct statfs filesystem;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    CHECK_EQ(fstatfs(rig.segment.fd, &filesystem), 0);
+    if (filesystem.f_type != TMPFS_MAGIC) {
+        rig_close(&rig);
+        test_skip("no tmpfs here");
+    }
+    CHECK_EQ(shmipc_segment_publish(&rig.segment, &error), SHMIPC_OK);
+    CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_OK);
+    shmipc_segment_close(&segment);
+    CHECK_EQ(fallocate(rig.segment.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       (off_t)rig.segment.geometry.data_off, 4096),
+             0);
+    CHECK_EQ(shmipc_segment_open(&segment, rig.segment.path, &error), SHMIPC_CORRUPT);
+    CHECK(strstr(error.text, "holes") != NULL);
+    (void)shmipc_segment_unlink(&rig.segment);
     rig_close(&rig);
 }
 
@@ -342,7 +369,7 @@ static void test_private_data_keeps_its_bytes_and_reaches_nobody(void)
     CHECK(rig_matches(rig.segment.data, area, 1));
     rig_fill(rig.segment.data, area, 2);
     CHECK(rig_matches(other.data, area, 1));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_detach(&rig.segment);
     CHECK(rig_matches(rig.segment.data, area, 2));
     shmipc_segment_close(&other);
@@ -378,7 +405,7 @@ static void test_locks_exclude_other_opens_of_the_same_process(void)
     shmipc_segment_close(&other);
     CHECK_EQ(shmipc_segment_open(&other, rig.segment.path, &error), SHMIPC_OK);
     CHECK(!shmipc_lock_try(&other, SHMIPC_LOCK_PRODUCER));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     rig_close(&rig);
 }
@@ -397,7 +424,7 @@ static void test_gate_gives_up_on_a_holder_that_never_leaves(void)
     shmipc_gate_leave(&rig.segment);
     CHECK_EQ(shmipc_gate_enter(&other, &error), SHMIPC_OK);
     shmipc_gate_leave(&other);
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     rig_close(&rig);
 }
@@ -430,7 +457,7 @@ static void test_forked_child_neither_has_the_handle_nor_keeps_its_locks(void)
         (void)usleep(10000); /* until the child's fork handler has run */
     }
     CHECK(shmipc_lock_try(&other, SHMIPC_LOCK_PRODUCER));
-    shmipc_segment_unlink(&other);
+    (void)shmipc_segment_unlink(&other);
     shmipc_segment_close(&other);
     test_kill(child);
 }
@@ -449,6 +476,7 @@ static const struct test tests[] = {
     TEST(test_what_is_no_segment_is_corrupt_and_links_are_not_followed),
     TEST(test_every_damaged_byte_of_the_geometry_is_noticed_or_harmless),
     TEST(test_file_of_another_length_is_corrupt),
+    TEST(test_file_with_holes_is_corrupt_on_a_tmpfs),
     TEST(test_schema_is_read_back_and_its_damage_noticed),
     TEST(test_data_area_is_mapped_twice_back_to_back),
     TEST(test_private_data_keeps_its_bytes_and_reaches_nobody),

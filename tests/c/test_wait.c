@@ -4,10 +4,16 @@
 #include "../../src/core/wait.h"
 #include "test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
 #define MS UINT64_C(1000000)
 
 /* ---- one word ------------------------------------------------------------------------------- */
@@ -242,6 +248,32 @@ static void test_any_of_several_words_wakes(void)
     check_sleep_any(MANY, 3);
 }
 
+/* Where the system has futex_waitv(2) we do not nap but sleep: one call lasts the whole span. */
+static void test_sleep_on_several_words_is_one_sleep_where_the_system_can(void)
+{
+    shmipc_atomic_u32 *list[2] = {&words[0], &words[1]};
+    const uint32_t marks[2] = {shmipc_wait_mark(list[0]), shmipc_wait_mark(list[1])};
+    if (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, CLOCK_MONOTONIC) == -1 && errno != EINVAL) {
+        test_skip("no futex_waitv(2) here: waits for several rings take naps");
+    }
+    const uint64_t start = shmipc_now_ns();
+    shmipc_wait_sleep_any(list, marks, 2, 100 * MS);
+    CHECK(shmipc_now_ns() - start > 50 * MS);
+}
+
+/* Where the system has membarrier(2), the sleeper pays for the barrier of both sides. */
+static void test_barrier_covers_the_wakers_where_the_system_can(void)
+{
+#ifdef SHMIPC_NO_MEMBARRIER
+    test_skip("built without membarrier(2): wakers fence");
+#else
+    if (!shmipc_wait_register()) {
+        test_skip("no membarrier(2) here: wakers fence, and sleeps are short");
+    }
+#endif
+    CHECK_EQ(shmipc_wait_barrier(), SHMIPC_SLICE_NS);
+}
+
 static void test_sleep_on_several_words_lasts_its_span(void)
 {
     shmipc_atomic_u32 *list[3] = {&words[0], &words[1], &words[0]};
@@ -468,7 +500,9 @@ static const struct test tests[] = {
     TEST(test_no_wakeup_is_lost_between_a_commit_and_a_sleeper),
     TEST(test_two_sleepers_answer_each_other_without_spinning),
     TEST(test_any_of_several_words_wakes),
+    TEST(test_sleep_on_several_words_is_one_sleep_where_the_system_can),
     TEST(test_sleep_on_several_words_lasts_its_span),
+    TEST(test_barrier_covers_the_wakers_where_the_system_can),
     TEST(test_spin_budget_halves_to_a_floor_and_one_quick_wait_restores_it),
     TEST(test_slice_times_out_after_its_deadline_and_not_before),
     TEST(test_slice_returns_again_so_that_signals_can_be_looked_at),

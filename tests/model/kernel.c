@@ -251,10 +251,11 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment)
     return model_system("stat", NULL, look_for_name, NULL) != 0;
 }
 
-void shmipc_segment_unlink(const struct shmipc_segment *segment)
+bool shmipc_segment_unlink(const struct shmipc_segment *segment)
 {
     (void)segment;
     (void)model_system("unlink", NULL, drop_name, NULL);
+    return true;
 }
 
 void shmipc_segment_detach(struct shmipc_segment *segment)
