@@ -1,0 +1,41 @@
+/*
+ * round.h: a round as its parent sees it. round.c has its course, crowd.c its processes.
+ */
+#ifndef SHMIPC_KILLS_ROUND_H
+#define SHMIPC_KILLS_ROUND_H
+
+#include "kills.h"
+
+extern uint64_t patience_ns; /* for what must happen; main.c */
+
+struct round {
+    struct tally *tally;
+    struct board *board;
+    const struct order *order;
+    pid_t pids[ACTORS];
+    uint64_t base[ACTORS]; /* where each stood at the last death */
+    bool pending[3];       /* kills that have not happened */
+    int kills_done;
+    int everybody; /* killed by hand, all at once */
+    int life;
+    uint64_t random;
+    char failure[600];
+};
+
+/* Keeps the first; false. */
+bool round_fail(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void round_nap(void);
+enum who who_of(int index);
+/* The kill that this seat is armed with in this life, or NULL. */
+const struct kill *armed(const struct round *round, int index);
+/* Tell the process in this seat where to die in this life. */
+void arm(struct round *round, int index);
+bool start(struct round *round, int index);
+/* Deaths since the last look; -1: something went wrong. */
+int reap(struct round *round);
+void note_positions(struct round *round);
+void kill_at_any_moment(struct round *round, uint64_t life_ns);
+/* Everybody, at once. */
+bool kill_all(struct round *round);
+
+#endif
