@@ -29,13 +29,19 @@ CORE_MAY_INCLUDE = {
     "atomic": {"layout"},
     "ring": {"atomic", "error", "layout"},
     "wait": {"atomic", "error"},
-    "segment": {"layout", "error"},
+    "fault": {"atomic"},
+    "segment": {"layout", "error", "atomic", "fault"},
     "role": {"ring", "segment"},
     "producer": {"role", "wait"},
     "consumer": {"role", "wait"},
 }
 # C files that implement another file's header
-IMPLEMENTS = {"geometry": "segment", "locks": "segment", "ring_consumer": "ring"}
+IMPLEMENTS = {
+    "geometry": "segment",
+    "locks": "segment",
+    "damage": "segment",
+    "ring_consumer": "ring",
+}
 
 # what may be imported from where within the package, by top-level name below shmipc
 PACKAGE_MAY_IMPORT = {

@@ -67,6 +67,12 @@ static inline void shmipc_fence_full(void)
 #endif
 }
 
+/* Orders what this thread does with what a signal handler of its own does: the compiler only. */
+static inline void shmipc_fence_signal(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /*
  * The light half of an asymmetric store->load barrier: keeps the compiler from moving the load of
  * a sleepers word above the store of a position. The processor's half is done by the sleeper's
