@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument(
         "--discard",
         action="store_true",
-        help="also remove durable rings that still hold undelivered messages",
+        help="also remove damaged rings, and durable ones that still hold undelivered messages",
     )
     return parser
 
@@ -139,10 +139,6 @@ def _inspect(path: str) -> dict[str, Any] | None:
         return None
     except (shmipc.Corrupt, OSError) as error:
         return {"fault": str(error)}
-
-
-def _is_alive(segment: dict[str, Any]) -> bool:
-    return bool(segment["producer_alive"]) or any(c["alive"] for c in segment["consumers"])
 
 
 def _undelivered(segment: dict[str, Any]) -> int:
@@ -217,27 +213,17 @@ _OUTCOMES = {
     "would remove": "would remove",
     "alive": "kept: in use by a live process",
     "pending": "kept: durable, holds undelivered messages (--discard removes it)",
+    "damaged": "kept: damaged, and in use by nobody (--discard removes it)",
     "foreign": "kept: not a shmipc segment",
 }
 
 
-def _foresee(path: str, discard: bool) -> str | None:
-    """Return what :func:`_remove` would say, without removing."""
-    segment = _inspect(path)
-    if segment is None:
-        return None
-    if "fault" in segment:
-        return "foreign"
-    if _is_alive(segment):
-        return "alive"
-    return "pending" if _undelivered(segment) and not discard else "would remove"
-
-
-def _remove(path: str, discard: bool) -> str | None:
+def _remove(path: str, discard: bool, dry_run: bool) -> str | None:
     try:
-        return _core.clean_segment(path, discard=discard)
+        outcome = _core.clean_segment(path, discard=discard, dry_run=dry_run)
     except FileNotFoundError:
         return None
+    return "would remove" if dry_run and outcome == "removed" else outcome
 
 
 def _clean(options: argparse.Namespace) -> int:
@@ -245,7 +231,7 @@ def _clean(options: argparse.Namespace) -> int:
     segments = _segments()
     for name, path in segments:
         try:
-            outcome = (_foresee if options.dry_run else _remove)(path, options.discard)
+            outcome = _remove(path, options.discard, options.dry_run)
         except (OSError, shmipc.Error) as error:
             print(f"{_plain(name)}: {_plain(str(error))}", file=sys.stderr)
             status = 1

@@ -169,6 +169,20 @@ def test_clean_removes_a_durable_ring_that_holds_nothing(
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.parametrize("length", [0, 90, 4096, 4097])
+def test_clean_removes_a_cut_ring_when_told_to_discard(
+    length: int, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_behind("cut", send=3)
+    os.truncate(directory / "shmipc.cut", length)
+    for flags in (["--dry-run"], []):
+        assert "cut: kept: damaged" in shown(capsys, "clean", *flags)
+    assert "cut: would remove" in shown(capsys, "clean", "--dry-run", "--discard")
+    assert (directory / "shmipc.cut").exists()
+    assert "cut: removed" in shown(capsys, "clean", "--discard")
+    assert list(directory.iterdir()) == []
+
+
 def test_clean_leaves_foreign_files_alone(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,13 +30,15 @@ CORE_MAY_INCLUDE = {
     "atomic": {"layout"},
     "ring": {"atomic", "error", "layout", "step"},
     "wait": {"atomic", "error", "step"},
-    "segment": {"layout", "error", "step"},
+    "fault": {"atomic"},
+    "segment": {"layout", "error", "atomic", "fault", "step"},
     "role": {"ring", "segment"},
     "producer": {"role", "wait"},
     "consumer": {"role", "wait"},
 }
 # C files that implement another file's header
 IMPLEMENTS = {
+    "damage": "segment",
     "futex": "wait",
     "geometry": "segment",
     "locks": "segment",

@@ -292,7 +292,7 @@ int schema_decode(struct module_state *state, const struct shmipc_segment *segme
     Py_CLEAR(*shape_out);
     (void)shmipc_fail(&error, SHMIPC_CORRUPT, 0,
                       "%s is damaged: its schema describes no dtype of its item size. Remove it "
-                      "(`shmipc clean`)",
+                      "(`shmipc clean --discard`)",
                       segment->path);
     (void)raise_error(state, &error, segment->path);
     return -1;

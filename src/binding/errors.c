@@ -182,6 +182,11 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         return NULL;
     }
     case SHMIPC_CORRUPT:
+        if (shmipc_segment_examine(handle->segment)) {
+            struct shmipc_error error;
+            (void)shmipc_segment_fail_damaged(handle->segment, &error);
+            return raise_error(handle->state, &error, NULL);
+        }
         return PyErr_Format(exceptions[EXCEPTION_CORRUPT],
                             "ring %R holds a position or a size that no correct peer writes: close "
                             "it on all sides and remove it (`shmipc clean --discard`)",

@@ -108,19 +108,23 @@ static bool is_leased(const FrameObject *self, PyObject *exception)
     return true;
 }
 
-PyDoc_STRVAR(frame_release_doc,
-             "release($self)\n--\n\n"
-             "Give the memory back to the producer. BufferError while an ndarray or a memoryview\n"
-             "of it is alive: delete those first, or let them end the lease themselves by leaving\n"
-             "the frame to the garbage collector. Idempotent.");
+PyDoc_STRVAR(
+    frame_release_doc,
+    "release($self)\n--\n\n"
+    "Give the memory back to the producer. BufferError while an ndarray or a memoryview\n"
+    "of it is alive: delete those first, or let them end the lease themselves by leaving\n"
+    "the frame to the garbage collector. Corrupt, having released, if the ring's file was\n"
+    "cut meanwhile: what was seen may have been zeros. Idempotent.");
 
 static PyObject *frame_release(PyObject *object, PyObject *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
     Py_ssize_t exports;
+    bool leased;
     Py_BEGIN_CRITICAL_SECTION(object);
     exports = atomic_load(&self->exports);
+    leased = self->leased;
     if (exports == 0) {
         end_lease(self);
     }
@@ -131,6 +135,9 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
                             "release()",
                             exports, exports == 1 ? "" : "s", exports == 1 ? "is" : "are",
                             exports == 1 ? "it" : "them");
+    }
+    if (leased && !check_whole(&self->consumer->handle)) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -143,9 +150,12 @@ static PyObject *frame_enter(PyObject *object, PyObject *unused)
 
 static PyObject *frame_exit(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args;
-    (void)nargs;
-    frame_release_softly((FrameObject *)object);
+    FrameObject *self = (FrameObject *)object;
+    const bool leased = self->leased;
+    frame_release_softly(self);
+    if (leased && (nargs == 0 || args[0] == Py_None) && !check_whole(&self->consumer->handle)) {
+        return NULL; /* the body worked on zeros, and believes it has done well */
+    }
     Py_RETURN_NONE;
 }
 
@@ -187,8 +197,10 @@ static PyObject *frame_get_intact(PyObject *object, void *unused)
 {
     (void)unused;
     const FrameObject *self = (FrameObject *)object;
+    const ConsumerObject *consumer = self->consumer;
     return PyBool_FromLong(self->leased &&
-                           shmipc_ring_intact(&self->consumer->core.ring.ring, self->pos));
+                           shmipc_ring_intact(&consumer->core.ring.ring, self->pos) &&
+                           !shmipc_segment_is_damaged(&consumer->core.segment));
 }
 
 static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
@@ -244,7 +256,7 @@ static PyMethodDef frame_methods[] = {
     {"__enter__", frame_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe frame itself."},
     {"__exit__", METHOD(frame_exit), METH_FASTCALL,
      "__exit__($self, *exc_info)\n--\n\n"
-     "Releases; if views are still alive, the last of them does."},
+     "Releases; if views are still alive, the last of them does. Corrupt as release()."},
     {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef frame_getset[] = {
@@ -258,7 +270,8 @@ static PyGetSetDef frame_getset[] = {
      "The number of the message, or of the first item, counted from 0 since the ring began.", NULL},
     {"intact", frame_get_intact, NULL,
      "False once the lease has ended or, in an overwrite ring, the producer may have overwritten "
-     "the memory. Look after using the data: True then means that it was whole.",
+     "the memory, or somebody has cut the ring's file, which makes the memory zeros. Look after "
+     "using the data: True then means that it was whole.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 

@@ -132,7 +132,12 @@ static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
     }
     if (status == SHMIPC_OK) {
         result = inspect_mapped(state, &segment);
-    } else {
+        if (shmipc_segment_is_damaged(&segment)) {
+            Py_CLEAR(result);
+            status = shmipc_segment_fail_damaged(&segment, &error);
+        }
+    }
+    if (status != SHMIPC_OK) {
         (void)raise_error(state, &error, text);
     }
     shmipc_segment_close(&segment);
@@ -142,35 +147,39 @@ static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
 
 PyDoc_STRVAR(
     clean_segment_doc,
-    "clean_segment(path, discard=False)\n--\n\n"
+    "clean_segment(path, discard=False, dry_run=False)\n--\n\n"
     "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
     "alone: 'alive', 'pending' (a durable queue still holds messages, and `discard` is\n"
-    "false) or 'foreign' (no segment that this release can read).");
+    "false), 'damaged' (it was cut, say, and `discard` is false) or 'foreign' (no segment\n"
+    "that this release can read). dry_run: only tell.");
 
 static PyObject *module_clean_segment(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames)
 {
-    static const char *const names[] = {"path", "discard", NULL};
+    static const char *const names[] = {"path", "discard", "dry_run", NULL};
     static const struct parameters parameters = {"clean_segment", names, 2, 1};
     static const char *const words[] = {[SHMIPC_CLEAN_REMOVED] = "removed",
                                         [SHMIPC_CLEAN_ALIVE] = "alive",
                                         [SHMIPC_CLEAN_PENDING] = "pending",
+                                        [SHMIPC_CLEAN_DAMAGED] = "damaged",
                                         [SHMIPC_CLEAN_FOREIGN] = "foreign"};
     struct module_state *state = PyModule_GetState(module);
     enum shmipc_clean_result outcome;
     struct shmipc_error error;
-    PyObject *given[2];
+    PyObject *given[3];
     PyObject *path;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0) {
         return NULL;
     }
     const int discard = given[1] == NULL ? 0 : PyObject_IsTrue(given[1]);
-    if (discard < 0 || !PyUnicode_FSConverter(given[0], &path)) {
+    const int dry_run = given[2] == NULL || discard < 0 ? 0 : PyObject_IsTrue(given[2]);
+    if (discard < 0 || dry_run < 0 || !PyUnicode_FSConverter(given[0], &path)) {
         return NULL;
     }
     enum shmipc_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = shmipc_segment_clean(PyBytes_AS_STRING(path), discard != 0, &outcome, &error);
+    status = (dry_run ? shmipc_segment_foresee : shmipc_segment_clean)(
+        PyBytes_AS_STRING(path), discard != 0, &outcome, &error);
     Py_END_ALLOW_THREADS
     if (status != SHMIPC_OK) {
         (void)raise_error(state, &error, PyBytes_AS_STRING(path));

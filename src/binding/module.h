@@ -280,6 +280,25 @@ PyObject *raise_error(struct module_state *state, const struct shmipc_error *err
 /* Raise what an operation on a handle came to. Always NULL. */
 PyObject *raise_status(HandleObject *handle, enum shmipc_status status);
 PyObject *raise_too_large(HandleObject *handle, uint64_t len);
+/* Was the file cut under the handle's mapping? Then what was just copied or published was not the
+ * ring's: false, with Corrupt. */
+static inline bool check_whole(HandleObject *handle)
+{
+    if (SHMIPC_UNLIKELY(shmipc_segment_is_damaged(handle->segment))) {
+        (void)raise_status(handle, SHMIPC_CORRUPT);
+        return false;
+    }
+    return true;
+}
+/* After a commit: wake who sleeps. False, with Corrupt, as above. */
+static inline bool notify(ProducerObject *producer)
+{
+    if (SHMIPC_UNLIKELY(shmipc_producer_notify(&producer->core) != SHMIPC_OK)) {
+        (void)raise_status(&producer->handle, SHMIPC_CORRUPT);
+        return false;
+    }
+    return true;
+}
 
 /* ---- waiting.c ------------------------------------------------------------------------------ */
 

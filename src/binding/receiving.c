@@ -20,7 +20,7 @@ static int next_message(ConsumerObject *self, struct patience *patience,
         (void)raise_status(&self->handle, status);
         return -1;
     }
-    return 0;
+    return check_whole(&self->handle) ? 0 : -1;
 }
 
 /* Step over a message that was copied. False: it was overwritten meanwhile, read again. */
@@ -59,6 +59,10 @@ static PyObject *receive(ConsumerObject *self, struct patience *patience)
         /* The common case, whole: a message is there and cannot go away. */
         result = PyBytes_FromStringAndSize((const char *)message.data, (Py_ssize_t)message.len);
         if (SHMIPC_LIKELY(result != NULL)) {
+            if (!check_whole(&self->handle)) {
+                Py_DECREF(result);
+                return NULL;
+            }
             (void)consume(self, &message);
         }
         return result;
@@ -78,11 +82,12 @@ static PyObject *receive(ConsumerObject *self, struct patience *patience)
             return NULL; /* no memory: the message stays where it is */
         }
         copy_out(to, &message);
-        if (SHMIPC_LIKELY(consume(self, &message))) {
+        const bool whole = check_whole(&self->handle);
+        if (SHMIPC_LIKELY(whole && consume(self, &message))) {
             return result;
         }
         Py_DECREF(result);
-        if (after_lap(self, patience) != 0) {
+        if (!whole || after_lap(self, patience) != 0) {
             return NULL;
         }
     }
@@ -153,6 +158,10 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
         }
         /* Decoding reads its source twice; shared memory may differ the second time. */
         copy_out(PyBytes_AS_STRING(copy), &message);
+        if (!check_whole(&self->handle)) {
+            Py_DECREF(copy);
+            break;
+        }
         if (shmipc_ring_intact(&self->core.ring.ring, message.pos)) {
             text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(copy), PyBytes_GET_SIZE(copy), NULL);
             done = text == NULL || consume(self, &message);
@@ -219,6 +228,9 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
                 break;
             }
             copy_out(buffer.buf, &message);
+            if (!check_whole(&self->handle)) {
+                break;
+            }
             if (consume(self, &message)) {
                 result = PyLong_FromUnsignedLongLong(message.len);
                 break;
@@ -302,9 +314,9 @@ PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py_ssize_
         message.kind = 0;
         message.flags = 0;
         message.seq = 0;
-        if (status == SHMIPC_OK) {
+        if (status == SHMIPC_OK && check_whole(&self->handle)) {
             frame = frame_new(self, &message, count, true);
-        } else if (status != SHMIPC_EMPTY) {
+        } else if (status != SHMIPC_OK && status != SHMIPC_EMPTY) {
             (void)raise_status(&self->handle, status);
         }
     }

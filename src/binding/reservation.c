@@ -113,10 +113,10 @@ static int commit(ReservationObject *self, uint64_t amount)
     } else {
         shmipc_ring_commit(ring, amount * ring->ring.item_stride);
     }
-    shmipc_producer_notify(&producer->core);
+    const bool whole = notify(producer);
     settle(self);
     handle_leave(&producer->handle);
-    return 0;
+    return whole ? 0 : -1;
 }
 
 static uint64_t full_amount(const ReservationObject *self)

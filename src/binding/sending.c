@@ -80,8 +80,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
                                 ring->next_seq);
     copy_in(at + sizeof(struct shmipc_message_header), source->data, source->len);
     shmipc_ring_commit_messages(ring, span, 1);
-    shmipc_producer_notify(&self->core);
-    return 0;
+    return notify(self) ? 0 : -1;
 }
 
 static int send_item(ProducerObject *self, const struct source *source, struct patience *patience)
@@ -93,8 +92,7 @@ static int send_item(ProducerObject *self, const struct source *source, struct p
     }
     copy_in(at, source->data, source->len);
     shmipc_ring_commit(ring, ring->ring.item_stride);
-    shmipc_producer_notify(&self->core);
-    return 0;
+    return notify(self) ? 0 : -1;
 }
 
 static int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyObject *flags)
@@ -149,28 +147,27 @@ const char producer_send_doc[] =
     "dead), ValueError for a message larger than the ring or a buffer that is not\n"
     "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
 
-/* The common case, whole: bytes, no options, a message ring with room. False: nothing was done and
- * no exception is set; take the general way. */
-static inline bool send_at_once(ProducerObject *self, PyObject *data)
+/* The common case, whole: bytes, no options, a message ring with room. 0: sent. 1: nothing was done
+ * and no exception is set; take the general way. -1: an exception. */
+static inline int send_at_once(ProducerObject *self, PyObject *data)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     if (!PyBytes_CheckExact(data) || self->handle.dtype != NULL || self->reservation != NULL) {
-        return false;
+        return 1;
     }
     const size_t len = (size_t)PyBytes_GET_SIZE(data);
     if (len >= COPY_WITHOUT_GIL_LEN) {
-        return false;
+        return 1;
     }
     const uint64_t span = shmipc_message_span(len);
     if (shmipc_ring_room(ring) < span) {
-        return false;
+        return 1;
     }
     unsigned char *at = ring->ring.data + (ring->head_pos & ring->ring.mask);
     shmipc_message_header_store(at, (uint32_t)len, 1, 0, ring->next_seq);
     memcpy(at + sizeof(struct shmipc_message_header), PyBytes_AS_STRING(data), len);
     shmipc_ring_commit_messages(ring, span, 1);
-    shmipc_producer_notify(&self->core);
-    return true;
+    return notify(self) ? 0 : -1;
 }
 
 PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
@@ -183,10 +180,13 @@ PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t narg
         if (!handle_enter(&self->handle)) {
             return NULL;
         }
-        const bool sent = send_at_once(self, args[0]);
+        const int result = send_at_once(self, args[0]);
         handle_leave(&self->handle);
-        if (SHMIPC_LIKELY(sent)) {
+        if (SHMIPC_LIKELY(result == 0)) {
             Py_RETURN_NONE;
+        }
+        if (result < 0) {
+            return NULL;
         }
         given[0] = args[0];
     } else if (parse_arguments(&send_parameters, args, nargs, kwnames, given) != 0 ||

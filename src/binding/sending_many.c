@@ -71,7 +71,9 @@ static int send_items(ProducerObject *self, const struct source *source, struct 
         run = run < source->items - *sent ? run : source->items - *sent;
         copy_items(ring, at, source->data + *sent * ring->item_len, run);
         shmipc_ring_commit(core, run * ring->item_stride);
-        shmipc_producer_notify(&self->core);
+        if (!notify(self)) {
+            return -1;
+        }
         *sent += run;
     }
     return 0;
@@ -83,15 +85,19 @@ struct run {
     uint64_t count;
 };
 
-static void commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
+/* -1: an exception, and nothing of the run counts as sent. */
+static int commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
 {
-    if (run->count > 0) {
-        shmipc_ring_commit_messages(&self->core.ring, run->len, run->count);
-        shmipc_producer_notify(&self->core);
-        *sent += run->count;
-        run->len = 0;
-        run->count = 0;
+    const uint64_t count = run->count;
+    if (count > 0) {
+        shmipc_ring_commit_messages(&self->core.ring, run->len, count);
+        *run = (struct run){0, 0};
+        if (!notify(self)) {
+            return -1;
+        }
+        *sent += count;
     }
+    return 0;
 }
 
 static int add_to_run(ProducerObject *self, struct run *run, const struct source *source,
@@ -106,8 +112,7 @@ static int add_to_run(ProducerObject *self, struct run *run, const struct source
     }
     const uint64_t span = shmipc_message_span(source->len);
     if (run->len + span > area / 4 || shmipc_ring_room(core) < run->len + span) {
-        commit_run(self, run, sent);
-        if (make_room(self, span, patience, &at) != 0) {
+        if (commit_run(self, run, sent) != 0 || make_room(self, span, patience, &at) != 0) {
             return -1;
         }
     }
@@ -134,9 +139,6 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
     }
     while (result == 0) {
         struct source source;
-        if (!at_hand) {
-            commit_run(self, &run, sent);
-        }
         PyObject *item = PyIter_Next(iterator);
         if (item == NULL) {
             result = PyErr_Occurred() != NULL ? -1 : 0;
@@ -147,6 +149,9 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
             result = add_to_run(self, &run, &source, patience, sent);
             source_close(&source);
         }
+        if (result == 0 && !at_hand) {
+            result = commit_run(self, &run, sent);
+        }
         if (result != 0 && !at_hand) {
             unsent = Py_NewRef(item);
         }
@@ -156,7 +161,9 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
     if (self->handle.segment->forked) {
         run = (struct run){0, 0}; /* the parent goes on writing there */
     }
-    commit_run(self, &run, sent); /* what came before an error is sent all the same */
+    if (commit_run(self, &run, sent) != 0) { /* what came before an error is sent all the same */
+        result = -1;
+    }
     if (result != 0 && at_hand && is_partial(self, *sent)) {
         result = 0;
     }

@@ -103,7 +103,7 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
 
 int after_lap(ConsumerObject *consumer, struct patience *patience)
 {
-    if (check_signals(&consumer->handle) != 0) {
+    if (check_signals(&consumer->handle) != 0 || !check_whole(&consumer->handle)) {
         return -1;
     }
     if (patience->span_ns != SHMIPC_NEVER && shmipc_now_ns() >= patience_deadline(patience)) {

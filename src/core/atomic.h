@@ -27,6 +27,9 @@
 #define shmipc_compare_exchange_relaxed(object, expected, value)                                 \
     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_relaxed, \
                                             memory_order_relaxed)
+#define shmipc_compare_exchange_release(object, expected, value)                                 \
+    atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_release, \
+                                            memory_order_relaxed)
 #define shmipc_fetch_or_relaxed(object, value) \
     atomic_fetch_or_explicit((object), (value), memory_order_relaxed)
 #define shmipc_fetch_and_release(object, value) \
@@ -73,6 +76,12 @@ static inline void shmipc_fence_release(void)
 static inline void shmipc_fence_full(void)
 {
     SHMIPC_FENCE(memory_order_seq_cst);
+}
+
+/* Orders what this thread does with what a signal handler of its own does: the compiler only. */
+static inline void shmipc_fence_signal(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 /*

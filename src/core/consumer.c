@@ -98,6 +98,9 @@ enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const 
         status = attach(consumer, start, error);
         shmipc_gate_leave(&consumer->segment);
     }
+    if (shmipc_segment_is_damaged(&consumer->segment)) {
+        status = shmipc_segment_fail_damaged(&consumer->segment, error);
+    }
     if (status != SHMIPC_OK) {
         shmipc_segment_close(&consumer->segment);
     }
@@ -127,6 +130,7 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
             SHMIPC_STEP(CLOSE_GATED);
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             SHMIPC_STEP(CLOSE_UNLOCKED);
+            (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
             /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
             if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
                 !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
@@ -169,6 +173,10 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     struct shmipc_consumer *consumer = self;
     const struct shmipc_header *shared = consumer->ring.ring.shared;
     enum shmipc_status verdict = SHMIPC_OK;
+    if (thorough ? shmipc_segment_examine(&consumer->segment)
+                 : shmipc_segment_is_damaged(&consumer->segment)) {
+        return SHMIPC_CORRUPT; /* and no look: what it finds may be zeros */
+    }
     /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
         verdict = SHMIPC_CLOSED;

@@ -62,7 +62,8 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
  * EMPTY, CLOSED, DIED. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer);
 
-/* One slice of waiting until any of `count` consumers has data or has ended; ready[i] says which.
+/* One slice of waiting until any of `count` consumers has data, has ended or is damaged; ready[i]
+ * says which.
  * OK, TIMEOUT, AGAIN. `words` and `marks` are scratch for `count` entries each. */
 enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
                                              uint32_t count, bool *ready, shmipc_atomic_u32 **words,

@@ -119,7 +119,7 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
         if (status == SHMIPC_CORRUPT) {
             return shmipc_fail(error, status, 0,
                                "%s is damaged: its positions contradict each other. Remove it "
-                               "(`shmipc clean`)",
+                               "(`shmipc clean --discard`)",
                                segment->path);
         }
         SHMIPC_STEP(TAKEOVER_READ);
@@ -174,6 +174,10 @@ enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const 
             shmipc_segment_close(&producer->segment);
         }
     }
+    if (status == SHMIPC_OK && shmipc_segment_is_damaged(&producer->segment)) {
+        status = shmipc_segment_fail_damaged(&producer->segment, error);
+        shmipc_segment_close(&producer->segment);
+    }
     if (status == SHMIPC_AGAIN) {
         return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
                            "%s keeps being created and removed by others: use another name", path);
@@ -214,6 +218,7 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
             SHMIPC_STEP(CLOSE_PID);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
             SHMIPC_STEP(CLOSE_UNLOCKED);
+            (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
             if (!producer->handed_over && !shmipc_segment_is_shared(segment) &&
                 !shmipc_segment_is_owed(segment)) {
                 (void)shmipc_segment_unlink(segment);
@@ -292,6 +297,11 @@ static void tell_wanted(void *self)
 
 static enum shmipc_status peer_of_producer(void *self, bool thorough)
 {
+    struct shmipc_producer *producer = self;
+    if (thorough ? shmipc_segment_examine(&producer->segment)
+                 : shmipc_segment_is_damaged(&producer->segment)) {
+        return SHMIPC_CORRUPT;
+    }
     enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
     return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
 }
@@ -327,6 +337,9 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
     if (now_ns < producer->peer_look_ns) {
         return SHMIPC_FULL;
     }
+    if (shmipc_segment_examine(&producer->segment)) {
+        return SHMIPC_CORRUPT;
+    }
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
     if (status != SHMIPC_OK) {
@@ -358,9 +371,8 @@ static enum shmipc_status look_for_consumers(void *self)
 
 static enum shmipc_status any_peer_will_do(void *self, bool thorough)
 {
-    (void)self;
-    (void)thorough;
-    return SHMIPC_OK;
+    struct shmipc_producer *producer = self;
+    return thorough && shmipc_segment_examine(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
 }
 
 enum shmipc_status shmipc_producer_wait_attached(struct shmipc_producer *producer,

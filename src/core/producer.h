@@ -44,13 +44,15 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping);
 /* Make a blocked wait in another thread return CLOSED. */
 void shmipc_producer_interrupt(struct shmipc_producer *producer);
 
-/* Wake consumers if any sleeps. After every commit. Wait-free while nobody sleeps. */
-static inline void shmipc_producer_notify(struct shmipc_producer *producer)
+/* Wake consumers if any sleeps. After every commit. Wait-free while nobody sleeps. OK, or CORRUPT:
+ * the file was cut, and what was committed may have gone nowhere. */
+static inline enum shmipc_status shmipc_producer_notify(struct shmipc_producer *producer)
 {
     if (shmipc_wait_wanted(&producer->ring.ring.shared->data.sleepers, producer->asymmetric)) {
         producer->wakes++;
         shmipc_wait_wake(&producer->ring.ring.shared->data.sleepers);
     }
+    return shmipc_segment_is_damaged(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
 }
 
 /* One slice of waiting until `len` bytes can be reserved. OK, TIMEOUT, AGAIN (call again), CLOSED
@@ -60,13 +62,14 @@ enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
                                              uint64_t deadline_ns);
 
 /* The ring is full and the caller does not want to wait: look after dead consumers now and then.
- * OK: room may have come of it, try again. FULL, DIED. */
+ * OK: room may have come of it, try again. FULL, DIED, CORRUPT. */
 enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer);
 
 /* Consumers attached and alive. System calls. */
 uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer);
 
-/* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED. */
+/* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED, CORRUPT.
+ */
 enum shmipc_status shmipc_producer_wait_attached(struct shmipc_producer *producer,
                                                  struct shmipc_wait *wait, uint32_t count,
                                                  uint64_t deadline_ns);

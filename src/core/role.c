@@ -27,39 +27,71 @@ bool shmipc_segment_is_owed(const struct shmipc_segment *segment)
 {
     const struct shmipc_header *shared = segment->header;
     return segment->geometry.slots == 1 && segment->geometry.overflow == SHMIPC_OVERFLOW_BLOCK &&
-           shmipc_load_relaxed(&shared->commit.head_pos) !=
-               shmipc_load_relaxed(&shared->slots[0].cursor_pos);
+           (shmipc_load_relaxed(&shared->commit.head_pos) !=
+                shmipc_load_relaxed(&shared->slots[0].cursor_pos) ||
+            shmipc_segment_is_damaged(segment));
 }
 
-enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
-                                        enum shmipc_clean_result *result,
-                                        struct shmipc_error *error)
+/* What cleaning comes to, behind the gate of an open segment. */
+static enum shmipc_status judge(struct shmipc_segment *segment, bool damaged, bool discard,
+                                enum shmipc_clean_result *result, struct shmipc_error *error)
+{
+    if (shmipc_segment_is_shared(segment)) {
+        *result = SHMIPC_CLEAN_ALIVE;
+        return SHMIPC_OK;
+    }
+    SHMIPC_STEP(CLEAN_GATED);
+    const enum shmipc_status status =
+        damaged ? SHMIPC_OK : shmipc_segment_map(segment, false, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    SHMIPC_STEP(CLEAN_MAPPED);
+    if (discard) {
+        *result = SHMIPC_CLEAN_REMOVED;
+    } else if (damaged || shmipc_segment_examine(segment)) {
+        *result = SHMIPC_CLEAN_DAMAGED;
+    } else {
+        *result = shmipc_segment_is_owed(segment) ? SHMIPC_CLEAN_PENDING : SHMIPC_CLEAN_REMOVED;
+    }
+    return SHMIPC_OK;
+}
+
+static enum shmipc_status clean(const char *path, bool discard, bool dry_run,
+                                enum shmipc_clean_result *result, struct shmipc_error *error)
 {
     struct shmipc_segment segment;
-    enum shmipc_status status = shmipc_segment_open(&segment, path, error);
+    bool damaged;
+    enum shmipc_status status = shmipc_segment_open_damaged(&segment, path, &damaged, error);
     *result = SHMIPC_CLEAN_FOREIGN;
     if (status != SHMIPC_OK) {
         return status == SHMIPC_CORRUPT ? SHMIPC_OK : status;
     }
     status = shmipc_gate_enter(&segment, error);
     if (status == SHMIPC_OK) {
-        if (shmipc_segment_is_shared(&segment)) {
-            *result = SHMIPC_CLEAN_ALIVE;
-        } else {
-            SHMIPC_STEP(CLEAN_GATED);
-            status = shmipc_segment_map(&segment, false, error);
-            SHMIPC_STEP(CLEAN_MAPPED);
-            if (status == SHMIPC_OK && shmipc_segment_is_owed(&segment) && !discard) {
-                *result = SHMIPC_CLEAN_PENDING;
-            } else if (status == SHMIPC_OK && shmipc_segment_unlink(&segment)) {
-                SHMIPC_STEP(CLEAN_DONE);
-                *result = SHMIPC_CLEAN_REMOVED;
-            } else if (status == SHMIPC_OK) {
+        status = judge(&segment, damaged, discard, result, error);
+        if (status == SHMIPC_OK && *result == SHMIPC_CLEAN_REMOVED && !dry_run) {
+            if (!shmipc_segment_unlink(&segment)) {
                 status = shmipc_fail(error, SHMIPC_OS, errno, "cannot remove %s", path);
             }
+            SHMIPC_STEP(CLEAN_DONE);
         }
         shmipc_gate_leave(&segment);
     }
     shmipc_segment_close(&segment);
     return status;
+}
+
+enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
+                                        enum shmipc_clean_result *result,
+                                        struct shmipc_error *error)
+{
+    return clean(path, discard, false, result, error);
+}
+
+enum shmipc_status shmipc_segment_foresee(const char *path, bool discard,
+                                          enum shmipc_clean_result *result,
+                                          struct shmipc_error *error)
+{
+    return clean(path, discard, true, result, error);
 }

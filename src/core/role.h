@@ -26,15 +26,16 @@ void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *s
 /* Is anybody else attached, in any role? Stays true only behind the gate. */
 bool shmipc_segment_is_shared(const struct shmipc_segment *segment);
 
-/* Does a durable queue hold messages that its consumer has not released? Asked behind the gate,
- * after the locks of both roles were found free, or the ring closed: they order what is read here.
- */
+/* Does a durable queue hold messages that its consumer has not released? One that was cut may:
+ * nobody can tell any more. Asked behind the gate, after the locks of both roles were found free,
+ * or the ring closed: they order what is read here. */
 bool shmipc_segment_is_owed(const struct shmipc_segment *segment);
 
 enum shmipc_clean_result {
     SHMIPC_CLEAN_REMOVED,
     SHMIPC_CLEAN_ALIVE,   /* somebody is attached: left alone */
     SHMIPC_CLEAN_PENDING, /* nobody is, but messages are owed: left alone unless `discard` */
+    SHMIPC_CLEAN_DAMAGED, /* nobody is, and nobody can be again: left alone unless `discard` */
     SHMIPC_CLEAN_FOREIGN  /* not a segment that this release can read: left alone */
 };
 
@@ -43,5 +44,9 @@ enum shmipc_clean_result {
 enum shmipc_status shmipc_segment_clean(const char *path, bool discard,
                                         enum shmipc_clean_result *result,
                                         struct shmipc_error *error);
+/* What shmipc_segment_clean would come to now. Removes nothing. */
+enum shmipc_status shmipc_segment_foresee(const char *path, bool discard,
+                                          enum shmipc_clean_result *result,
+                                          struct shmipc_error *error);
 
 #endif

@@ -1,10 +1,10 @@
-/* segment.c: the file's life and its mapping. Names and geometry: geometry.c; locks: locks.c. */
+/* segment.c: the file's life and its mapping. Names and geometry: geometry.c; locks: locks.c;
+ * what is wrong with a file: damage.c. */
 #define _GNU_SOURCE
 #include "segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -143,17 +142,6 @@ static enum shmipc_status remember_identity(struct shmipc_segment *segment,
     return SHMIPC_OK;
 }
 
-/* A creator reserves every block. In a file with holes a mere read takes memory that nobody has
- * granted, and is a SIGBUS where there is none. Only tmpfs counts blocks so that this can be told
- * (elsewhere they may be compressed). */
-static bool has_holes(const struct shmipc_segment *segment)
-{
-    struct statfs filesystem;
-    struct stat status;
-    return fstatfs(segment->fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC &&
-           fstat(segment->fd, &status) == 0 && status.st_blocks < (status.st_size + 511) / 512;
-}
-
 static enum shmipc_status write_all(const struct shmipc_segment *segment, const void *bytes,
                                     size_t len, uint64_t off, struct shmipc_error *error)
 {
@@ -251,66 +239,65 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
                        segment->path);
 }
 
-enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
-                                       struct shmipc_error *error)
+static enum shmipc_status open_file(struct shmipc_segment *segment, const char *path,
+                                    struct shmipc_error *error)
 {
-    struct shmipc_geometry *geometry = &segment->geometry;
-    enum shmipc_status status;
-    const char *fault;
-    uint64_t file_len = 0;
-
     memset(segment, 0, sizeof *segment);
     (void)snprintf(segment->path, sizeof segment->path, "%s", path);
     open_listed(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
-    if (segment->fd < 0) {
-        if (errno == ENOENT) {
-            char dir[SHMIPC_PATH_MAX];
-            directory_of(path, dir);
-            if (access(dir, F_OK) == 0) {
-                return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
-            }
-            return shmipc_fail(error, SHMIPC_OS, ENOENT,
-                               "the segment directory %s does not exist: create it or set "
-                               "SHMIPC_DIR",
-                               dir);
+    if (segment->fd >= 0) {
+        return SHMIPC_OK;
+    }
+    if (errno == ENOENT) {
+        char dir[SHMIPC_PATH_MAX];
+        directory_of(path, dir);
+        if (access(dir, F_OK) == 0) {
+            return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
         }
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           errno == ELOOP ? "%s is a symbolic link, which is never followed"
-                                          : "cannot open %s",
-                           path);
+        return shmipc_fail(error, SHMIPC_OS, ENOENT,
+                           "the segment directory %s does not exist: create it or set SHMIPC_DIR",
+                           dir);
+    }
+    return shmipc_fail(
+        error, SHMIPC_OS, errno,
+        errno == ELOOP ? "%s is a symbolic link, which is never followed" : "cannot open %s", path);
+}
+
+enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
+                                               bool *damaged, struct shmipc_error *error)
+{
+    uint64_t file_len = 0;
+    enum shmipc_status status = open_file(segment, path, error);
+    *damaged = false;
+    if (status != SHMIPC_OK) {
+        return status;
     }
     SHMIPC_STEP(ATTACH_OPENED);
     status = remember_identity(segment, error, &file_len);
+    if (status == SHMIPC_OK) {
+        status = shmipc_segment_read_geometry(segment, file_len, damaged, error);
+    }
+    if (*damaged) {
+        segment->geometry.slots = SHMIPC_MAX_CONSUMERS; /* so many locks there may be */
+        return SHMIPC_OK;
+    }
     if (status != SHMIPC_OK) {
-        goto failed;
-    }
-    status = SHMIPC_CORRUPT;
-    if (pread(segment->fd, geometry, sizeof *geometry, 0) != (ssize_t)sizeof *geometry ||
-        memcmp(geometry->magic, SHMIPC_MAGIC, SHMIPC_MAGIC_LEN) != 0) {
-        (void)shmipc_fail(error, status, 0,
-                          "%s is no shmipc segment: remove the file or use another name", path);
-        goto failed;
-    }
-    if (geometry->version != SHMIPC_FORMAT_VERSION || geometry->byte_order != SHMIPC_BYTE_ORDER) {
-        (void)shmipc_fail(error, status, 0,
-                          "%s has segment format %u, this shmipc reads %u: use the same release on "
-                          "both sides, or remove the file once nobody uses it",
-                          path, geometry->version, SHMIPC_FORMAT_VERSION);
-        goto failed;
-    }
-    fault = shmipc_geometry_fault(geometry, file_len);
-    if (fault == NULL && has_holes(segment)) {
-        fault = "it has holes, where a segment has all its memory reserved";
-    }
-    if (fault != NULL) {
-        (void)shmipc_fail(error, status, 0, "%s is damaged: %s. Remove it (`shmipc clean`)", path,
-                          fault);
-        goto failed;
+        shmipc_segment_close(segment);
+        return status;
     }
     SHMIPC_STEP(ATTACH_CHECKED);
     return SHMIPC_OK;
-failed:
-    shmipc_segment_close(segment);
+}
+
+enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
+                                       struct shmipc_error *error)
+{
+    bool damaged;
+    enum shmipc_status status = shmipc_segment_open_damaged(segment, path, &damaged, error);
+    if (status == SHMIPC_OK && damaged) {
+        shmipc_segment_close(segment);
+        status = SHMIPC_CORRUPT; /* `error` says of what kind */
+    }
     return status;
 }
 
@@ -354,6 +341,9 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     segment->base = base;
     segment->map_len = total;
     SHMIPC_STEP(MAP_RESERVED);
+    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
+        return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
+    }
     const int fd = open_for_mapping(segment);
     if (fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
@@ -381,8 +371,8 @@ void shmipc_segment_privatize(struct shmipc_segment *segment)
 {
     const size_t area_len = (size_t)segment->geometry.area_len;
     const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    if (segment->data == NULL || segment->fd < 0) {
-        return;
+    if (segment->data == NULL || segment->fd < 0 || shmipc_segment_is_damaged(segment)) {
+        return; /* a damaged one is private already */
     }
     const int fd = open_for_mapping(segment);
     for (int half = 0; half < 2; half++) {
@@ -408,7 +398,7 @@ enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segme
         shmipc_schema_hash(schema, len) != geometry->schema_hash) {
         return shmipc_fail(error, SHMIPC_CORRUPT, 0,
                            "%s is damaged: its schema does not match its hash. Remove it (`shmipc "
-                           "clean`)",
+                           "clean --discard`)",
                            segment->path);
     }
     return SHMIPC_OK;
@@ -448,6 +438,8 @@ void shmipc_segment_close(struct shmipc_segment *segment)
 {
     shmipc_segment_detach(segment);
     delist(segment);
+    shmipc_fault_unwatch(segment->watch);
+    segment->watch = NULL;
     if (segment->base != NULL) {
         (void)munmap(segment->base, segment->map_len);
         SHMIPC_STEP(CLOSE_UNMAPPED);

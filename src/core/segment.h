@@ -15,12 +15,19 @@
  *
  * Nothing read from the file is trusted: the geometry is read once with pread, checked against
  * fstat, and used from the private copy in struct shmipc_segment.
+ *
+ * Who cuts the file under a mapping makes it private zeros in each process that touches what is
+ * gone (fault.h), and sets its `damaged` flag. So after bytes were copied out, or published, the
+ * flag says whether they were the ring's; until then they may be zeros. What no touch can tell: a
+ * file that was cut and made long again between two touches reads as zeros, without a fault. In
+ * the header that contradicts the positions, a message of zeros is Corrupt, an item of zeros is
+ * not told from one that was sent.
  */
 #ifndef SHMIPC_SEGMENT_H
 #define SHMIPC_SEGMENT_H
 
 #include "error.h"
-#include "layout.h"
+#include "fault.h"
 #include "step.h"
 
 #include <stdbool.h>
@@ -49,11 +56,13 @@ struct shmipc_spec {
 struct shmipc_segment {
     int fd;      /* -1 in a forked child and after close */
     bool forked; /* this process is a fork's child: the handle belongs to the parent */
+    shmipc_atomic_u32 damaged; /* private: the file was cut under us */
     dev_t device;
     ino_t inode;
     uint32_t mode;
     unsigned char *base; /* header, data area, data area again */
     size_t map_len;
+    struct shmipc_fault_watch *watch;
     struct shmipc_header *header;
     unsigned char *data;
     struct shmipc_geometry geometry; /* checked; the segment's own copy is never read again */
@@ -102,9 +111,37 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
 enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
                                        struct shmipc_error *error);
 
-/* Map header and data. `writable`: the data area too (the header always is). */
+/* The same for cleaning up: with `damaged` set, the file is not whole (cut, contradictory, or all
+ * zeros where its header was) but was once a segment of this format, or nothing at all; then only
+ * its locks and its name can be used. */
+enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
+                                               bool *damaged, struct shmipc_error *error);
+
+/* Second half of both: read the geometry from the file, whose length is `file_len`, and judge it.
+ */
+enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, uint64_t file_len,
+                                                bool *damaged, struct shmipc_error *error);
+
+/* Map header and data. `writable`: the data area too (the header always is). OS (no memory, no
+ * address space, no descriptor, no /proc), OK. */
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error);
+
+/* Was the file cut under our mapping, as far as we have touched it? Look after a copy, not before.
+ * One load of a private line. */
+static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segment)
+{
+    /* G2 <-> F2 (fault.h). */
+    shmipc_fence_signal();
+    return SHMIPC_UNLIKELY(shmipc_load_relaxed(&segment->damaged) != 0);
+}
+
+/* The same with a look at the file: finds a cut that nobody has touched yet. System calls. */
+bool shmipc_segment_examine(struct shmipc_segment *segment);
+
+/* Fill in `error` for a damaged segment; CORRUPT. */
+enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,
+                                               struct shmipc_error *error);
 
 /* Make the data area private to this process: views that outlive a producer's role can then still
  * be read, and written without reaching anybody. */

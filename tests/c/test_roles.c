@@ -263,6 +263,7 @@ static void test_clean_removes_what_nobody_holds_and_nothing_else(void)
     check_clean(false, SHMIPC_CLEAN_REMOVED);
     FILE *file = fopen(test_path("x"), "w");
     CHECK(file != NULL);
+    CHECK(fputs("not ours", file) >= 0);
     CHECK_EQ(fclose(file), 0);
     check_clean(true, SHMIPC_CLEAN_FOREIGN);
     CHECK_EQ(unlink(test_path("x")), 0);

@@ -49,6 +49,8 @@
     MODEL_STORE("store_release", object, value, MODEL_RELEASE)
 #define shmipc_compare_exchange_relaxed(object, expected, value) \
     MODEL_COMPARE("compare_exchange_relaxed", object, expected, value, 0)
+#define shmipc_compare_exchange_release(object, expected, value) \
+    MODEL_COMPARE("compare_exchange_release", object, expected, value, MODEL_RELEASE)
 #define shmipc_fetch_or_relaxed(object, value) \
     MODEL_UPDATE("fetch_or_relaxed", object, MODEL_OR, value, 0)
 #define shmipc_fetch_and_release(object, value) \
@@ -60,6 +62,8 @@
 #define shmipc_barrier_light(asymmetric)                                  \
     ((asymmetric) ? model_light(MODEL_SITE("barrier_light", MODEL_LIGHT)) \
                   : model_fence(MODEL_SITE("barrier_light, fenced", MODEL_FULL)))
+
+#define shmipc_fence_signal() ((void)0)
 
 /* The copy of an "overwrite" reader must be atomic word by word to be a step of the machine. */
 #define SHMIPC_COPY_BY_WORD 1

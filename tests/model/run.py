@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "core"
 
 # The core as it is, but for what kernel.c plays.
-PLAYED = {"segment", "locks", "futex"}
+PLAYED = {"segment", "damage", "fault", "locks", "futex"}
 FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
 ACQUIRE, RELEASE, FULL, LIGHT = 1, 2, 7, 8

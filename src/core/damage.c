@@ -1,0 +1,93 @@
+/* damage.c: what is wrong with a segment's file: found when it is opened, or while it is in use.
+ * See segment.h, and fault.h for what a cut does to whoever touches it. */
+#define _GNU_SOURCE
+#include "segment.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* A creator reserves every block. In a file with holes a mere read takes memory that nobody has
+ * granted, and is a SIGBUS where there is none. Only tmpfs counts blocks so that this can be told
+ * (elsewhere they may be compressed). */
+static bool has_holes(const struct shmipc_segment *segment)
+{
+    struct statfs filesystem;
+    struct stat status;
+    return fstatfs(segment->fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC &&
+           fstat(segment->fd, &status) == 0 && status.st_blocks < (status.st_size + 511) / 512;
+}
+
+enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, uint64_t file_len,
+                                                bool *damaged, struct shmipc_error *error)
+{
+    static const struct shmipc_geometry zeros;
+    struct shmipc_geometry *geometry = &segment->geometry;
+    const char *path = segment->path;
+    *damaged = false;
+    const ssize_t got = pread(segment->fd, geometry, sizeof *geometry, 0);
+    if (got < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot read %s", path);
+    }
+    if (got == 0 || memcmp(geometry, &zeros, (size_t)got) == 0) {
+        *damaged = true;
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "%s is no shmipc segment, or was cut: it has no header. Remove it "
+                           "(`shmipc clean --discard`) or use another name",
+                           path);
+    }
+    if (memcmp(geometry->magic, SHMIPC_MAGIC, SHMIPC_MAGIC_LEN) != 0) {
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "%s is no shmipc segment: remove the file or use another name", path);
+    }
+    const bool numbered = got >= (ssize_t)offsetof(struct shmipc_geometry, framing) &&
+                          (geometry->version != 0 || geometry->byte_order != 0);
+    if (numbered &&
+        (geometry->version != SHMIPC_FORMAT_VERSION || geometry->byte_order != SHMIPC_BYTE_ORDER)) {
+        return shmipc_fail(
+            error, SHMIPC_CORRUPT, 0,
+            "%s has segment format %u, this shmipc reads %u: use the same release on "
+            "both sides, or remove the file once nobody uses it",
+            path, geometry->version, SHMIPC_FORMAT_VERSION);
+    }
+    const char *fault = numbered && got == (ssize_t)sizeof *geometry
+                            ? shmipc_geometry_fault(geometry, file_len)
+                            : "it was cut within its header";
+    if (fault == NULL && has_holes(segment)) {
+        fault = "it has holes, where a segment has all its memory reserved";
+    }
+    if (fault != NULL) {
+        *damaged = true;
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "%s is damaged: %s. Remove it (`shmipc clean --discard`)", path, fault);
+    }
+    return SHMIPC_OK;
+}
+
+bool shmipc_segment_examine(struct shmipc_segment *segment)
+{
+    const uint64_t file_len = segment->geometry.data_off + segment->geometry.area_len;
+    struct stat status;
+    if (shmipc_segment_is_damaged(segment) || segment->fd < 0 || segment->header == NULL) {
+        return shmipc_segment_is_damaged(segment);
+    }
+    /* A failure of the question must not look like a cut. The geometry is plain bytes: nobody
+     * writes them once the file has a name. */
+    if ((fstat(segment->fd, &status) == 0 && (uint64_t)status.st_size != file_len) ||
+        memcmp(&segment->header->geometry, &segment->geometry, sizeof segment->geometry) != 0) {
+        shmipc_store_relaxed(&segment->damaged, 1u); /* by the thread that will look at it */
+    }
+    return shmipc_segment_is_damaged(segment);
+}
+
+enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,
+                                               struct shmipc_error *error)
+{
+    return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                       "%s was truncated while in use: somebody cut the file, and what was in it "
+                       "is gone. Close it on all sides and remove it (`shmipc clean --discard`)",
+                       segment->path);
+}

@@ -1,0 +1,265 @@
+/* fault.c: see fault.h. Everything that the handler calls is async-signal-safe: loads and stores of
+ * the list, and plain system calls. */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+/* The two lowest bits of a watch's state; the rest is a generation, so that no state returns. */
+enum { WATCH_FREE = 0, WATCH_CHANGING = 1, WATCH_LIVE = 2, WATCH_STATES = 4 };
+enum { BLOCK_WATCHES = 64 };
+
+struct shmipc_fault_watch {
+    shmipc_atomic_u64 state;
+    shmipc_atomic_u64 base;
+    shmipc_atomic_u64 len;
+    _Atomic(shmipc_atomic_u32 *) damaged;
+};
+
+/* Blocks are never freed: a handler may be walking them. */
+struct block {
+    struct shmipc_fault_watch watches[BLOCK_WATCHES];
+    _Atomic(struct block *) next;
+};
+
+/* Where a SIGBUS that is not ours goes. */
+enum chain { CHAIN_PREVIOUS, CHAIN_DEFAULT, CHAIN_IGNORE };
+
+static struct block first_block;
+static pthread_once_t install_once = PTHREAD_ONCE_INIT;
+static struct sigaction previous; /* written before our handler is installed, never again */
+static shmipc_atomic_u32 chain = CHAIN_PREVIOUS;
+static bool left_alone;
+static size_t page_len;
+
+/* ---- the handler ---------------------------------------------------------------------------- */
+
+/* A consistent copy of a live watch. False: free, or changing, and then it is not the one that
+ * faulted, which stays as it is while it is touched. */
+static bool read_watch(struct shmipc_fault_watch *watch, uintptr_t *base, size_t *len,
+                       shmipc_atomic_u32 **damaged)
+{
+    const uint64_t state = shmipc_load_acquire(&watch->state); /* G1 <-> F1 */
+    if (state % WATCH_STATES != WATCH_LIVE) {
+        return false;
+    }
+    *base = (uintptr_t)shmipc_load_relaxed(&watch->base);
+    *len = (size_t)shmipc_load_relaxed(&watch->len);
+    *damaged = shmipc_load_relaxed(&watch->damaged);
+    shmipc_fence_acquire();
+    return shmipc_load_relaxed(&watch->state) == state;
+}
+
+/* Zeros, at once for the whole range: half a ring is no ring, and one fault is enough. Where the
+ * limits do not allow so much, the one page that is needed to go on. */
+static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    const int prot = PROT_READ | PROT_WRITE;
+    const uintptr_t page = address - address % page_len;
+    return mmap((void *)base, len, prot, flags, -1, 0) != MAP_FAILED ||
+           mmap((void *)page, page_len, prot, flags, -1, 0) != MAP_FAILED;
+}
+
+/* Is the last page of this range gone? Every cut that can fault takes it. */
+static bool is_cut(uintptr_t base, size_t len)
+{
+    return madvise((void *)(base + len - page_len), page_len, MADV_POPULATE_READ) != 0 &&
+           errno == EFAULT;
+}
+
+/* `address` 0: a SIGBUS that somebody raised in the name of a fault, see fault.h: any range that
+ * is cut may be the one. */
+static bool repair(uintptr_t address)
+{
+    bool repaired = false;
+    struct block *block = &first_block;
+    for (; block != NULL; block = shmipc_load_acquire(&block->next)) {
+        for (int i = 0; i < BLOCK_WATCHES; i++) {
+            uintptr_t base;
+            size_t len;
+            shmipc_atomic_u32 *damaged;
+            if (read_watch(&block->watches[i], &base, &len, &damaged) &&
+                (address != 0 ? address - base < len : is_cut(base, len))) {
+                shmipc_store_release(damaged, 1u); /* F2 <-> G2 */
+                repaired = lay_zeros(base, len, address != 0 ? address : base) || repaired;
+            }
+        }
+    }
+    return repaired;
+}
+
+static void set_default(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    (void)sigaction(SIGBUS, &action, NULL);
+}
+
+/* As if our handler were not there. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    const uint32_t to = shmipc_load_acquire(&chain);
+    const bool sent = info->si_code <= 0; /* by a process; a fault has a positive code */
+    const bool ignored =
+        to == CHAIN_IGNORE || (to == CHAIN_PREVIOUS && previous.sa_handler == SIG_IGN);
+    if (ignored && sent) {
+        return;
+    }
+    if (ignored || to == CHAIN_DEFAULT || previous.sa_handler == SIG_DFL) {
+        set_default(); /* a fault comes again when we return, and ends the process */
+        if (sent) {
+            (void)raise(number);
+        }
+        return;
+    }
+    if ((previous.sa_flags & (int)SA_RESETHAND) != 0) {
+        set_default();
+    }
+    if ((previous.sa_flags & SA_SIGINFO) != 0) {
+        previous.sa_sigaction(number, info, context);
+    } else {
+        previous.sa_handler(number);
+    }
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    const int reason = errno;
+    bool ours = false;
+    if (info->si_code == BUS_ADRERR) {
+        ours = repair((uintptr_t)info->si_addr);
+    } else if (info->si_code == SI_TKILL && info->si_pid == getpid()) {
+        ours = repair(0);
+    }
+    if (!ours) {
+        pass_on(number, info, context);
+    }
+    errno = reason;
+}
+
+/* ---- installing ----------------------------------------------------------------------------- */
+
+static bool is_ours(const struct sigaction *action)
+{
+    return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_sigbus;
+}
+
+static void set_ours(void)
+{
+    struct sigaction action;
+    /* What the predecessor asked for holds for us too: it may be called from here. */
+    action = previous;
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | (previous.sa_flags & (SA_NODEFER | SA_RESTART));
+    (void)sigaction(SIGBUS, &action, NULL);
+}
+
+static void install(void)
+{
+    const char *wish = getenv("SHMIPC_SIGBUS");
+    page_len = (size_t)sysconf(_SC_PAGESIZE);
+    left_alone =
+        (wish != NULL && strcmp(wish, "default") == 0) || sigaction(SIGBUS, NULL, &previous) != 0;
+    if (!left_alone) {
+        set_ours();
+    }
+}
+
+/* Somebody may have set SIGBUS back since (faulthandler.disable() restores what it found). */
+static void reinstall(void)
+{
+    struct sigaction current;
+    if (sigaction(SIGBUS, NULL, &current) != 0 || is_ours(&current)) {
+        return;
+    }
+    const bool by_default = (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_DFL;
+    const bool ignored = (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_IGN;
+    if (by_default || ignored) {
+        shmipc_store_release(&chain, (uint32_t)(by_default ? CHAIN_DEFAULT : CHAIN_IGNORE));
+        set_ours();
+    }
+}
+
+/* ---- the list ------------------------------------------------------------------------------- */
+
+/* A free watch, now changing and ours to fill in. Lock-free, so that a fork in another thread finds
+ * no lock taken: at worst its child has one watch less. */
+static struct shmipc_fault_watch *claim(struct block *block)
+{
+    for (int i = 0; i < BLOCK_WATCHES; i++) {
+        struct shmipc_fault_watch *watch = &block->watches[i];
+        uint64_t state = shmipc_load_relaxed(&watch->state); /* relaxed: the exchange decides */
+        if (state % WATCH_STATES == WATCH_FREE &&
+            shmipc_compare_exchange_relaxed(&watch->state, &state, state + WATCH_CHANGING)) {
+            shmipc_fence_release(); /* F1: the state before the fields that change */
+            return watch;
+        }
+    }
+    return NULL;
+}
+
+static struct block *next_block(struct block *block)
+{
+    struct block *next = shmipc_load_acquire(&block->next);
+    if (next == NULL) {
+        struct block *fresh = calloc(1, sizeof *fresh);
+        if (fresh == NULL) {
+            return NULL;
+        }
+        /* Release <-> the acquires of `next`: whoever walks to it finds it zeroed. */
+        if (shmipc_compare_exchange_release(&block->next, &next, fresh)) {
+            return fresh;
+        }
+        free(fresh); /* another thread was quicker: `next` is its block */
+        next = shmipc_load_acquire(&block->next);
+    }
+    return next;
+}
+
+bool shmipc_fault_watch(void *base, size_t len, shmipc_atomic_u32 *damaged,
+                        struct shmipc_fault_watch **watch)
+{
+    *watch = NULL;
+    (void)pthread_once(&install_once, install);
+    if (left_alone) {
+        return true;
+    }
+    reinstall();
+    struct block *block = &first_block;
+    struct shmipc_fault_watch *found = claim(block);
+    while (found == NULL && (block = next_block(block)) != NULL) {
+        found = claim(block);
+    }
+    if (found == NULL) {
+        return false;
+    }
+    /* F1 <-> G1. Relaxed: the state's release makes them visible. */
+    shmipc_store_relaxed(&found->base, (uint64_t)(uintptr_t)base);
+    shmipc_store_relaxed(&found->len, (uint64_t)len);
+    shmipc_store_relaxed(&found->damaged, damaged);
+    const uint64_t state = shmipc_load_relaxed(&found->state); /* ours since the claim */
+    shmipc_store_release(&found->state, state - WATCH_CHANGING + WATCH_LIVE);
+    *watch = found;
+    return true;
+}
+
+void shmipc_fault_unwatch(struct shmipc_fault_watch *watch)
+{
+    if (watch != NULL) {
+        /* The next generation's free state. Release, as in F1; nobody else changes a live one. */
+        const uint64_t state = shmipc_load_relaxed(&watch->state);
+        shmipc_store_release(&watch->state, state - WATCH_LIVE + WATCH_STATES);
+    }
+}
