@@ -17,6 +17,9 @@ static enum shmipc_status claim_slot(struct shmipc_consumer *consumer, uint32_t 
         if (shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
             return SHMIPC_OK;
         }
+        if (!shmipc_lock_is_taken(errno)) {
+            return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
+        }
     }
     return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
                        "%s has its %u consumer%s already (one of them process %u): close one, or "

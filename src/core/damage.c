@@ -21,6 +21,16 @@ static bool has_holes(const struct shmipc_segment *segment)
            fstat(segment->fd, &status) == 0 && status.st_blocks < (status.st_size + 511) / 512;
 }
 
+ssize_t shmipc_segment_pread(const struct shmipc_segment *segment, void *to, size_t len,
+                             uint64_t off)
+{
+    ssize_t got;
+    do {
+        got = pread(segment->fd, to, len, (off_t)off);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
 enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, uint64_t file_len,
                                                 bool *damaged, struct shmipc_error *error)
 {
@@ -28,7 +38,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
     struct shmipc_geometry *geometry = &segment->geometry;
     const char *path = segment->path;
     *damaged = false;
-    const ssize_t got = pread(segment->fd, geometry, sizeof *geometry, 0);
+    const ssize_t got = shmipc_segment_pread(segment, geometry, sizeof *geometry, 0);
     if (got < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno, "cannot read %s", path);
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define GATE_TRIES 2000
+#define DROP_TRIES 100
 #define GATE_NAP_NS 1000000L
 
 #ifndef F_OFD_SETLK
@@ -18,6 +19,11 @@ static struct flock lock_of(short type, uint32_t byte, uint32_t count)
 {
     return (struct flock){
         .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)count};
+}
+
+bool shmipc_lock_is_taken(int reason)
+{
+    return reason == EAGAIN || reason == EACCES;
 }
 
 bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte)
@@ -32,8 +38,14 @@ bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte)
 
 void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte)
 {
-    struct flock lock = lock_of(F_UNLCK, byte, 1);
-    (void)fcntl(segment->fd, F_OFD_SETLK, &lock);
+    /* A gate that stays locked stops everybody, so a passing failure (a signal, no memory for the
+     * kernel's list of locks) is not the last word. */
+    for (int i = 0; i < DROP_TRIES; i++) {
+        struct flock lock = lock_of(F_UNLCK, byte, 1);
+        if (fcntl(segment->fd, F_OFD_SETLK, &lock) == 0 || errno == EBADF) {
+            return;
+        }
+    }
 }
 
 bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count)

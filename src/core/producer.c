@@ -26,7 +26,8 @@ static void identify(struct shmipc_producer *producer)
     SHMIPC_STEP(IDENTIFY_OPEN);
 }
 
-/* NULL, or what an existing ring has that the request cannot live with. */
+/* NULL, or what an existing ring has that the request cannot live with. `error` is set, to OS, if
+ * that could not be read. */
 static const char *mismatch(const struct shmipc_segment *segment, const struct shmipc_spec *spec,
                             char *schema, struct shmipc_error *error)
 {
@@ -106,6 +107,9 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
     }
     shmipc_ring_attach(&producer->ring.ring, segment);
     if (!shmipc_lock_try(segment, SHMIPC_LOCK_PRODUCER)) {
+        if (!shmipc_lock_is_taken(errno)) {
+            return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
+        }
         return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
                            "%s already has a producer, process %u: a ring has one. Close that one, "
                            "or use another name",
@@ -113,7 +117,11 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
                            shmipc_load_relaxed(&segment->header->identity.producer_pid));
     }
     SHMIPC_STEP(TAKEOVER_LOCKED);
+    error->status = SHMIPC_OK;
     found = mismatch(segment, spec, schema, error);
+    if (error->status == SHMIPC_OS) {
+        return SHMIPC_OS; /* not the ring's fault, and no reason to replace it */
+    }
     if (found == NULL) {
         status = shmipc_ring_take_over(&producer->ring);
         if (status == SHMIPC_CORRUPT) {

@@ -61,7 +61,9 @@ static void open_listed(struct shmipc_segment *segment, const char *path, int fl
 {
     (void)pthread_once(&fork_once, watch_forks);
     (void)pthread_mutex_lock(&open_mutex);
-    segment->fd = open(path, flags, mode);
+    do {
+        segment->fd = open(path, flags, mode);
+    } while (segment->fd < 0 && errno == EINTR);
     if (segment->fd >= 0) {
         segment->previous = NULL;
         segment->next = open_segments;
@@ -308,7 +310,11 @@ static int open_for_mapping(const struct shmipc_segment *segment)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", segment->fd);
-    return open(path, O_RDWR | O_CLOEXEC);
+    int fd;
+    do {
+        fd = open(path, O_RDWR | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
 }
 
 static bool map_parts(const struct shmipc_segment *segment, unsigned char *base, int data_prot,
@@ -347,7 +353,9 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     const int fd = open_for_mapping(segment);
     if (fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
-                           "cannot open %s once more through /proc/self/fd: is /proc mounted?",
+                           errno == ENOENT
+                               ? "cannot open %s once more through /proc/self/fd: is /proc mounted?"
+                               : "cannot open %s once more, to map it",
                            segment->path);
     }
     SHMIPC_STEP(MAP_OPENED);
@@ -394,8 +402,11 @@ enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segme
 {
     const struct shmipc_geometry *geometry = &segment->geometry;
     const size_t len = geometry->schema_len;
-    if (pread(segment->fd, schema, len, (off_t)geometry->schema_off) != (ssize_t)len ||
-        shmipc_schema_hash(schema, len) != geometry->schema_hash) {
+    const ssize_t got = shmipc_segment_pread(segment, schema, len, geometry->schema_off);
+    if (got < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot read %s", segment->path);
+    }
+    if (got != (ssize_t)len || shmipc_schema_hash(schema, len) != geometry->schema_hash) {
         return shmipc_fail(error, SHMIPC_CORRUPT, 0,
                            "%s is damaged: its schema does not match its hash. Remove it (`shmipc "
                            "clean --discard`)",

@@ -117,6 +117,10 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
 enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
                                                bool *damaged, struct shmipc_error *error);
 
+/* pread(2) from the file, whatever signals come. */
+ssize_t shmipc_segment_pread(const struct shmipc_segment *segment, void *to, size_t len,
+                             uint64_t off);
+
 /* Second half of both: read the geometry from the file, whose length is `file_len`, and judge it.
  */
 enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, uint64_t file_len,
@@ -147,7 +151,7 @@ enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segm
  * be read, and written without reaching anybody. */
 void shmipc_segment_privatize(struct shmipc_segment *segment);
 
-/* Read the schema into `schema` (geometry.schema_len bytes). CORRUPT if its hash is wrong. */
+/* Read the schema into `schema` (geometry.schema_len bytes). CORRUPT if its hash is wrong; OS. */
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error);
 
@@ -166,8 +170,11 @@ void shmipc_segment_close(struct shmipc_segment *segment);
 
 /* ---- locks --------------------------------------------------------------------------------- */
 
-/* Take the lock of byte `byte`. False: somebody else has it. */
+/* Take the lock of byte `byte`. False: somebody else has it, or the system refused; errno says
+ * which. */
 bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte);
+/* Was it somebody else's? `reason` is errno. */
+bool shmipc_lock_is_taken(int reason);
 void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
 /* Does anybody else hold a lock in [byte, byte + count)? */
 bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);

@@ -1,0 +1,54 @@
+"""Every allocation and every system call fails once: see injection.py and c/inject.c."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import TESTS
+
+SECONDS = 110
+
+
+def inject(*arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "injection.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, **(env or {})},
+    )
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(result, indent=1))  # pytest -s: the numbers
+    return result
+
+
+def test_every_allocation_may_fail() -> None:
+    pytest.importorskip("_testcapi", reason="this Python was built without _testcapi")
+    for scenario in inject("allocations").values():
+        assert scenario["injected"] >= 50
+        assert scenario["outcomes"]["MemoryError"] >= 40
+
+
+def test_every_system_call_may_fail(tmp_path: Path) -> None:
+    compiler = next((cc for cc in ("cc", "gcc", "clang") if shutil.which(cc)), None)
+    if compiler is None or "LD_PRELOAD" in os.environ:
+        pytest.skip("needs a C compiler, and LD_PRELOAD for itself")
+    library = tmp_path / "inject.so"
+    source = TESTS / "c" / "inject.c"
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *flags, str(source), "-o", str(library), "-ldl"], check=True)
+    result = inject("calls", str(library), env={"LD_PRELOAD": str(library)})
+    for scenario in result.values():
+        assert scenario["sites"] >= 50
+        assert scenario["injected"] >= 3 * scenario["sites"]
+    expected = {"open", "posix_fallocate", "fchmod", "pwrite", "fstat", "mmap", "close", "madvise"}
+    expected |= {"fcntl", "linkat", "pread", "lstat", "unlink", "membarrier", "futex", "sigaction"}
+    assert expected <= set(result["messages"]["by call"])
