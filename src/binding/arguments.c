@@ -85,6 +85,9 @@ static int refuse_objects(PyObject *object)
         has_objects = flag == Py_True;
         Py_XDECREF(dtype);
         Py_XDECREF(flag);
+        if (PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
         PyErr_Clear(); /* not every buffer has a dtype */
     }
     if (has_objects) {

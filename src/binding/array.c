@@ -8,9 +8,22 @@
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 
+/* Keep `object`, stolen, unless another thread was quicker. */
+static int keep(_Atomic(PyObject *) *place, PyObject *object)
+{
+    PyObject *none = NULL;
+    if (object == NULL) {
+        return -1;
+    }
+    if (!atomic_compare_exchange_strong(place, &none, object)) {
+        Py_DECREF(object);
+    }
+    return 0;
+}
+
 static int need_numpy(struct module_state *state)
 {
-    if (state->numpy_format != NULL) {
+    if (SHMIPC_LIKELY(atomic_load_explicit(&state->numpy_format, memory_order_acquire) != NULL)) {
         return 0;
     }
     if (PyArray_ImportNumPyAPI() != 0) {
@@ -20,13 +33,9 @@ static int need_numpy(struct module_state *state)
     if (ast == NULL) {
         return -1;
     }
-    Py_XSETREF(state->literal_eval, PyObject_GetAttrString(ast, "literal_eval"));
+    const int kept = keep(&state->literal_eval, PyObject_GetAttrString(ast, "literal_eval"));
     Py_DECREF(ast);
-    if (state->literal_eval == NULL) {
-        return -1;
-    }
-    state->numpy_format = PyImport_ImportModule("numpy.lib.format");
-    return state->numpy_format == NULL ? -1 : 0;
+    return kept != 0 ? -1 : keep(&state->numpy_format, PyImport_ImportModule("numpy.lib.format"));
 }
 
 /* ---- schema --------------------------------------------------------------------------------- */

@@ -128,7 +128,7 @@ static int parse_start(PyObject *start, enum shmipc_start_option *option)
     return -1;
 }
 
-static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
+static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static const char *const names[] = {"name", "start", "timeout", "spin", NULL};
     ConsumerObject *self = (ConsumerObject *)object;
@@ -144,11 +144,6 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
                                      &name, &start, &timeout, &spin_seconds)) {
         return -1;
     }
-    if (atomic_load(&self->handle.guard) != HANDLE_UNOPENED) {
-        PyErr_SetString(PyExc_RuntimeError, "this Consumer is open already");
-        return -1;
-    }
-    handle_clear(&self->handle);
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
     if (self->handle.state == NULL || name_text == NULL || parse_start(start, &option) != 0 ||
@@ -159,10 +154,8 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
         return -1;
     }
-    self->handle.name = Py_NewRef(name);
-    self->handle.spin = Py_NewRef(spin_seconds != NULL ? spin_seconds : Py_None);
-    if (open_core(self, path, option, &patience) != 0) {
-        handle_clear(&self->handle);
+    if (handle_remember(&self->handle, name, spin_seconds) != 0 ||
+        open_core(self, path, option, &patience) != 0) {
         return -1;
     }
     if (self->core.ring.ring.item_stride == 0) {
@@ -173,25 +166,28 @@ static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     if (self->handle.shape == NULL) {
         detach(self);
-        handle_clear(&self->handle);
         return -1;
     }
-    Py_XSETREF(self->start, Py_NewRef(start != NULL ? start : Py_None));
+    self->start = option;
     self->core.spin = spin;
-    atomic_store(&self->handle.guard, HANDLE_IDLE);
     return 0;
+}
+
+static int consumer_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    HandleObject *handle = (HandleObject *)object;
+    return handle_begin_open(handle) != 0
+               ? -1
+               : handle_end_open(handle, open_consumer(object, args, kwargs));
 }
 
 static void consumer_dealloc(PyObject *object)
 {
     ConsumerObject *self = (ConsumerObject *)object;
     PyTypeObject *type = Py_TYPE(object);
-    if (PyObject_CallFinalizerFromDealloc(object) < 0) {
-        return;
-    }
+    handle_finalize(object); /* itself: a subclass may have put a __del__ in its place */
     shmipc_segment_close(&self->core.segment); /* a forked child, or a close that kept leases */
     handle_clear(&self->handle);
-    Py_CLEAR(self->start);
     type->tp_free(object);
     Py_DECREF(type);
 }

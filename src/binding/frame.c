@@ -2,17 +2,21 @@
  * frame.c: a lease on ring memory.
  *
  * States:
- *   leased, exports == 0    release() ends the lease; so does the frame's death
- *   leased, exports > 0     release() is a BufferError; the last view's death changes nothing yet
- *   leased, ending          the with block or the for loop let go while views lived: the last view
- *                           ends the lease
- *   not leased              the memory may be anything: .array and the buffer protocol refuse
+ *   exports == 0         release() ends the lease; so does the frame's death
+ *   exports > 0          release() is a BufferError; the last view's death changes nothing yet
+ *   exports > 0, ending  the with block or the for loop let go while views lived: the last view
+ *                        ends the lease
+ *   exports < 0          the lease has ended, the memory may be anything: .array and the buffer
+ *                        protocol refuse
  *
- * exports counts memoryviews (through the buffer protocol) and ndarrays (through view.c). A frame
+ * exports counts memoryviews (through the buffer protocol) and ndarrays (through view.c). Whoever
+ * moves it from 0 to ENDED ends the lease: one thread does, and no view can come after it. A frame
  * holds its consumer, which holds the mapping, so nothing is unmapped under a view. In an
  * overwrite ring a lease pins nothing: .intact tells.
  */
 #include "module.h"
+
+#define ENDED PY_SSIZE_T_MIN
 
 PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
                     bool batch)
@@ -30,8 +34,7 @@ PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *messa
     self->kind = message->kind;
     self->flags = message->flags;
     self->batch = batch;
-    self->leased = true;
-    self->ending = false;
+    atomic_init(&self->ending, false);
     atomic_init(&self->exports, 0);
     Py_BEGIN_CRITICAL_SECTION(consumer);
     shmipc_ring_take(&consumer->core.ring, message, &self->lease);
@@ -45,27 +48,51 @@ static void end_lease(FrameObject *self)
 {
     ConsumerObject *consumer = self->consumer;
     Py_BEGIN_CRITICAL_SECTION(consumer);
-    if (self->leased) {
-        self->leased = false;
-        shmipc_ring_end(&consumer->core.ring, &self->lease);
-        consumer->leases--;
-        consumer_lease_ended(consumer);
-    }
+    shmipc_ring_end(&consumer->core.ring, &self->lease);
+    consumer->leases--;
+    consumer_lease_ended(consumer);
     Py_END_CRITICAL_SECTION();
+}
+
+/* End the lease if no view needs it. The number of views that do; 0 if it has ended, now or before.
+ */
+static Py_ssize_t try_end(FrameObject *self)
+{
+    Py_ssize_t exports = 0;
+    if (atomic_compare_exchange_strong(&self->exports, &exports, ENDED)) {
+        end_lease(self);
+    }
+    return exports > 0 ? exports : 0;
+}
+
+static bool is_leased(const FrameObject *self)
+{
+    return atomic_load(&self->exports) >= 0;
+}
+
+/* Count one view more, unless the lease has ended. */
+static bool try_add_export(FrameObject *self)
+{
+    Py_ssize_t exports = atomic_load(&self->exports);
+    while (exports >= 0) {
+        if (atomic_compare_exchange_weak(&self->exports, &exports, exports + 1)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void frame_release_softly(FrameObject *self)
 {
-    self->ending = true;
-    if (atomic_load(&self->exports) == 0) {
-        end_lease(self);
-    }
+    /* Said before the views are counted; a view is uncounted before it looks at this. */
+    atomic_store(&self->ending, true);
+    (void)try_end(self);
 }
 
 void frame_drop_export(FrameObject *self)
 {
-    if (atomic_fetch_sub(&self->exports, 1) == 1 && self->ending) {
-        end_lease(self);
+    if (atomic_fetch_sub(&self->exports, 1) == 1 && atomic_load(&self->ending)) {
+        (void)try_end(self);
     }
 }
 
@@ -74,9 +101,7 @@ static void frame_dealloc(PyObject *object)
     FrameObject *self = (FrameObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    if (self->leased) {
-        end_lease(self);
-    }
+    (void)try_end(self); /* views own their frame: there is none left */
     Py_DECREF(self->consumer);
     PyObject_GC_Del(object);
     Py_DECREF(type);
@@ -97,9 +122,10 @@ static int frame_is_true(PyObject *object)
     return 1; /* a message of no bytes is a message */
 }
 
-static bool is_leased(const FrameObject *self, PyObject *exception)
+/* The frame may be viewed, and one view more is counted; or an exception. */
+static bool add_export(FrameObject *self, PyObject *exception)
 {
-    if (!self->leased || self->ending) {
+    if (atomic_load(&self->ending) || !try_add_export(self)) {
         PyErr_SetString(exception,
                         "this frame was released: its memory belongs to the producer again. Copy "
                         "what you want to keep before releasing");
@@ -120,15 +146,8 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    Py_ssize_t exports;
-    bool leased;
-    Py_BEGIN_CRITICAL_SECTION(object);
-    exports = atomic_load(&self->exports);
-    leased = self->leased;
-    if (exports == 0) {
-        end_lease(self);
-    }
-    Py_END_CRITICAL_SECTION();
+    const bool leased = is_leased(self);
+    const Py_ssize_t exports = try_end(self);
     if (exports > 0) {
         return PyErr_Format(PyExc_BufferError,
                             "%zd view%s of this frame %s alive: delete %s (or copy) before "
@@ -145,13 +164,18 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
 static PyObject *frame_enter(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    return is_leased((FrameObject *)object, PyExc_ValueError) ? Py_NewRef(object) : NULL;
+    FrameObject *self = (FrameObject *)object;
+    if (!add_export(self, PyExc_ValueError)) {
+        return NULL;
+    }
+    frame_drop_export(self);
+    return Py_NewRef(object);
 }
 
 static PyObject *frame_exit(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
 {
     FrameObject *self = (FrameObject *)object;
-    const bool leased = self->leased;
+    const bool leased = is_leased(self);
     frame_release_softly(self);
     if (leased && (nargs == 0 || args[0] == Py_None) && !check_whole(&self->consumer->handle)) {
         return NULL; /* the body worked on zeros, and believes it has done well */
@@ -164,10 +188,10 @@ static PyObject *frame_get_array(PyObject *object, void *unused)
     (void)unused;
     FrameObject *self = (FrameObject *)object;
     HandleObject *handle = &self->consumer->handle;
-    PyObject *view;
-    Py_BEGIN_CRITICAL_SECTION(object);
-    view = is_leased(self, PyExc_ValueError) ? view_new(handle->state, object) : NULL;
-    Py_END_CRITICAL_SECTION();
+    if (!add_export(self, PyExc_ValueError)) {
+        return NULL;
+    }
+    PyObject *view = view_new(handle->state, object);
     return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
                     self->batch ? (int64_t)self->items : -1, false, view);
 }
@@ -196,18 +220,21 @@ static PyObject *frame_get_seq(PyObject *object, void *unused)
 static PyObject *frame_get_intact(PyObject *object, void *unused)
 {
     (void)unused;
-    const FrameObject *self = (FrameObject *)object;
+    FrameObject *self = (FrameObject *)object;
+    if (!try_add_export(self)) { /* while it is counted, the segment stays mapped */
+        Py_RETURN_FALSE;
+    }
     const ConsumerObject *consumer = self->consumer;
-    return PyBool_FromLong(self->leased &&
-                           shmipc_ring_intact(&consumer->core.ring.ring, self->pos) &&
-                           !shmipc_segment_is_damaged(&consumer->core.segment));
+    const bool intact = shmipc_ring_intact(&consumer->core.ring.ring, self->pos) &&
+                        !shmipc_segment_is_damaged(&consumer->core.segment);
+    frame_drop_export(self);
+    return PyBool_FromLong(intact);
 }
 
 static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
 {
     FrameObject *self = (FrameObject *)object;
     const HandleObject *handle = &self->consumer->handle;
-    int result = -1;
     view->obj = NULL;
     if (self->items > 1 &&
         handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
@@ -216,16 +243,15 @@ static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
                         "use .array");
         return -1;
     }
-    Py_BEGIN_CRITICAL_SECTION(object);
-    if (is_leased(self, PyExc_BufferError)) {
-        result = PyBuffer_FillInfo(view, object, (void *)(uintptr_t)self->data,
-                                   (Py_ssize_t)self->len, 1, flags);
-        if (result == 0) {
-            atomic_fetch_add(&self->exports, 1);
-        }
+    if (!add_export(self, PyExc_BufferError)) {
+        return -1;
     }
-    Py_END_CRITICAL_SECTION();
-    return result;
+    if (PyBuffer_FillInfo(view, object, (void *)(uintptr_t)self->data, (Py_ssize_t)self->len, 1,
+                          flags) != 0) {
+        frame_drop_export(self);
+        return -1;
+    }
+    return 0;
 }
 
 static void frame_releasebuffer(PyObject *object, Py_buffer *view)
@@ -248,7 +274,7 @@ static PyObject *frame_repr(PyObject *object)
                                 (unsigned long long)(typed ? self->items : self->len),
                                 typed ? (self->items == 1 ? "item" : "items") : "bytes",
                                 self->consumer->handle.name,
-                                self->leased && !self->ending ? "leased" : "released");
+                                is_leased(self) && !self->ending ? "leased" : "released");
 }
 
 static PyMethodDef frame_methods[] = {

@@ -1,12 +1,17 @@
 /* handle.c: what Producer and Consumer have in common. */
 #include "module.h"
 
+#include <sched.h>
 #include <time.h>
+
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_IsFinalizing _Py_IsFinalizing
+#endif
 
 bool handle_refuse(HandleObject *handle)
 {
     const int guard = atomic_load(&handle->guard);
-    if (guard == HANDLE_UNOPENED) {
+    if (guard == HANDLE_UNOPENED || guard == HANDLE_OPENING) {
         PyErr_Format(PyExc_RuntimeError, "this %s was never opened: its __init__ did not succeed",
                      Py_TYPE(handle)->tp_name);
     } else if (guard == HANDLE_CLOSED ||
@@ -26,6 +31,64 @@ bool handle_refuse(HandleObject *handle)
     return false;
 }
 
+int handle_begin_open(HandleObject *handle)
+{
+    int guard = HANDLE_UNOPENED;
+    if (atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_OPENING)) {
+        handle_clear(handle);
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 guard == HANDLE_OPENING ? "another call is opening this %s"
+                                         : "this %s is open already",
+                 handle->role);
+    return -1;
+}
+
+int handle_end_open(HandleObject *handle, int result)
+{
+    if (result != 0) {
+        handle_clear(handle);
+    }
+    atomic_store(&handle->guard, result == 0 ? HANDLE_IDLE : HANDLE_UNOPENED);
+    return result;
+}
+
+int handle_remember(HandleObject *handle, PyObject *name, PyObject *spin)
+{
+    handle->name = PyUnicode_FromObject(name);
+    handle->spin = spin == NULL || spin == Py_None ? Py_NewRef(Py_None) : PyNumber_Float(spin);
+    return handle->name == NULL || handle->spin == NULL ? -1 : 0;
+}
+
+bool handle_was_opened(const HandleObject *handle)
+{
+    const int guard = atomic_load(&handle->guard);
+    return guard != HANDLE_UNOPENED && guard != HANDLE_OPENING;
+}
+
+/* Tell the thread that is inside to leave. It may leave, and a third thread may close the handle
+ * and unmap the segment, at any moment. So this says first that it may touch the segment, then
+ * looks whether somebody is still inside; who closes says so first, then waits for those (finish):
+ * sequentially consistent, each sees the other. */
+static void interrupt(HandleObject *handle)
+{
+    (void)atomic_fetch_add(&handle->interrupters, 1);
+    if (atomic_load(&handle->guard) == HANDLE_BUSY) {
+        handle->interrupt(handle);
+    }
+    (void)atomic_fetch_sub(&handle->interrupters, 1);
+}
+
+/* The guard is CLOSED: nobody comes in any more, and the last interrupters are about to go. */
+static void finish(HandleObject *handle)
+{
+    while (atomic_load(&handle->interrupters) != 0) {
+        (void)sched_yield();
+    }
+    handle->finish_close(handle);
+}
+
 /* From IDLE to CLOSED, interrupting and awaiting a thread that is inside. 1: this call did it, and
  * the caller has the handle to itself. 0: it was or will be closed otherwise. -1: a signal handler
  * raised; the handle lets nobody in any more, and close() can be called again. */
@@ -42,12 +105,19 @@ static int begin_close(HandleObject *handle)
         }
         if (handle->segment->forked) {
             /* The thread that was inside stayed in the parent. */
-            atomic_store(&handle->guard, HANDLE_CLOSED);
-            return 1;
+            if (atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSED)) {
+                return 1;
+            }
+            continue;
         }
-        handle->interrupt(handle);
+        interrupt(handle);
         if (atomic_load(&handle->owner) == PyThreadState_Get()) {
             (void)atomic_compare_exchange_strong(&handle->guard, &guard, HANDLE_CLOSING);
+            return 0;
+        }
+        if (Py_IsFinalizing()) {
+            /* The interpreter ends, and a daemon thread inside will never come back from there. It
+             * may still look at the segment, so that stays; the end of the process closes it. */
             return 0;
         }
         Py_BEGIN_ALLOW_THREADS(void)
@@ -64,7 +134,7 @@ void handle_leave_closing(HandleObject *handle)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     atomic_store(&handle->guard, HANDLE_CLOSED);
-    handle->finish_close(handle);
+    finish(handle);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -77,7 +147,7 @@ PyObject *handle_close(PyObject *self, PyObject *unused)
         return NULL;
     }
     if (begun > 0) {
-        handle->finish_close(handle);
+        finish(handle);
     }
     Py_RETURN_NONE;
 }
@@ -118,34 +188,39 @@ PyObject *handle_context_exit(PyObject *self, PyObject *const *args, Py_ssize_t 
     return handle_close(self, NULL);
 }
 
-static PyObject *or_none(PyObject *object)
+/* What __init__ set, or None before it has. */
+static PyObject *or_none(const HandleObject *handle, PyObject *const *field)
 {
+    PyObject *object = handle_was_opened(handle) ? *field : NULL;
     return Py_NewRef(object != NULL ? object : Py_None);
 }
 
 PyObject *handle_get_name(PyObject *self, void *unused)
 {
     (void)unused;
-    return or_none(((HandleObject *)self)->name);
+    const HandleObject *handle = (HandleObject *)self;
+    return or_none(handle, &handle->name);
 }
 
 PyObject *handle_get_dtype(PyObject *self, void *unused)
 {
     (void)unused;
-    return or_none(((HandleObject *)self)->dtype);
+    const HandleObject *handle = (HandleObject *)self;
+    return or_none(handle, &handle->dtype);
 }
 
 PyObject *handle_get_shape(PyObject *self, void *unused)
 {
     (void)unused;
-    return or_none(((HandleObject *)self)->shape);
+    const HandleObject *handle = (HandleObject *)self;
+    return or_none(handle, &handle->shape);
 }
 
 PyObject *handle_get_capacity(PyObject *self, void *unused)
 {
     (void)unused;
     const HandleObject *handle = (HandleObject *)self;
-    if (atomic_load(&handle->guard) == HANDLE_UNOPENED) {
+    if (!handle_was_opened(handle)) {
         return PyLong_FromLong(0);
     }
     return PyLong_FromUnsignedLongLong(shmipc_capacity_of(&handle->segment->geometry));
@@ -155,27 +230,28 @@ PyObject *handle_get_overflow(PyObject *self, void *unused)
 {
     (void)unused;
     const HandleObject *handle = (HandleObject *)self;
-    return PyUnicode_FromString(
-        handle->segment->geometry.overflow == SHMIPC_OVERFLOW_OVERWRITE ? "overwrite" : "block");
+    const bool overwrite = handle_was_opened(handle) &&
+                           handle->segment->geometry.overflow == SHMIPC_OVERFLOW_OVERWRITE;
+    return PyUnicode_FromString(overwrite ? "overwrite" : "block");
 }
 
 PyObject *handle_get_closed(PyObject *self, void *unused)
 {
     (void)unused;
-    const int guard = atomic_load(&((HandleObject *)self)->guard);
-    return PyBool_FromLong(guard == HANDLE_CLOSED || guard == HANDLE_UNOPENED);
+    const HandleObject *handle = (HandleObject *)self;
+    return PyBool_FromLong(atomic_load(&handle->guard) == HANDLE_CLOSED ||
+                           !handle_was_opened(handle));
 }
 
 PyObject *handle_repr(PyObject *self, const char *detail)
 {
     const HandleObject *handle = (HandleObject *)self;
-    const int guard = atomic_load(&handle->guard);
-    if (guard == HANDLE_UNOPENED) {
+    if (!handle_was_opened(handle)) {
         return PyUnicode_FromFormat("<shmipc.%s, never opened>", Py_TYPE(self)->tp_name);
     }
-    const char *state = guard == HANDLE_CLOSED    ? "closed"
-                        : handle->segment->forked ? "the parent process's"
-                                                  : detail;
+    const char *state = atomic_load(&handle->guard) == HANDLE_CLOSED ? "closed"
+                        : handle->segment->forked                    ? "the parent process's"
+                                                                     : detail;
     if (handle->dtype != NULL) {
         return PyUnicode_FromFormat("<shmipc.%s %R of %S %S, %s>", handle->role, handle->name,
                                     handle->dtype, handle->shape, state);

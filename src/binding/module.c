@@ -228,6 +228,17 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bo
 static int module_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
+#ifdef Py_GIL_DISABLED
+    PyObject *globals = PyDict_New();
+    if (globals == NULL) {
+        return -1;
+    }
+    state->breathe = PyRun_String("lambda: None", Py_eval_input, globals, globals);
+    Py_DECREF(globals);
+    if (state->breathe == NULL) {
+        return -1;
+    }
+#endif
     return errors_init(module, state) != 0 ||
                    add_type(module, &producer_spec, &state->producer_type, true) != 0 ||
                    add_type(module, &reservation_spec, &state->reservation_type, true) != 0 ||
@@ -253,6 +264,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->view_type);
     Py_VISIT(state->numpy_format);
     Py_VISIT(state->literal_eval);
+#ifdef Py_GIL_DISABLED
+    Py_VISIT(state->breathe);
+#endif
     return 0;
 }
 
@@ -268,8 +282,11 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->iterator_type);
     Py_CLEAR(state->frame_type);
     Py_CLEAR(state->view_type);
-    Py_CLEAR(state->numpy_format);
-    Py_CLEAR(state->literal_eval);
+    Py_XDECREF(atomic_exchange(&state->numpy_format, NULL));
+    Py_XDECREF(atomic_exchange(&state->literal_eval, NULL));
+#ifdef Py_GIL_DISABLED
+    Py_CLEAR(state->breathe);
+#endif
     return 0;
 }
 

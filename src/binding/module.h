@@ -52,8 +52,11 @@ struct module_state {
     PyTypeObject *iterator_type;
     PyTypeObject *frame_type;
     PyTypeObject *view_type;
-    PyObject *numpy_format; /* numpy.lib.format once a dtype was needed, else NULL */
-    PyObject *literal_eval;
+    _Atomic(PyObject *) numpy_format; /* numpy.lib.format once a dtype was needed, else NULL */
+    _Atomic(PyObject *) literal_eval; /* set before numpy_format */
+#ifdef Py_GIL_DISABLED
+    PyObject *breathe; /* a Python function that does nothing: see check_signals */
+#endif
 };
 
 extern struct PyModuleDef shmipc_module;
@@ -65,23 +68,26 @@ struct module_state *state_of_type(PyTypeObject *type);
 
 enum handle_guard {
     HANDLE_IDLE = 0,
-    HANDLE_BUSY,    /* a thread is inside a method */
-    HANDLE_CLOSING, /* ... and called close() from in there: leaving will close */
-    HANDLE_CLOSED,  /* close() was called */
-    HANDLE_UNOPENED /* __init__ has not succeeded */
+    HANDLE_BUSY,     /* a thread is inside a method */
+    HANDLE_CLOSING,  /* ... and called close() from in there: leaving will close */
+    HANDLE_CLOSED,   /* close() was called */
+    HANDLE_UNOPENED, /* __init__ has not succeeded */
+    HANDLE_OPENING   /* a thread is inside __init__ */
 };
 
 typedef struct handle_object {
     PyObject_HEAD
     _Atomic(int) guard;
     _Atomic(PyThreadState *) owner; /* who is inside, while the guard says so */
+    _Atomic(int) interrupters;      /* threads that may touch the segment from outside */
     struct shmipc_segment *segment;
     const shmipc_atomic_u32 *interrupted; /* close() wants the thread that is inside to leave */
     struct module_state *state;
+    /* Of exact types, which hold nothing: so a handle is in no cycle and needs no collector. */
     PyObject *name;   /* str */
     PyObject *dtype;  /* numpy.dtype, or NULL in a message ring */
     PyObject *shape;  /* tuple of int */
-    PyObject *spin;   /* as given */
+    PyObject *spin;   /* as given: float or None */
     const char *role; /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
@@ -124,8 +130,27 @@ static inline void handle_leave(HandleObject *handle)
         handle_leave_closing(handle);
         return;
     }
+#ifdef Py_GIL_DISABLED
+    /* Or we could take our own name for the next one's, and close from inside what is not ours. */
+    atomic_store_explicit(&handle->owner, NULL, memory_order_relaxed);
+#endif
     /* Release: pairs with the next handle_enter or close on another thread. */
     atomic_store_explicit(&handle->guard, HANDLE_IDLE, memory_order_release);
+}
+
+/* Around __init__: one thread opens a handle once. begin: -1 with a RuntimeError. end: `result` is
+ * what __init__ came to, and is returned. */
+int handle_begin_open(HandleObject *handle);
+int handle_end_open(HandleObject *handle, int result);
+/* Keep copies of what __init__ was given. -1 with an exception. */
+int handle_remember(HandleObject *handle, PyObject *name, PyObject *spin);
+/* Has __init__ succeeded? Then what it set is there until the handle is deallocated. */
+bool handle_was_opened(const HandleObject *handle);
+
+/* Still in the process that opened it? False, with a RuntimeError, in a forked child. */
+static inline bool handle_is_ours(HandleObject *handle)
+{
+    return SHMIPC_LIKELY(!handle->segment->forked) || handle_refuse(handle);
 }
 
 /* close(), for a method table: interrupts and awaits a thread that is inside; from inside (a signal
@@ -150,16 +175,18 @@ void handle_clear(HandleObject *handle);
 
 typedef struct {
     HandleObject handle;
-    PyObject *reservation;     /* borrowed: the open one, which owns us */
+    /* The open reservation, borrowed: it owns us. It and `views` change in our critical section,
+     * except that views fall anywhere. */
+    _Atomic(PyObject *) reservation;
     _Atomic(Py_ssize_t) views; /* live writable views of the ring */
     struct shmipc_producer core;
 } ProducerObject;
 
 typedef struct {
     HandleObject handle;
-    Py_ssize_t leases;   /* frames that still hold ring memory */
-    bool detach_pending; /* closed while leases were held: the last one detaches */
-    PyObject *start;
+    Py_ssize_t leases;              /* frames that still hold ring memory */
+    bool detach_pending;            /* closed while leases were held: the last one detaches */
+    enum shmipc_start_option start; /* as given */
     struct shmipc_consumer core;
 } ConsumerObject;
 
@@ -174,10 +201,9 @@ typedef struct {
     uint64_t seq;
     uint16_t kind;
     uint16_t flags;
-    bool batch;  /* typed: array has a leading axis */
-    bool leased; /* the lease is ours to end */
-    bool ending; /* released softly while viewed: the last view ends it */
-    _Atomic(Py_ssize_t) exports;
+    bool batch;                  /* typed: array has a leading axis */
+    _Atomic(bool) ending;        /* released softly while viewed: the last view ends it */
+    _Atomic(Py_ssize_t) exports; /* live views; negative: the lease has ended */
 } FrameObject;
 
 typedef struct {
@@ -189,9 +215,10 @@ typedef struct {
     uint64_t items; /* typed: items reserved */
     uint16_t kind;
     uint16_t flags;
-    bool open;
-    bool orphaned;   /* its producer was closed first */
-    PyObject *array; /* handed out; turns read-only at commit */
+    /* These three change in the producer's critical section. */
+    _Atomic(bool) open;
+    _Atomic(bool) orphaned; /* its producer was closed first */
+    PyObject *array;        /* handed out; turns read-only at commit */
 } ReservationObject;
 
 extern PyType_Spec producer_spec;
@@ -212,11 +239,12 @@ void consumer_lease_ended(ConsumerObject *consumer);
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
                           uint64_t span, uint64_t items, uint16_t kind, uint16_t flags);
-/* The producer closes: whatever is reserved is not sent. */
-void reservation_orphan(PyObject *reservation);
+/* The producer closes: whatever is reserved is not sent. True if views of the ring live on. */
+bool reservation_orphan(ProducerObject *producer);
 
 /* An object whose life is a claim on `owner` (a Frame, or a Producer through a reservation): the
- * base of every ndarray we hand out. */
+ * base of every ndarray we hand out. The caller has counted the view; on failure it is uncounted.
+ */
 PyObject *view_new(struct module_state *state, PyObject *owner);
 
 #define FASTCALL (METH_FASTCALL | METH_KEYWORDS)

@@ -87,8 +87,11 @@ PyObject *consumer_reduce(PyObject *self, PyObject *unused)
     if (!handle_enter(handle)) {
         return NULL;
     }
-    PyObject *options =
-        Py_BuildValue("{sO sO}", "start", ((ConsumerObject *)self)->start, "spin", handle->spin);
+    static const char *const starts[] = {[SHMIPC_START_DEFAULT] = NULL, /* None */
+                                         [SHMIPC_START_AT_LATEST] = "latest",
+                                         [SHMIPC_START_AT_EARLIEST] = "earliest"};
+    PyObject *options = Py_BuildValue("{sz sO}", "start", starts[((ConsumerObject *)self)->start],
+                                      "spin", handle->spin);
     handle_leave(handle);
     return reduce(self, options);
 }

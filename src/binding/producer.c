@@ -11,10 +11,7 @@ static void interrupt(HandleObject *handle)
 static void finish_close(HandleObject *handle)
 {
     ProducerObject *self = (ProducerObject *)handle;
-    const bool keep_mapping = self->views > 0;
-    if (self->reservation != NULL) {
-        reservation_orphan(self->reservation);
-    }
+    const bool keep_mapping = reservation_orphan(self);
     Py_BEGIN_ALLOW_THREADS
     shmipc_producer_close(&self->core, keep_mapping);
     Py_END_ALLOW_THREADS
@@ -116,7 +113,7 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
     return 0;
 }
 
-static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
+static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static const char *const names[] = {"name",     "dtype", "shape", "capacity", "consumers",
                                         "overflow", "mode",  "spin",  NULL};
@@ -136,11 +133,6 @@ static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
                                      &spin_seconds)) {
         return -1;
     }
-    if (atomic_load(&self->handle.guard) != HANDLE_UNOPENED) {
-        PyErr_SetString(PyExc_RuntimeError, "this Producer is open already");
-        return -1;
-    }
-    handle_clear(&self->handle);
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
     if (self->handle.state == NULL || name_text == NULL || parse_spin(spin_seconds, &spin) != 0) {
@@ -150,24 +142,28 @@ static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
         return -1;
     }
-    if (parse_spec(self, dtype, shape, capacity, consumers, overflow, mode, &spec, &schema) != 0) {
-        handle_clear(&self->handle);
+    if (handle_remember(&self->handle, name, spin_seconds) != 0 ||
+        parse_spec(self, dtype, shape, capacity, consumers, overflow, mode, &spec, &schema) != 0) {
         return -1;
     }
-    self->handle.name = Py_NewRef(name);
-    self->handle.spin = Py_NewRef(spin_seconds != NULL ? spin_seconds : Py_None);
     Py_BEGIN_ALLOW_THREADS
     status = shmipc_producer_open(&self->core, path, &spec, &error);
     Py_END_ALLOW_THREADS
     Py_XDECREF(schema);
     if (status != SHMIPC_OK) {
-        handle_clear(&self->handle);
         (void)raise_error(self->handle.state, &error, path);
         return -1;
     }
     self->core.spin = spin;
-    atomic_store(&self->handle.guard, HANDLE_IDLE);
     return 0;
+}
+
+static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    HandleObject *handle = (HandleObject *)object;
+    return handle_begin_open(handle) != 0
+               ? -1
+               : handle_end_open(handle, open_producer(object, args, kwargs));
 }
 
 PyDoc_STRVAR(producer_close_doc,
@@ -180,9 +176,7 @@ static void producer_dealloc(PyObject *object)
 {
     ProducerObject *self = (ProducerObject *)object;
     PyTypeObject *type = Py_TYPE(object);
-    if (PyObject_CallFinalizerFromDealloc(object) < 0) {
-        return;
-    }
+    handle_finalize(object); /* itself: a subclass may have put a __del__ in its place */
     shmipc_segment_close(&self->core.segment); /* a mapping kept for views that are gone now */
     handle_clear(&self->handle);
     type->tp_free(object);
@@ -273,7 +267,9 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
 static PyObject *producer_get_consumers(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyLong_FromUnsignedLong(((ProducerObject *)object)->core.segment.geometry.slots);
+    const ProducerObject *self = (ProducerObject *)object;
+    return PyLong_FromUnsignedLong(
+        handle_was_opened(&self->handle) ? self->core.segment.geometry.slots : 0);
 }
 
 static PyObject *producer_get_attached(PyObject *object, void *unused)

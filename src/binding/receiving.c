@@ -178,6 +178,42 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
     return text;
 }
 
+/* A buffer's refusal, as numpy, memoryview and bytes put it; anything else is an error of its own.
+ */
+static bool is_refusal(void)
+{
+    return PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
+           PyErr_ExceptionMatches(PyExc_TypeError);
+}
+
+static int open_target(PyObject *object, Py_buffer *buffer)
+{
+    if (PyObject_CheckBuffer(object)) {
+        if (PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE) == 0) {
+            return 0;
+        }
+        if (!is_refusal()) {
+            return -1;
+        }
+        PyErr_Clear();
+        if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDED) == 0) {
+            PyBuffer_Release(buffer);
+            PyErr_SetString(PyExc_ValueError,
+                            "recv_into() needs a C-contiguous buffer: this one has gaps");
+            return -1;
+        }
+        if (!is_refusal()) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    PyErr_Format(
+        PyExc_TypeError,
+        "recv_into() needs a writable buffer (bytearray, ndarray ...); this %.200s is none",
+        Py_TYPE(object)->tp_name);
+    return -1;
+}
+
 const char consumer_recv_into_doc[] =
     "recv_into($self, buffer, timeout=None)\n--\n\n"
     "Copy the next message or item into a writable C-contiguous buffer; returns the bytes\n"
@@ -199,21 +235,7 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
         parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
-    if (!PyObject_CheckBuffer(given[0]) ||
-        PyObject_GetBuffer(given[0], &buffer, PyBUF_WRITABLE) != 0) {
-        const bool contiguity = PyErr_Occurred() != NULL && PyObject_CheckBuffer(given[0]) &&
-                                PyObject_GetBuffer(given[0], &buffer, PyBUF_STRIDED) == 0;
-        PyErr_Clear();
-        if (contiguity) {
-            PyBuffer_Release(&buffer);
-            PyErr_SetString(PyExc_ValueError,
-                            "recv_into() needs a C-contiguous buffer: this one has gaps");
-        } else {
-            PyErr_Format(PyExc_TypeError,
-                         "recv_into() needs a writable buffer (bytearray, ndarray ...); this "
-                         "%.200s is none",
-                         Py_TYPE(given[0])->tp_name);
-        }
+    if (open_target(given[0], &buffer) != 0) {
         return NULL;
     }
     if (handle_enter(&self->handle)) {
@@ -329,7 +351,7 @@ PyObject *consumer_read_batch(PyObject *object, PyObject *const *args, Py_ssize_
 typedef struct {
     PyObject_HEAD
     ConsumerObject *consumer;
-    PyObject *frame; /* the one handed out last */
+    _Atomic(PyObject *) frame; /* the one handed out last */
 } IteratorObject;
 
 PyObject *consumer_iter(PyObject *object)
@@ -342,16 +364,16 @@ PyObject *consumer_iter(PyObject *object)
     IteratorObject *iterator = PyObject_GC_New(IteratorObject, self->handle.state->iterator_type);
     if (iterator != NULL) {
         iterator->consumer = (ConsumerObject *)Py_NewRef(object);
-        iterator->frame = NULL;
+        atomic_init(&iterator->frame, NULL);
         PyObject_GC_Track(iterator);
     }
     return (PyObject *)iterator;
 }
 
-static void let_go(IteratorObject *self)
+/* Keep `next`, stolen, in place of the frame handed out last, which is let go. */
+static void let_go(IteratorObject *self, PyObject *next)
 {
-    PyObject *frame = self->frame;
-    self->frame = NULL;
+    PyObject *frame = atomic_exchange(&self->frame, next);
     if (frame != NULL) {
         frame_release_softly((FrameObject *)frame);
         Py_DECREF(frame);
@@ -364,7 +386,7 @@ static PyObject *iterator_next(PyObject *object)
     ConsumerObject *consumer = self->consumer;
     struct patience patience = {SHMIPC_NEVER, 0};
     PyObject *frame = NULL;
-    let_go(self);
+    let_go(self, NULL);
     if (handle_enter(&consumer->handle)) {
         frame = read_one(consumer, &patience);
         handle_leave(&consumer->handle);
@@ -373,7 +395,7 @@ static PyObject *iterator_next(PyObject *object)
         PyErr_ExceptionMatches(consumer->handle.state->exceptions[EXCEPTION_CLOSED])) {
         PyErr_Clear(); /* the end of the stream, or of the consumer, is the end of the loop */
     }
-    self->frame = Py_XNewRef(frame);
+    let_go(self, Py_XNewRef(frame));
     return frame;
 }
 
@@ -391,7 +413,7 @@ static void iterator_dealloc(PyObject *object)
     IteratorObject *self = (IteratorObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    let_go(self);
+    let_go(self, NULL);
     Py_DECREF(self->consumer);
     PyObject_GC_Del(object);
     Py_DECREF(type);

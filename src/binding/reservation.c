@@ -5,6 +5,10 @@
  * any other send. Views of it may outlive it: the memory stays mapped, the ndarray it handed out
  * turns read-only at commit, and when the producer closes, what is still viewed becomes a private
  * copy (shmipc_segment_privatize), so that a late write reaches nobody.
+ *
+ * commit() enters its producer; abort() and views do not, and a close may come at any time. What
+ * they share changes in the producer's critical section: whoever finds `open` there and clears it
+ * settles the reservation, and nobody else.
  */
 #include "module.h"
 
@@ -23,30 +27,69 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
     self->items = items;
     self->kind = kind;
     self->flags = flags;
-    self->open = true;
-    self->orphaned = false;
+    atomic_init(&self->open, true);
+    atomic_init(&self->orphaned, false);
     self->array = NULL;
-    producer->reservation = (PyObject *)self;
+    atomic_store(&producer->reservation, (PyObject *)self);
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
-static void settle(ReservationObject *self)
+/* In the producer's critical section: open no more. The array handed out, or NULL, is the caller's
+ * to seal, outside: its death may run anything. */
+static PyObject *shut(ReservationObject *self)
 {
-    self->open = false;
-    if (self->producer->reservation == (PyObject *)self) {
-        self->producer->reservation = NULL;
-    }
-    if (self->array != NULL) {
-        array_forbid_writes(self->array);
-        Py_CLEAR(self->array);
+    PyObject *array = self->array;
+    self->array = NULL;
+    atomic_store(&self->open, false);
+    atomic_store(&self->producer->reservation, NULL);
+    return array;
+}
+
+static void seal(PyObject *array)
+{
+    if (array != NULL) {
+        array_forbid_writes(array);
+        Py_DECREF(array);
     }
 }
 
-void reservation_orphan(PyObject *reservation)
+/* True: it was open, is no more, and the caller settles it. */
+static bool claim(ReservationObject *self, PyObject **array)
 {
-    ((ReservationObject *)reservation)->orphaned = true;
-    settle((ReservationObject *)reservation);
+    bool open;
+    *array = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self->producer);
+    open = atomic_load(&self->open);
+    if (open) {
+        *array = shut(self);
+    }
+    Py_END_CRITICAL_SECTION();
+    return open;
+}
+
+static bool drop(ReservationObject *self)
+{
+    PyObject *array;
+    const bool open = claim(self, &array);
+    seal(array);
+    return open;
+}
+
+bool reservation_orphan(ProducerObject *producer)
+{
+    PyObject *array = NULL;
+    bool viewed;
+    Py_BEGIN_CRITICAL_SECTION(producer);
+    ReservationObject *self = (ReservationObject *)atomic_load(&producer->reservation);
+    if (self != NULL) { /* not freed: its end needs this critical section too */
+        atomic_store(&self->orphaned, true);
+        array = shut(self);
+    }
+    viewed = atomic_load(&producer->views) > 0;
+    Py_END_CRITICAL_SECTION();
+    seal(array);
+    return viewed;
 }
 
 static void reservation_dealloc(PyObject *object)
@@ -54,19 +97,17 @@ static void reservation_dealloc(PyObject *object)
     ReservationObject *self = (ReservationObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    if (self->open) {
-        PyObject *error_type, *value, *traceback;
-        PyErr_Fetch(&error_type, &value, &traceback);
-        settle(self);
+    PyObject *error_type, *value, *traceback;
+    PyErr_Fetch(&error_type, &value, &traceback);
+    if (drop(self)) {
         if (PyErr_WarnFormat(PyExc_ResourceWarning, 1,
                              "a reservation in ring %R was neither committed nor aborted: nothing "
                              "was sent",
                              self->producer->handle.name) != 0) {
             PyErr_WriteUnraisable(NULL);
         }
-        PyErr_Restore(error_type, value, traceback);
     }
-    Py_XDECREF(self->array);
+    PyErr_Restore(error_type, value, traceback);
     Py_DECREF(self->producer);
     PyObject_GC_Del(object);
     Py_DECREF(type);
@@ -83,15 +124,17 @@ static int reservation_traverse(PyObject *object, visitproc visit, void *arg)
 
 static bool is_open(const ReservationObject *self)
 {
-    if (self->orphaned) {
+    const bool open = atomic_load(&self->open);
+    if (atomic_load(&self->orphaned)) {
         (void)raise_status(&self->producer->handle, SHMIPC_CLOSED);
     } else if (self->producer->core.segment.forked) {
         (void)handle_refuse(&self->producer->handle);
-        return false;
-    } else if (!self->open) {
+    } else if (!open) {
         PyErr_SetString(PyExc_ValueError, "this reservation was committed or aborted already");
+    } else {
+        return true;
     }
-    return self->open;
+    return false;
 }
 
 /* Publish the first `len` bytes (message) or items (typed). */
@@ -102,8 +145,10 @@ static int commit(ReservationObject *self, uint64_t amount)
     if (!is_open(self) || !handle_enter(&producer->handle)) {
         return -1;
     }
-    if (!is_open(self)) { /* another thread was quicker */
+    PyObject *array;
+    if (!claim(self, &array)) { /* another thread was quicker */
         handle_leave(&producer->handle);
+        (void)is_open(self);
         return -1;
     }
     if (producer->handle.dtype == NULL) {
@@ -114,7 +159,7 @@ static int commit(ReservationObject *self, uint64_t amount)
         shmipc_ring_commit(ring, amount * ring->ring.item_stride);
     }
     const bool whole = notify(producer);
-    settle(self);
+    seal(array);
     handle_leave(&producer->handle);
     return whole ? 0 : -1;
 }
@@ -153,10 +198,7 @@ PyDoc_STRVAR(reservation_abort_doc, "abort($self)\n--\n\n"
 static PyObject *reservation_abort(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    ReservationObject *self = (ReservationObject *)object;
-    if (self->open) {
-        settle(self);
-    }
+    (void)drop((ReservationObject *)object);
     Py_RETURN_NONE;
 }
 
@@ -170,9 +212,9 @@ static PyObject *reservation_exit(PyObject *object, PyObject *const *args, Py_ss
 {
     ReservationObject *self = (ReservationObject *)object;
     const bool failed = nargs > 0 && args[0] != Py_None;
-    if (failed && self->open) {
-        settle(self);
-    } else if (!failed && (self->open || self->orphaned) && commit(self, full_amount(self)) != 0) {
+    if (failed) {
+        (void)drop(self);
+    } else if ((self->open || self->orphaned) && commit(self, full_amount(self)) != 0) {
         return NULL; /* closed under our feet: what was written is not sent, and that is said */
     }
     Py_RETURN_NONE;
@@ -182,28 +224,56 @@ static PyObject *reservation_get_array(PyObject *object, void *unused)
 {
     (void)unused;
     ReservationObject *self = (ReservationObject *)object;
+    ProducerObject *producer = self->producer;
+    HandleObject *handle = &producer->handle;
+    PyObject *array, *first;
+    bool open;
     if (!is_open(self)) {
         return NULL;
     }
-    if (self->array == NULL) {
-        HandleObject *handle = &self->producer->handle;
-        self->array = array_on(handle, self->data, self->len,
-                               handle->dtype == NULL ? -1 : (int64_t)self->items, true,
-                               view_new(handle->state, (PyObject *)self->producer));
+    Py_BEGIN_CRITICAL_SECTION(producer);
+    open = atomic_load(&self->open);
+    array = Py_XNewRef(self->array);
+    if (open && array == NULL) {
+        producer->views++; /* from here on a close keeps the mapping */
     }
-    return Py_XNewRef(self->array);
+    Py_END_CRITICAL_SECTION();
+    if (!open) {
+        (void)is_open(self);
+        return NULL;
+    }
+    if (array != NULL) {
+        return array;
+    }
+    array =
+        array_on(handle, self->data, self->len, handle->dtype == NULL ? -1 : (int64_t)self->items,
+                 true, view_new(handle->state, (PyObject *)producer));
+    if (array == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(producer);
+    open = atomic_load(&self->open);
+    first = Py_XNewRef(self->array);
+    if (open && first == NULL) {
+        self->array = Py_NewRef(array);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (first != NULL) { /* another thread was quicker: there is one array */
+        Py_DECREF(array);
+        return first;
+    }
+    if (!open) {
+        array_forbid_writes(array);
+    }
+    return array;
 }
 
 static int reservation_getbuffer(PyObject *object, Py_buffer *view, int flags)
 {
     ReservationObject *self = (ReservationObject *)object;
     const HandleObject *handle = &self->producer->handle;
+    int result = -1;
     view->obj = NULL;
-    if (!self->open || handle->segment->forked) {
-        PyErr_SetString(PyExc_BufferError,
-                        "this reservation was committed or aborted: its memory is not yours");
-        return -1;
-    }
     if (handle->dtype != NULL && self->items > 1 &&
         handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
         PyErr_SetString(PyExc_BufferError,
@@ -211,11 +281,18 @@ static int reservation_getbuffer(PyObject *object, Py_buffer *view, int flags)
                         "use .array");
         return -1;
     }
-    if (PyBuffer_FillInfo(view, object, self->data, (Py_ssize_t)self->len, 0, flags) != 0) {
-        return -1;
+    Py_BEGIN_CRITICAL_SECTION(self->producer);
+    if (!atomic_load(&self->open) || handle->segment->forked) {
+        PyErr_SetString(PyExc_BufferError,
+                        "this reservation was committed or aborted: its memory is not yours");
+    } else {
+        result = PyBuffer_FillInfo(view, object, self->data, (Py_ssize_t)self->len, 0, flags);
+        if (result == 0) {
+            self->producer->views++;
+        }
     }
-    self->producer->views++;
-    return 0;
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 static void reservation_releasebuffer(PyObject *object, Py_buffer *view)

@@ -22,7 +22,7 @@ void copy_in(unsigned char *to, const unsigned char *from, size_t len)
 
 bool refuse_inside_reservation(const ProducerObject *self)
 {
-    if (SHMIPC_LIKELY(self->reservation == NULL)) {
+    if (SHMIPC_LIKELY(atomic_load_explicit(&self->reservation, memory_order_acquire) == NULL)) {
         return true;
     }
     PyErr_Format(PyExc_RuntimeError,
@@ -124,11 +124,14 @@ static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyO
     }
     if (self->handle.dtype == NULL) {
         if (source_open_bytes(data, &source) == 0) {
-            result = send_message(self, &source, kind_value, flags_value, patience);
+            /* A buffer may be Python code, which may fork. */
+            result = handle_is_ours(&self->handle)
+                         ? send_message(self, &source, kind_value, flags_value, patience)
+                         : -1;
             source_close(&source);
         }
     } else if (source_open_items(&self->handle, data, false, &source) == 0) {
-        result = send_item(self, &source, patience);
+        result = handle_is_ours(&self->handle) ? send_item(self, &source, patience) : -1;
         source_close(&source);
     }
     handle_leave(&self->handle);
@@ -152,7 +155,8 @@ const char producer_send_doc[] =
 static inline int send_at_once(ProducerObject *self, PyObject *data)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
-    if (!PyBytes_CheckExact(data) || self->handle.dtype != NULL || self->reservation != NULL) {
+    if (!PyBytes_CheckExact(data) || self->handle.dtype != NULL ||
+        atomic_load_explicit(&self->reservation, memory_order_acquire) != NULL) {
         return 1;
     }
     const size_t len = (size_t)PyBytes_GET_SIZE(data);

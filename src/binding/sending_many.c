@@ -144,9 +144,9 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
             result = PyErr_Occurred() != NULL ? -1 : 0;
             break;
         }
-        result = must_stop(self) ? -1 : source_open_bytes(item, &source);
+        result = source_open_bytes(item, &source);
         if (result == 0) {
-            result = add_to_run(self, &run, &source, patience, sent);
+            result = must_stop(self) ? -1 : add_to_run(self, &run, &source, patience, sent);
             source_close(&source);
         }
         if (result == 0 && !at_hand) {

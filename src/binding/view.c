@@ -11,19 +11,25 @@ typedef struct {
     bool of_frame;
 } ViewObject;
 
+static void drop(PyObject *owner, bool of_frame)
+{
+    if (of_frame) {
+        frame_drop_export((FrameObject *)owner);
+    } else {
+        ((ProducerObject *)owner)->views--;
+    }
+}
+
 PyObject *view_new(struct module_state *state, PyObject *owner)
 {
+    const bool of_frame = Py_TYPE(owner) == state->frame_type;
     ViewObject *self = PyObject_New(ViewObject, state->view_type);
     if (self == NULL) {
+        drop(owner, of_frame);
         return NULL;
     }
     self->owner = Py_NewRef(owner);
-    self->of_frame = Py_TYPE(owner) == state->frame_type;
-    if (self->of_frame) {
-        ((FrameObject *)owner)->exports++;
-    } else {
-        ((ProducerObject *)owner)->views++;
-    }
+    self->of_frame = of_frame;
     return (PyObject *)self;
 }
 
@@ -32,11 +38,7 @@ static void view_dealloc(PyObject *object)
     ViewObject *self = (ViewObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject *owner = self->owner;
-    if (self->of_frame) {
-        frame_drop_export((FrameObject *)owner);
-    } else {
-        ((ProducerObject *)owner)->views--;
-    }
+    drop(owner, self->of_frame);
     Py_DECREF(owner);
     PyObject_Free(object);
     Py_DECREF(type);

@@ -48,11 +48,17 @@ int check_signals(HandleObject *handle)
     if (PyErr_CheckSignals() != 0) {
         return -1;
     }
-    if (handle->segment->forked) { /* a handler that forks */
-        (void)handle_refuse(handle);
+#ifdef Py_GIL_DISABLED
+    /* An object whose last reference another thread dropped is deallocated by the thread that made
+     * it, when that next runs Python code. So a frame dropped elsewhere holds ring memory until its
+     * reader does, while the reader waits here for what the producer has no room to send. */
+    PyObject *none = PyObject_CallNoArgs(handle->state->breathe);
+    if (none == NULL) {
         return -1;
     }
-    return 0;
+    Py_DECREF(none);
+#endif
+    return handle_is_ours(handle) ? 0 : -1; /* a handler may fork */
 }
 
 int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
@@ -228,6 +234,20 @@ static int set_enter(struct waiting_set *set, struct module_state *state, PyObje
     return 0;
 }
 
+/* As check_signals, for all of them. */
+static int set_check_signals(const struct waiting_set *set, PyObject *objects)
+{
+    if (set->count == 0) {
+        return PyErr_CheckSignals();
+    }
+    for (Py_ssize_t i = 0; i < set->count; i++) {
+        if (check_signals((HandleObject *)PyTuple_GET_ITEM(objects, i)) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static const char *const wait_names[] = {"objects", "timeout", NULL};
 static const struct parameters wait_parameters = {"wait", wait_names, 2, 1};
 
@@ -257,7 +277,7 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     const uint64_t deadline_ns = patience_deadline(&patience);
     do {
-        if (PyErr_CheckSignals() != 0) {
+        if (set_check_signals(&set, objects) != 0) {
             goto done;
         }
         Py_BEGIN_ALLOW_THREADS

@@ -1,0 +1,272 @@
+"""Nothing grows: memory, references, descriptors, mappings, files, in many rounds of each call,
+also of those that fail. With -m soak: 100,000 rounds of opening and closing.
+
+A debug build of CPython (sys.gettotalrefcount) counts references too, but not those that a release
+build of numpy takes and gives back: so only where numpy has no part.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmipc
+from shmipc import Consumer, Producer
+
+AREA = 4096
+ROUNDS = [
+    pytest.param(1000, id="short"),
+    pytest.param(100_000, id="long", marks=pytest.mark.soak),
+]
+
+
+def resources() -> dict[str, int]:
+    """What this process holds."""
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        rss = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/self/maps") as maps:
+        ours = sum("shmipc." in line or "deleted" in line for line in maps)
+    held = {
+        "rss": rss,
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "mappings of rings": ours,
+        "files": len(list(Path(os.environ["SHMIPC_DIR"]).iterdir())),
+        "blocks": sys.getallocatedblocks(),
+    }
+    if hasattr(sys, "gettotalrefcount"):
+        held["references"] = sys.gettotalrefcount()
+    return held
+
+
+def grows(work: Callable[[], Any], rounds: int, warm_up: int = 200) -> dict[str, int]:
+    """By how much each grows over `rounds` rounds, once the first have filled what is cached."""
+    for _ in range(warm_up):
+        work()
+    before = resources()
+    for _ in range(rounds):
+        work()
+    after = resources()
+    return {what: after[what] - before[what] for what in before}
+
+
+def assert_nothing_grows(work: Callable[[], Any], rounds: int, numpy: bool = True) -> None:
+    grown = grows(work, rounds)
+    print(rounds, "rounds:", grown)
+    for what in ("descriptors", "mappings of rings", "files"):
+        assert grown[what] == 0, grown
+    # One object, or one reference, a round would be `rounds` of them. Caches fill for a while.
+    assert grown["blocks"] < rounds * 3 // 4, grown
+    assert numpy or abs(grown.get("references", 0)) < rounds // 4, grown
+    assert grown["rss"] < 2 << 20, grown
+
+
+def open_and_close_messages() -> None:
+    with Producer("l", capacity=AREA) as producer, Consumer("l", timeout=0) as consumer:
+        producer.send(b"message")
+        assert consumer.recv(0) == b"message"
+        producer.send(b"kept")
+        view = memoryview(consumer.read(0))
+        consumer.close()
+        del view
+
+
+def open_and_close_items() -> None:
+    with (
+        Producer("t", dtype=[("a", "<u4"), ("b", "<f8", (2,))], shape=(3,), capacity=8) as producer,
+        Consumer("t", timeout=0) as consumer,
+    ):
+        producer.send(np.zeros((3,), producer.dtype))
+        view = consumer.read(0).array
+        consumer.close()
+        del view
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("work", [open_and_close_messages, open_and_close_items])
+def test_opening_and_closing_leaves_nothing(work: Callable[[], None], rounds: int) -> None:
+    assert_nothing_grows(work, rounds, numpy=work is open_and_close_items)
+
+
+def fails(error: type[BaseException] | tuple[type[BaseException], ...]) -> Callable[..., None]:
+    def call(function: Callable[[], Any]) -> None:
+        with pytest.raises(error):
+            function()
+
+    return call
+
+
+class Raises:
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+    def __index__(self) -> int:
+        raise ZeroDivisionError
+
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError
+
+
+def open_in_vain() -> None:
+    wrong: list[Callable[[], Any]] = [
+        lambda: Producer("/"),
+        lambda: Producer("l", dtype="O"),
+        lambda: Producer("l", dtype="<u8", shape=Raises()),  # type: ignore[arg-type]
+        lambda: Producer("l", dtype="<u8", shape=(0,)),
+        lambda: Producer("l", capacity=Raises()),  # type: ignore[arg-type]
+        lambda: Producer("l", spin=Raises()),  # type: ignore[arg-type]
+        lambda: Producer("l", overflow="maybe"),  # type: ignore[call-overload]
+        lambda: Producer("l", capacity=1 << 50),
+        lambda: Consumer("absent", timeout=0),
+        lambda: Consumer("absent", timeout=Raises()),  # type: ignore[arg-type]
+        lambda: Consumer("absent", start="never"),  # type: ignore[arg-type]
+    ]
+    for call in wrong:
+        fails((ValueError, TypeError, ZeroDivisionError, OSError))(call)
+    with Producer("l", dtype="<u8"), Consumer("l", timeout=0):
+        for call in (
+            lambda: Producer("l", dtype="<u8"),
+            lambda: Producer("l"),
+            lambda: Consumer("l", timeout=0),
+        ):
+            fails((shmipc.Busy, shmipc.SchemaMismatch))(call)
+
+
+def test_opening_in_vain_leaves_nothing() -> None:
+    assert_nothing_grows(open_in_vain, 600)
+
+
+def test_every_call_on_messages_leaves_nothing() -> None:
+    with (
+        Producer("l", capacity=AREA, consumers=2) as producer,
+        Consumer("l", timeout=0) as consumer,
+    ):
+        buffer = bytearray(64)
+
+        def work() -> None:
+            producer.send(b"a", kind=7, flags=3)
+            producer.send(bytearray(b"b"), timeout=1)
+            producer.send_text("text")
+            producer.send_many([b"c", memoryview(b"d")])
+            producer.send_many(iter([b"e"]))
+            assert producer.try_send(b"z")
+            with producer.reserve(4) as room:
+                memoryview(room)[:] = b"four"
+            producer.reserve(9).abort()
+            with suppress(LookupError), producer.reserve(9):
+                raise LookupError
+            assert consumer.recv(0) == b"a"
+            assert consumer.recv_into(buffer, 0) == 1
+            assert consumer.recv_text(0) == "text"
+            with consumer.read(0) as frame:
+                assert (bytes(frame), frame.kind, frame.seq >= 0) == (b"c", 1, True)
+            view = memoryview(consumer.read(0))[:]
+            iterator = iter(consumer)
+            assert bytes(next(iterator)) == b"e"
+            assert shmipc.wait([consumer], 0) == [consumer]
+            del view, iterator
+            while consumer.pending:
+                consumer.recv(0)
+            _ = (
+                repr(producer),
+                repr(consumer),
+                producer.stats(),
+                consumer.stats(),
+                producer.attached,
+            )
+
+        assert_nothing_grows(work, 1000, numpy=False)
+
+
+def test_every_call_on_items_leaves_nothing() -> None:
+    with Producer("l", dtype="<u8", capacity=512) as producer, Consumer("l", timeout=0) as consumer:
+        items = np.arange(8, dtype="<u8")
+
+        def work() -> None:
+            producer.send(np.uint64(1))
+            producer.send(items[0:1].reshape(()))
+            producer.send_many(items)
+            producer.send_many(memoryview(items))
+            with producer.reserve(4) as room:
+                room.array[:] = 5
+            assert consumer.recv(0) == 1
+            with consumer.read(0) as frame:
+                assert frame.array.shape == ()
+            kept = consumer.read_batch(3, timeout=0).array[1:]
+            with consumer.read_batch(timeout=0) as batch:
+                assert len(batch) == 17
+            del kept
+
+        assert_nothing_grows(work, 1000)
+
+
+def test_every_refusal_leaves_nothing() -> None:
+    with (
+        Producer("l", capacity=AREA) as producer,
+        Consumer("l", timeout=0) as consumer,
+        Producer("t", dtype="<u8") as typed,
+        Consumer("t", timeout=0) as items,
+    ):
+        room: Any = None
+        wrong: list[Callable[[], Any]] = [
+            lambda: producer.send("str"),  # type: ignore[call-overload]
+            lambda: producer.send(5),  # type: ignore[call-overload]
+            lambda: producer.send(np.zeros(3, "O")),
+            lambda: producer.send(np.zeros((4, 4), "u1").T[1:]),
+            lambda: producer.send(bytes(5000)),
+            lambda: producer.send(b"", kind=0),
+            lambda: producer.send(b"", kind=Raises()),  # type: ignore[arg-type]
+            lambda: producer.send(b"", nonsense=1),  # type: ignore[call-arg]
+            lambda: producer.send_many(Raises()),
+            lambda: producer.send_many([b"", 5]),  # type: ignore[list-item]
+            lambda: producer.send_many(iter([5])),  # type: ignore[list-item]
+            lambda: producer.reserve(1 << 40),
+            lambda: producer.wait_for_consumers(1, timeout=-1),
+            lambda: consumer.recv(timeout=Raises()),  # type: ignore[arg-type]
+            lambda: consumer.recv_into(b"read-only", 0),  # type: ignore[arg-type]
+            lambda: consumer.recv_into(np.zeros((4, 4), "u1").T[1:], 0),
+            lambda: shmipc.wait([5]),  # type: ignore[list-item]
+            lambda: shmipc.wait(consumer),  # type: ignore[arg-type]
+            lambda: typed.send(np.float32(1)),
+            lambda: typed.send_many(np.zeros((2, 2), "<u8")),
+            lambda: typed.send(b"short"),
+            lambda: typed.reserve(0),
+            lambda: items.recv_text(0),
+            lambda: items.read(0),
+            lambda: consumer.read_batch(timeout=0),
+        ]
+
+        def work() -> None:
+            for call in wrong:
+                fails((ValueError, TypeError, ZeroDivisionError, shmipc.Empty))(call)
+            while consumer.pending:
+                consumer.recv(0)
+            while producer.try_send(bytes(1000)):
+                pass
+            fails(shmipc.Full)(lambda: producer.send(b"", timeout=0))
+            fails(shmipc.Full)(lambda: producer.send_many(iter([bytes(1000)]), timeout=0))
+            while consumer.pending:
+                consumer.recv(0)
+            nonlocal room
+            room = producer.reserve(1)
+            fails(RuntimeError)(lambda: producer.send(b""))
+            room.commit()
+            fails(ValueError)(room.commit)
+            fails(BufferError)(lambda: memoryview(room))
+            room = None
+            frame = consumer.read(0)
+            view = memoryview(frame)
+            fails(BufferError)(frame.release)
+            view.release()
+            frame.release()
+            fails(ValueError)(lambda: frame.array)
+
+        assert_nothing_grows(work, 200)
