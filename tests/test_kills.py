@@ -61,7 +61,7 @@ def test_nobody_dies_at_the_cost_of_others(
     assert summary["labels_without_a_kill"] == {}
     assert min(summary["kills_by_label"].values()) >= 1
     assert len(summary["kills_by_label"]) == summary["labels"]
-    assert summary["received"] > 10_000
+    assert summary["received"] > 1_000
     for name in ("missing", "repeated", "torn", "files_left", "locks_left", "bits_left"):
         assert summary[name] == 0, name
 

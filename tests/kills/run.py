@@ -49,7 +49,7 @@ MUTANTS = (
         "    shmipc_store_release(&producer->ring.shared->commit.head_pos,\n"
         "                         producer->head_pos + len);\n"
         "    shmipc_store_relaxed(&note->pos, producer->head_pos + len);\n",
-        "positions contradict each other|goes on at message",
+        "positions contradict each other|goes on at message|told of the end",
     ),
     Mutant(
         "a durable queue's next consumer starts at the head, not where the last one stopped",
