@@ -7,9 +7,14 @@ import struct
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from helpers import Peer, discard, run_clean, segment_path
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hypothesis_numpy
 
 import shmipc
 from shmipc import Consumer, Producer, _core
@@ -83,6 +88,34 @@ def test_schema_that_no_producer_writes_is_corrupt(
     assert _core.inspect_segment(segment_path("s"))["framing"] == "typed"
     assert time.monotonic() - began < 10
     discard("s")
+
+
+def nested(levels: int) -> np.dtype[np.void]:
+    dtype: Any = "<f8"
+    for _ in range(levels):
+        dtype = [("a", dtype)]
+    return np.dtype(dtype)
+
+
+def test_dtype_is_nested_as_deeply_as_a_consumer_reads_and_no_deeper(shm_dir: Path) -> None:
+    with Producer("s", dtype=nested(30)), Consumer("s", timeout=0) as consumer:
+        assert consumer.dtype == nested(30)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Producer("s", dtype=nested(60))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(dtype=hypothesis_numpy.nested_dtypes(max_itemsize=500), shape=st.lists(st.integers(0, 3)))
+def test_every_dtype_that_a_producer_takes_is_one_that_a_consumer_reads(
+    dtype: np.dtype[Any], shape: list[int]
+) -> None:
+    try:
+        producer = Producer("s", dtype=dtype, shape=shape[:4], capacity=1)
+    except (TypeError, ValueError):
+        return  # no bytes, or reordered fields
+    with producer, Consumer("s", timeout=0) as consumer:
+        assert consumer.dtype == producer.dtype
+        assert consumer.shape == producer.shape
 
 
 # ---- a ring in use -------------------------------------------------------------------------------

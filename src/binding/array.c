@@ -97,19 +97,36 @@ static int item_len_of(PyObject *dtype, PyObject *shape, uint64_t *item_len)
     return 0;
 }
 
-/* The dtype as a plain description and back: equal only if a peer can rebuild it exactly. */
+/* The dtype of a description, if it is the one that this dtype has. NULL with or without an
+ * exception: it is none. */
+static PyObject *dtype_of(struct module_state *state, PyObject *descr)
+{
+    PyObject *dtype = PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
+    if (dtype == NULL || !PyArray_DescrCheck(dtype) || PyDataType_REFCHK((PyArray_Descr *)dtype) ||
+        PyDataType_HASSUBARRAY((PyArray_Descr *)dtype)) {
+        Py_XDECREF(dtype);
+        return NULL;
+    }
+    PyObject *again = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
+    const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, descr, Py_EQ);
+    Py_XDECREF(again);
+    if (same != 1) {
+        Py_CLEAR(dtype);
+    }
+    return dtype;
+}
+
+/* The dtype as a plain description: one from which a peer can rebuild it exactly. */
 static PyObject *describe(struct module_state *state, PyObject *dtype)
 {
     PyObject *descr = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
-    PyObject *again = descr == NULL
-                          ? NULL
-                          : PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
+    PyObject *again = descr == NULL ? NULL : dtype_of(state, descr);
     const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, dtype, Py_EQ);
     Py_XDECREF(again);
     if (same == 1) {
         return descr;
     }
-    if (same == 0 || PyErr_ExceptionMatches(PyExc_ValueError)) {
+    if (PyErr_Occurred() == NULL || PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Clear();
         PyErr_Format(PyExc_TypeError,
                      "dtype %R cannot be described to another process (overlapping or reordered "
@@ -209,6 +226,10 @@ int schema_encode(struct module_state *state, PyObject *dtype, PyObject *shape,
         PyErr_SetString(PyExc_ValueError, "the description of this dtype is longer than 64 KiB");
         goto failed;
     }
+    if (!literal_is_plain(PyBytes_AS_STRING(*schema_out), (size_t)PyBytes_GET_SIZE(*schema_out))) {
+        PyErr_SetString(PyExc_ValueError, "the fields of this dtype are nested too deeply");
+        goto failed;
+    }
     Py_DECREF(descr);
     Py_DECREF(text);
     return 0;
@@ -238,25 +259,6 @@ static PyObject *parse_schema(struct module_state *state, PyObject *bytes)
         Py_CLEAR(pair);
     }
     return pair;
-}
-
-/* The dtype of a description, if it is the one that this dtype has. NULL with or without an
- * exception: it is none. */
-static PyObject *dtype_of(struct module_state *state, PyObject *descr)
-{
-    PyObject *dtype = PyObject_CallMethod(state->numpy_format, "descr_to_dtype", "O", descr);
-    if (dtype == NULL || !PyArray_DescrCheck(dtype) || PyDataType_REFCHK((PyArray_Descr *)dtype) ||
-        PyDataType_HASSUBARRAY((PyArray_Descr *)dtype)) {
-        Py_XDECREF(dtype);
-        return NULL;
-    }
-    PyObject *again = PyObject_CallMethod(state->numpy_format, "dtype_to_descr", "O", dtype);
-    const int same = again == NULL ? -1 : PyObject_RichCompareBool(again, descr, Py_EQ);
-    Py_XDECREF(again);
-    if (same != 1) {
-        Py_CLEAR(dtype);
-    }
-    return dtype;
 }
 
 int schema_decode(struct module_state *state, const struct shmipc_segment *segment,

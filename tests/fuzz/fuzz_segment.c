@@ -22,20 +22,11 @@ static struct shmipc_error error;
 static struct shmipc_producer producer;
 static struct shmipc_consumer consumer;
 
-uint64_t fuzz_accesses;
-uint64_t fuzz_next = UINT64_MAX;
-
 /* The files are the peer here; between our accesses it does nothing (fuzz_peer.c does that). */
 void fuzz_peer_acts(void)
 {
     const bool the_operation_ends = false;
     REQUIRE(the_operation_ends);
-}
-
-void fuzz_misaligned(void)
-{
-    const bool access_is_aligned = false;
-    REQUIRE(access_is_aligned);
 }
 
 /* ---- the file ------------------------------------------------------------------------------- */

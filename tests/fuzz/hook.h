@@ -3,7 +3,8 @@
  *
  * Included by the command line before every file of the core and of the harness. The operations are
  * the real ones; before each of them fuzz_access() counts, and lets the peer store what its script
- * says. run.py checks that no operation of atomic.h is missing here.
+ * says. run.py checks that no operation of atomic.h is missing here. syscall(2), which the core
+ * uses for futexes and barriers alone, is renamed to fuzz_syscall, so that nothing sleeps.
  */
 #ifndef SHMIPC_FUZZ_HOOK_H
 #define SHMIPC_FUZZ_HOOK_H
@@ -12,7 +13,7 @@
 
 extern uint64_t fuzz_accesses; /* since the operation began */
 extern uint64_t fuzz_next;     /* the access before which the peer acts, or the limit is reached */
-void fuzz_peer_acts(void);
+void fuzz_peer_acts(void);     /* each target has its own */
 void fuzz_misaligned(void);
 
 static inline void fuzz_access(bool aligned)

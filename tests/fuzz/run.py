@@ -28,13 +28,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "core"
 
-SOURCES = {"peer": ("fuzz_peer.c", "stage.c"), "segment": ("fuzz_segment.c",)}
+SOURCES = {"peer": ("fuzz_peer.c", "stage.c", "hook.c"), "segment": ("fuzz_segment.c", "hook.c")}
 # how the time is shared; an execution of one costs several of another
 SHARE = {"peer": 0.5, "segment": 0.25, "schema": 0.25}
 MAX_LEN = {"peer": 160, "segment": 80}
 
-# empty where the C files define it, too
-FLAGS = ("-std=c11", "-g", "-O2", "-pthread", "-D_GNU_SOURCE=", "-include", str(HERE / "hook.h"),
+# _GNU_SOURCE is empty where the C files define it, too
+FLAGS = ("-std=c11", "-g", "-O2", "-pthread", "-D_GNU_SOURCE=", "-Dsyscall=fuzz_syscall",
+         "-include", str(HERE / "hook.h"),
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
          # the scripts know which values matter; tracing comparisons halves the speed
          "-fno-sanitize-coverage=trace-cmp", "-Wall", "-Wextra",
@@ -77,7 +78,8 @@ def build(clang: str, targets: list[str], out: Path) -> dict[str, Path]:
     wrong = missing_in_hook()
     if wrong:
         raise RuntimeError(f"hook.h and atomic.h differ in {', '.join(sorted(wrong))}")
-    sources = [*CORE.glob("*.c"), *(HERE / name for target in targets for name in SOURCES[target])]
+    names = {name for target in targets for name in SOURCES[target]}
+    sources = [*sorted(CORE.glob("*.c")), *(HERE / name for name in sorted(names))]
 
     def compile_one(source: Path) -> str:
         target = out / f"{source.parent.name}-{source.stem}.o"

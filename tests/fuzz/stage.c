@@ -45,9 +45,6 @@ static struct stage stage;
 static bool inside;
 static bool allocated;
 
-uint64_t fuzz_accesses;
-uint64_t fuzz_next = UINT64_MAX;
-
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static unsigned char *map_twice(int fd, size_t area_len, int protection)
@@ -301,12 +298,6 @@ static void plan_next(void)
             fuzz_next = acts[i].at;
         }
     }
-}
-
-void fuzz_misaligned(void)
-{
-    const bool access_is_aligned = false;
-    REQUIRE(access_is_aligned);
 }
 
 void fuzz_peer_acts(void)
