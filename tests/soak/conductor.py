@@ -54,6 +54,7 @@ from board import (
     draw_plan,
     save_plan,
 )
+from places import Slot, waited_for_processor
 from reader import ViolationError, need
 from residents import work
 from workers import HANDED_OVER, take_ring
@@ -61,30 +62,13 @@ from workers import HANDED_OVER, take_ring
 import shmipc
 from shmipc import _core
 
-HANG = 30.0  # seconds without a heartbeat
-END = 45.0  # seconds for a ring to come to its end
-TOLD = 10.0  # seconds after a death by which a survivor must have been told
+# Seconds of the conductor's clock: a loaded machine may stop us all, and that is nobody's hang.
+HANG = 30.0  # without a heartbeat, not counting what the worker waited for a processor
+END = 60.0  # for a ring to come to its end
+TOLD = 20.0  # after a death, by the wall's clock, by which a survivor must have been told
 PR_SET_CHILD_SUBREAPER = 36
 RESIDENTS = ("resident", "async", "steady")
 TICK = 0.02
-
-
-class Slot:
-    """A place for a worker: who has it, and since when."""
-
-    def __init__(self, number: int, role: str, ring: int, area: Any) -> None:
-        self.number, self.role, self.ring, self.area = number, role, ring, area
-        self.pid = 0
-        self.generation = 0
-        self.start_at = 0.0  # not before
-        self.beat = (0, 0.0)
-        self.stopped_until = 0.0
-        self.seen_events = 0
-        self.stops: deque[tuple[int, int]] = deque(maxlen=50)  # SIGSTOP to SIGCONT, ns
-        self.wanted = True
-
-    def __str__(self) -> str:
-        return f"{self.role} {self.number} of ring {self.ring} (pid {self.pid})"
 
 
 class Show:
@@ -113,7 +97,8 @@ class Conductor:
         self.counts: Counter[str] = Counter()
         self.waits: dict[str, list[float]] = {}
         self.kinds: Counter[str] = Counter()
-        self.started = time.monotonic()
+        self.started = self.seen = time.monotonic()
+        self.clock = 0.0
         self.free = list(range(100))
         self.orphans: deque[int] = deque(maxlen=100)  # reaped lately
         self.slots: list[Slot] = []
@@ -157,7 +142,7 @@ class Conductor:
                 os._exit(status)
         slot.area[PID] = pid
         slot.pid = pid
-        slot.beat = (slot.area[BEAT], time.monotonic())
+        self.note_beat(slot)
         slot.stopped_until = 0.0
         self.counts["processes"] += 1
         self.log(f"start {slot}")
@@ -187,7 +172,7 @@ class Conductor:
         slot.pid = 0
         if successor not in (0, pid, *self.orphans):
             slot.pid = successor  # handed over to a spawned process
-            slot.beat = (slot.area[BEAT], time.monotonic())
+            self.note_beat(slot)
             self.counts["processes"] += 1
             self.log(f"goes on as {slot}")
         else:
@@ -219,7 +204,7 @@ class Conductor:
     def stop(self, slot: Slot, seconds: float) -> None:
         if slot.pid and not slot.stopped_until:
             os.kill(slot.pid, signal.SIGSTOP)
-            slot.stopped_until = time.monotonic() + seconds
+            slot.stopped_until, slot.stopped_pid = time.monotonic() + seconds, slot.pid
             slot.stops.append((time.monotonic_ns(), 1 << 62))
             self.counts["SIGSTOPs"] += 1
             self.log(f"stop {slot} for {seconds:.2f} s")
@@ -227,30 +212,47 @@ class Conductor:
     def go_on(self, slot: Slot) -> None:
         slot.stopped_until = 0.0
         slot.stops[-1] = (slot.stops[-1][0], time.monotonic_ns())
-        slot.beat = (slot.beat[0], time.monotonic())
-        if slot.pid:
-            with suppress(ProcessLookupError):
-                os.kill(slot.pid, signal.SIGCONT)
+        self.note_beat(slot)
+        if slot.stopped_pid == slot.pid:
+            os.kill(slot.pid, signal.SIGCONT)
 
     # ---- watching
 
+    def note_beat(self, slot: Slot) -> None:
+        slot.beat = (slot.area[BEAT], self.clock, waited_for_processor(slot.pid))
+
+    def tick(self) -> None:
+        """Move our clock, by no more than 0.2 s: what is longer, we were not let run."""
+        now = time.monotonic()
+        self.clock += min(now - self.seen, 0.2)
+        self.seen = now
+
     def watch(self) -> None:
         now = time.monotonic()
+        self.tick()
         self.reap()
         for slot in self.slots:
             if slot.stopped_until and (now >= slot.stopped_until or not slot.pid):
                 self.go_on(slot)
             self.take_events(slot)
-            beat = slot.area[BEAT]
-            if beat != slot.beat[0] or not slot.pid or slot.stopped_until:
-                slot.beat = (beat, now)
-            elif now - slot.beat[1] > HANG:
-                os.kill(slot.pid, signal.SIGUSR1)
+            beat, since, waited = slot.beat
+            if slot.area[BEAT] != beat or not slot.pid or slot.stopped_until:
+                self.note_beat(slot)
+            elif self.clock - since - waited_for_processor(slot.pid) + waited > HANG:
                 self.counts["hung"] += 1
-                time.sleep(0.5)
+                self.ask_for_traces([slot])
                 raise ViolationError(f"hang: {slot} has not moved for {HANG} s")
         for path in Path(self.directory).glob("violation.*"):
             raise ViolationError(f"{path.name}: {path.read_text()}")
+
+    def ask_for_traces(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            if slot.pid:
+                for name in ("stat", "wchan", "schedstat", "syscall", "cmdline"):
+                    with suppress(OSError):
+                        self.log(f"{slot} {name} {Path(f'/proc/{slot.pid}/{name}').read_bytes()!r}")
+                os.kill(slot.pid, signal.SIGUSR1)
+        time.sleep(5)
 
     def take_events(self, slot: Slot) -> None:
         count = slot.area[EVENT_COUNT]
@@ -328,11 +330,8 @@ class Conductor:
                 show.slots = []
                 self.check_end(show)
                 self.enter(show, IDLE)
-        if phase in (FINISH, DRAIN) and now - show.phase_since > END:
-            for slot in self.slots:
-                if slot.pid:
-                    os.kill(slot.pid, signal.SIGUSR1)
-            time.sleep(0.5)
+        if phase in (FINISH, DRAIN) and self.clock - show.phase_since > END:
+            self.ask_for_traces(self.slots)
             left = [str(slot) for slot in show.slots if slot.pid]
             raise ViolationError(
                 f"ring {show.index} does not end: phase {phase}, running {left}, "
@@ -341,7 +340,7 @@ class Conductor:
 
     def enter(self, show: Show, phase: int) -> None:
         show.words[PHASE] = phase
-        show.phase_since = time.monotonic()
+        show.phase_since = self.clock
         self.log(f"ring {show.index} phase {phase}")
 
     def segments(self, show: Show) -> list[str]:
@@ -435,9 +434,9 @@ class Conductor:
         """The residents leave; then nothing and nobody may be left."""
         for slot in self.slots:
             slot.area[ORDER] = LEAVE
-        end = time.monotonic() + END
+        end = self.clock + END
         while any(slot.pid for slot in self.slots):
-            need(time.monotonic() < end, "residents do not leave")
+            need(self.clock < end, "residents do not leave")
             self.watch()
             time.sleep(TICK)
         time.sleep(0.5)  # forked children sleep no longer than that
