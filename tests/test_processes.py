@@ -177,6 +177,50 @@ def test_consumer_travels_to_a_spawned_process_by_pickle() -> None:
     assert total.value == sum(range(1000))
 
 
+def sum_of(consumer: Any) -> int:
+    with consumer:
+        return sum(int(bytes(frame)) for frame in consumer)
+
+
+def test_consumer_is_an_argument_of_a_pools_tasks() -> None:
+    context = multiprocessing.get_context("spawn")
+    with Producer("n", capacity=AREA, consumers=3) as producer, context.Pool(2) as pool:
+        consumer = Consumer("n", timeout=5)
+        sums = pool.map_async(sum_of, [consumer, consumer])
+        producer.wait_for_consumers(3, timeout=40)  # ours, and one in each task
+        consumer.close()
+        send_numbers(producer, 3000)
+        assert sums.get(40) == [sum(range(3000))] * 2
+        pool.close()
+        pool.join()
+
+
+adopted: Any = None
+
+
+def adopt(producer: Any) -> None:
+    global adopted
+    adopted = producer
+
+
+def send_adopted(count: int) -> None:
+    send_numbers(adopted, count)
+
+
+def test_producer_is_handed_over_to_a_pools_initializer() -> None:
+    context = multiprocessing.get_context("spawn")
+    producer = Producer("n", capacity=AREA)
+    producer.send(b"0")
+    with Consumer("n", timeout=5) as consumer, context.Pool(1, adopt, (producer,)) as pool:
+        producer.close()  # handed over: the stream goes on
+        pool.apply(os.getpid)  # whose first worker has opened it by now
+        sent = pool.apply_async(send_adopted, (3000,))
+        assert sum(int(bytes(frame)) for frame in consumer) == sum(range(3000))
+        sent.get(40)
+        pool.close()
+        pool.join()
+
+
 @pytest.mark.parametrize("dtype", [None, "<M8[ns]", [("a", "<u4"), ("b", "<f8", (2,))]])
 def test_handles_come_back_from_pickle_as_they_were(dtype: Any) -> None:
     options = {"dtype": dtype, "shape": () if dtype is None else (3,), "overflow": "overwrite"}
