@@ -87,6 +87,8 @@ def build(cc: str, variant: str, out: Path, *, static: bool = False) -> dict[str
 def run(program: Path, emulator: str | None = None) -> tuple[int, str]:
     """Run one test program; return its status and output."""
     environment = {**ENVIRONMENT, **os.environ}
+    if emulator is not None:
+        environment["TEST_EMULATED"] = "1"  # for what an emulator cannot do, and says so badly
     command = [str(program)] if emulator is None else [emulator, str(program)]
     for _ in range(2):
         done = subprocess.run(
