@@ -27,6 +27,9 @@
 #define shmipc_compare_exchange_relaxed(object, expected, value)                                 \
     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_relaxed, \
                                             memory_order_relaxed)
+#define shmipc_compare_exchange_acquire(object, expected, value)                                 \
+    atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_acquire, \
+                                            memory_order_relaxed)
 #define shmipc_compare_exchange_release(object, expected, value)                                 \
     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_release, \
                                             memory_order_relaxed)
@@ -78,10 +81,17 @@ static inline void shmipc_fence_full(void)
     SHMIPC_FENCE(memory_order_seq_cst);
 }
 
-/* Orders what this thread does with what a signal handler of its own does: the compiler only. */
-static inline void shmipc_fence_signal(void)
+/* Between a copy and the look at whether the pages that were copied had been replaced by zeros, by
+ * this thread's signal handler or another's (fault.h): an acquire fence, on x86-64 the compiler's
+ * part alone. ThreadSanitizer sees no page tables: in its common word this would order all that
+ * the ring orders, and hide its races. */
+static inline void shmipc_fence_copied(void)
 {
+#ifdef SHMIPC_UNDER_TSAN
     atomic_signal_fence(memory_order_seq_cst);
+#else
+    atomic_thread_fence(memory_order_acquire);
+#endif
 }
 
 /*

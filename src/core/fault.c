@@ -14,7 +14,10 @@
 
 /* The two lowest bits of a watch's state; the rest is a generation, so that no state returns. */
 enum { WATCH_FREE = 0, WATCH_CHANGING = 1, WATCH_LIVE = 2, WATCH_STATES = 4 };
-enum { BLOCK_WATCHES = 64 };
+#ifndef SHMIPC_FAULT_BLOCK /* a model makes it small */
+#define SHMIPC_FAULT_BLOCK 64
+#endif
+enum { BLOCK_WATCHES = SHMIPC_FAULT_BLOCK };
 
 struct shmipc_fault_watch {
     shmipc_atomic_u64 state;
@@ -90,7 +93,7 @@ static bool repair(uintptr_t address)
             shmipc_atomic_u32 *damaged;
             if (read_watch(&block->watches[i], &base, &len, &damaged) &&
                 (address != 0 ? address - base < len : is_cut(base, len))) {
-                shmipc_store_release(damaged, 1u); /* F2 <-> G2 */
+                shmipc_store_relaxed(damaged, 1u); /* F2 <-> G2: the kernel orders it */
                 repaired = lay_zeros(base, len, address != 0 ? address : base) || repaired;
             }
         }
@@ -109,7 +112,9 @@ static void set_default(void)
 /* As if our handler were not there. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-    const uint32_t to = shmipc_load_acquire(&chain);
+    /* Relaxed: the kernel hands a handler to a thread after the sigaction(2) that installed it, and
+     * nothing else is read by what this says. */
+    const uint32_t to = shmipc_load_relaxed(&chain);
     const bool sent = info->si_code <= 0; /* by a process; a fault has a positive code */
     const bool ignored =
         to == CHAIN_IGNORE || (to == CHAIN_PREVIOUS && previous.sa_handler == SIG_IGN);
@@ -186,7 +191,8 @@ static void reinstall(void)
     const bool by_default = (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_DFL;
     const bool ignored = (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_IGN;
     if (by_default || ignored) {
-        shmipc_store_release(&chain, (uint32_t)(by_default ? CHAIN_DEFAULT : CHAIN_IGNORE));
+        /* Relaxed: before the system call, see pass_on. */
+        shmipc_store_relaxed(&chain, (uint32_t)(by_default ? CHAIN_DEFAULT : CHAIN_IGNORE));
         set_ours();
     }
 }
@@ -200,8 +206,9 @@ static struct shmipc_fault_watch *claim(struct block *block)
     for (int i = 0; i < BLOCK_WATCHES; i++) {
         struct shmipc_fault_watch *watch = &block->watches[i];
         uint64_t state = shmipc_load_relaxed(&watch->state); /* relaxed: the exchange decides */
+        /* Acquire <-> unwatch: the fields' last values come before ours for everybody, F3. */
         if (state % WATCH_STATES == WATCH_FREE &&
-            shmipc_compare_exchange_relaxed(&watch->state, &state, state + WATCH_CHANGING)) {
+            shmipc_compare_exchange_acquire(&watch->state, &state, state + WATCH_CHANGING)) {
             shmipc_fence_release(); /* F1: the state before the fields that change */
             return watch;
         }
@@ -257,7 +264,8 @@ bool shmipc_fault_watch(void *base, size_t len, shmipc_atomic_u32 *damaged,
 void shmipc_fault_unwatch(struct shmipc_fault_watch *watch)
 {
     if (watch != NULL) {
-        /* The next generation's free state. Release, as in F1; nobody else changes a live one. */
+        /* The next generation's free state; nobody else changes a live one. F3. For handlers
+         * relaxed would do: what may be mapped here next comes after the kernel's munmap. */
         const uint64_t state = shmipc_load_relaxed(&watch->state);
         shmipc_store_release(&watch->state, state - WATCH_LIVE + WATCH_STATES);
     }

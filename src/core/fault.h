@@ -28,10 +28,14 @@
  *      state release                                state again
  *        a seqlock's shape: a handler never combines the fields of two ranges. Weaker: it could
  *        lay zeros over memory that is somebody else's.
- *   F2 handler: flag release, then mmap      <-> G2 whoever copied: compiler fence, flag relaxed
- *        the handler ran in the thread that looks, between the copy and the look, so only the
- *        compiler could turn them around; another thread's zeros come after its flag by way of
- *        the kernel's page tables.
+ *   F2 handler: flag relaxed, then mmap      <-> G2 whoever copied: acquire fence, flag relaxed
+ *        the kernel orders the flag before the zeros that it puts into the page tables; whoever
+ *        copies zeros that another thread's handler laid must not have looked at the flag before.
+ *        For zeros of a thread's own handler, which ran in between, the compiler's part would do.
+ *   F3 unwatch: state release                <-> G3 the next claim: exchange acquire
+ *        the next holder's fields come after the last one's. Weaker: a last one's field could
+ *        come after, and be read as the next one's for good.
+ * Each order is shown to be necessary by tests/model.
  */
 #ifndef SHMIPC_FAULT_H
 #define SHMIPC_FAULT_H

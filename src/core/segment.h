@@ -136,7 +136,7 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
 static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segment)
 {
     /* G2 <-> F2 (fault.h). */
-    shmipc_fence_signal();
+    shmipc_fence_copied();
     return SHMIPC_UNLIKELY(shmipc_load_relaxed(&segment->damaged) != 0);
 }
 

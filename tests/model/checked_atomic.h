@@ -34,7 +34,7 @@
                                          (how), (uint64_t)(value), sizeof *(object)))
 #define MODEL_COMPARE(name, object, expected, value, orders)                                  \
     (__extension__({                                                                          \
-        uint64_t expected_word = *(expected);                                                 \
+        uint64_t expected_word = (uint64_t) * (expected);                                     \
         const bool done = model_compare(MODEL_SITE(name "(" #object ")", (orders)), (object), \
                                         &expected_word, (uint64_t)(value), sizeof *(object)); \
         *(expected) = (__typeof__(*(expected)))expected_word;                                 \
@@ -49,6 +49,8 @@
     MODEL_STORE("store_release", object, value, MODEL_RELEASE)
 #define shmipc_compare_exchange_relaxed(object, expected, value) \
     MODEL_COMPARE("compare_exchange_relaxed", object, expected, value, 0)
+#define shmipc_compare_exchange_acquire(object, expected, value) \
+    MODEL_COMPARE("compare_exchange_acquire", object, expected, value, MODEL_ACQUIRE)
 #define shmipc_compare_exchange_release(object, expected, value) \
     MODEL_COMPARE("compare_exchange_release", object, expected, value, MODEL_RELEASE)
 #define shmipc_fetch_or_relaxed(object, value) \
@@ -63,7 +65,7 @@
     ((asymmetric) ? model_light(MODEL_SITE("barrier_light", MODEL_LIGHT)) \
                   : model_fence(MODEL_SITE("barrier_light, fenced", MODEL_FULL)))
 
-#define shmipc_fence_signal() ((void)0)
+#define shmipc_fence_copied() model_fence_copied(MODEL_SITE("fence_copied", MODEL_ACQUIRE))
 
 /* The copy of an "overwrite" reader must be atomic word by word to be a step of the machine. */
 #define SHMIPC_COPY_BY_WORD 1

@@ -11,7 +11,8 @@
  * message, an acquire takes it over; fences do so for the relaxed accesses around them; a full
  * fence meets one global view. What in-order threads cannot show, a load that is satisfied after
  * a later store of its own thread, is caught as a data race: plain accesses (payload under
- * "block") must be ordered by happens-before both ways.
+ * "block") must be ordered by happens-before both ways. And a store goes to the end of its list,
+ * so one that is not ordered after all that is there, and could come earlier, fails the run.
  *
  * The search is exhaustive for a scenario: depth first over (which thread, which message), by
  * replay, cut where a state (what every thread has been told so far, what memory still holds) was
@@ -56,6 +57,7 @@ bool model_compare(struct model_site *site, volatile void *object, uint64_t *exp
                    uint64_t value, size_t size);
 void model_fence(struct model_site *site);
 void model_light(struct model_site *site);
+void model_fence_copied(struct model_site *site);
 
 /* ---- for the kernel that the model plays ---------------------------------------------------- */
 
@@ -79,6 +81,9 @@ uint64_t model_plain_load(const volatile uint64_t *at);
 /* What the thread knows is in these bytes: forget which way it came to know it. */
 void model_checkpoint(uint64_t where, const void *bytes, size_t len);
 
+/* From set_up: files are cut in this scenario, so a segment's `damaged` flag takes steps too. */
+void model_let_files_be_cut(void);
+
 void model_check(bool holds, const char *claim);
 
 struct model_scenario {
@@ -98,6 +103,7 @@ struct model_group {
 
 extern const struct model_group model_traffic;
 extern const struct model_group model_ends;
+extern const struct model_group model_fault;
 
 /* What else is hashed: the state of the kernel that the model plays. */
 const void *model_kernel_state(size_t *len);

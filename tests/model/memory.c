@@ -51,6 +51,12 @@ static _Noreturn void refuse(const char *what)
     exit(3);
 }
 
+void memory_forget(void)
+{
+    memory_reset();
+    location_count = 0;
+}
+
 void memory_reset(void)
 {
     for (int i = 0; i < location_count; i++) {
@@ -172,6 +178,13 @@ static void append(int thread, int location, uint64_t value, int orders, const s
 
 void memory_store(int thread, int location, uint64_t value, int orders)
 {
+    const struct location *list = &locations[location];
+    /* The list has the order in which the stores happened. One that could come before another that
+     * is there already makes a list that this machine would never try. */
+    if (seats[thread].current.seen[location] != list->newest &&
+        list->messages[list->newest].value != value) {
+        model_refuse("two stores may come in either order");
+    }
     append(thread, location, value, orders, NULL);
 }
 

@@ -15,6 +15,7 @@ struct view {
     uint8_t reads[8];
 };
 
+void memory_forget(void); /* the locations of another scenario */
 void memory_reset(void);
 void memory_add_thread(int thread);
 void memory_end_thread(int thread); /* it reads nothing more */

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "core"
 
-# The core as it is, but for what kernel.c plays.
+# The core as it is, but for what kernel.c plays. scenarios_fault.c includes fault.c.
 PLAYED = {"segment", "damage", "fault", "locks", "futex"}
 FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 

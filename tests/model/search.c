@@ -194,6 +194,18 @@ static void print_sites(void)
     }
 }
 
+static const struct model_scenario *find_scenario(size_t i)
+{
+    const struct model_group *const groups[] = {&model_traffic, &model_ends, &model_fault};
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
+        if (i < groups[g]->count) {
+            return &groups[g]->scenarios[i];
+        }
+        i -= groups[g]->count;
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     const char *only = NULL;
@@ -217,11 +229,9 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    for (size_t i = 0; i < model_traffic.count + model_ends.count; i++) {
+    for (size_t i = 0; (scenario = find_scenario(i)) != NULL; i++) {
         struct timespec before;
         struct timespec after;
-        scenario = i < model_traffic.count ? &model_traffic.scenarios[i]
-                                           : &model_ends.scenarios[i - model_traffic.count];
         if (only != NULL && strcmp(only, scenario->name) != 0) {
             continue;
         }
