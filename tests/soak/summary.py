@@ -82,7 +82,7 @@ def render(conductor: Any, seed: int, begun: float, commit: str) -> str:
             ("Python", platform.python_version()),
             ("duration", f"{seconds:,.0f} s"),
             ("niceness of the run", os.nice(0)),
-            ("seed", seed),
+            ("seed", str(seed)),
             ("rings at once", len(conductor.shows)),
             ("rings from beginning to end", counts["rings"]),
             *((f"... {kind}", count) for kind, count in sorted(conductor.kinds.items())),
