@@ -83,7 +83,8 @@ static void interrupt(HandleObject *handle)
 /* The guard is CLOSED: nobody comes in any more, and the last interrupters are about to go. */
 static void finish(HandleObject *handle)
 {
-    while (atomic_load(&handle->interrupters) != 0) {
+    /* In a forked child the interrupters were the parent's threads. */
+    while (atomic_load(&handle->interrupters) != 0 && !handle->segment->forked) {
         (void)sched_yield();
     }
     handle->finish_close(handle);

@@ -284,7 +284,8 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
     const bool typed = self->handle.dtype != NULL;
     if (!refuse_inside_reservation(self) || refuse_kind_in_typed(self, given[1], given[2]) != 0 ||
         parse_kind_and_flags(given[1], given[2], &kind, &flags) != 0 ||
-        parse_integer("n", given[0], typed ? 1 : 0, SHMIPC_MAX_AREA_LEN, 1, &n) != 0) {
+        parse_integer("n", given[0], typed ? 1 : 0, SHMIPC_MAX_AREA_LEN, 1, &n) != 0 ||
+        !handle_is_ours(&self->handle)) { /* __index__ is Python code, which may fork */
         goto done;
     }
     if (typed && n > ring->area_len / ring->item_stride) {

@@ -59,7 +59,7 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
                                              struct shmipc_wait *wait, uint64_t deadline_ns);
 
 /* Nothing is ready and the caller does not want to wait: has the stream ended? OK: data came.
- * EMPTY, CLOSED, DIED. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
+ * EMPTY, CLOSED, DIED, CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer);
 
 /* One slice of waiting until any of `count` consumers has data, has ended or is damaged; ready[i]

@@ -12,6 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 /* The two lowest bits of a watch's state; the rest is a generation, so that no state returns. */
 enum { WATCH_FREE = 0, WATCH_CHANGING = 1, WATCH_LIVE = 2, WATCH_STATES = 4 };
 #ifndef SHMIPC_FAULT_BLOCK /* a model makes it small */
@@ -46,18 +50,18 @@ static size_t page_len;
 
 /* A consistent copy of a live watch. False: free, or changing, and then it is not the one that
  * faulted, which stays as it is while it is touched. */
-static bool read_watch(struct shmipc_fault_watch *watch, uintptr_t *base, size_t *len,
-                       shmipc_atomic_u32 **damaged)
+static bool read_watch(struct shmipc_fault_watch *watch, uint64_t *state, uintptr_t *base,
+                       size_t *len, shmipc_atomic_u32 **damaged)
 {
-    const uint64_t state = shmipc_load_acquire(&watch->state); /* G1 <-> F1 */
-    if (state % WATCH_STATES != WATCH_LIVE) {
+    *state = shmipc_load_acquire(&watch->state); /* G1 <-> F1 */
+    if (*state % WATCH_STATES != WATCH_LIVE) {
         return false;
     }
     *base = (uintptr_t)shmipc_load_relaxed(&watch->base);
     *len = (size_t)shmipc_load_relaxed(&watch->len);
     *damaged = shmipc_load_relaxed(&watch->damaged);
     shmipc_fence_acquire();
-    return shmipc_load_relaxed(&watch->state) == state;
+    return shmipc_load_relaxed(&watch->state) == *state;
 }
 
 /* Zeros, at once for the whole range: half a ring is no ring, and one fault is enough. Where the
@@ -72,12 +76,30 @@ static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
 }
 
 /* Is the last page of this range gone? Every cut that can fault takes it. Asked of the system,
- * which answers EFAULT instead of faulting: it copies the mask in before it looks at `how`, which
- * is none that exists, so nothing is changed (kernel/signal.c, SYSCALL_DEFINE4(rt_sigprocmask)). */
+ * which answers EFAULT instead of faulting. Where it does not know the question (Linux
+ * before 5.14), any call that reads memory will do: this one copies the mask in before it looks at
+ * `how`, which is none that exists, so nothing is changed (kernel/signal.c, rt_sigprocmask). */
 static bool is_cut(uintptr_t base, size_t len)
 {
     const uintptr_t page = base + len - page_len;
+    if (madvise((void *)page, page_len, MADV_POPULATE_READ) == 0) {
+        return false;
+    }
+    if (errno != EINVAL) {
+        return errno == EFAULT;
+    }
     return syscall(SYS_rt_sigprocmask, -1, page, NULL, (size_t)8) != 0 && errno == EFAULT;
+}
+
+/* Should this range become zeros? `address` as for repair(). */
+static bool is_due(const struct shmipc_fault_watch *watch, uint64_t state, uintptr_t base,
+                   size_t len, uintptr_t address)
+{
+    if (address != 0) {
+        return address - base < len; /* it is being touched, so it stays what it is */
+    }
+    /* Relaxed: the question was a system call. Unmapped meanwhile, it would be somebody else's. */
+    return is_cut(base, len) && shmipc_load_relaxed(&watch->state) == state;
 }
 
 /* `address` 0: a SIGBUS that somebody raised in the name of a fault, see fault.h: any range that
@@ -88,11 +110,19 @@ static bool repair(uintptr_t address)
     struct block *block = &first_block;
     for (; block != NULL; block = shmipc_load_acquire(&block->next)) {
         for (int i = 0; i < BLOCK_WATCHES; i++) {
+            struct shmipc_fault_watch *watch = &block->watches[i];
+            uint64_t state;
             uintptr_t base;
             size_t len;
             shmipc_atomic_u32 *damaged;
-            if (read_watch(&block->watches[i], &base, &len, &damaged) &&
-                (address != 0 ? address - base < len : is_cut(base, len))) {
+            if (!read_watch(watch, &state, &base, &len, &damaged)) {
+                continue;
+            }
+            if (address == 0 && shmipc_load_relaxed(damaged) != 0) {
+                /* Another thread was quicker while the fault was reported. If it was not this one,
+                 * the instruction faults again, and that fault has an address. */
+                repaired = true;
+            } else if (is_due(watch, state, base, len, address)) {
                 shmipc_store_relaxed(damaged, 1u); /* F2 <-> G2: the kernel orders it */
                 repaired = lay_zeros(base, len, address != 0 ? address : base) || repaired;
             }
@@ -173,10 +203,12 @@ static void set_ours(void)
 static void install(void)
 {
     const char *wish = getenv("SHMIPC_SIGBUS");
+    struct sigaction found;
     page_len = (size_t)sysconf(_SC_PAGESIZE);
     left_alone =
-        (wish != NULL && strcmp(wish, "default") == 0) || sigaction(SIGBUS, NULL, &previous) != 0;
-    if (!left_alone) {
+        (wish != NULL && strcmp(wish, "default") == 0) || sigaction(SIGBUS, NULL, &found) != 0;
+    if (!left_alone && !is_ours(&found)) { /* a child forked in mid-call comes here again */
+        previous = found;
         set_ours();
     }
 }

@@ -64,6 +64,10 @@ enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
             SHMIPC_STEP(ATTACH_GATED);
             return SHMIPC_OK;
         }
+        const int reason = errno;
+        if (!shmipc_lock_is_taken(reason)) {
+            return shmipc_fail(error, SHMIPC_OS, reason, "cannot lock %s", segment->path);
+        }
         (void)nanosleep(&nap, NULL);
     }
     return shmipc_fail(error, SHMIPC_BUSY, 0,

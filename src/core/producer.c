@@ -296,7 +296,7 @@ static enum shmipc_status look_for_room(void *self)
 static void tell_wanted(void *self)
 {
     struct shmipc_producer *producer = self;
-    /* Relaxed: S1 (a full exchange) follows, and a waker reads this after it has seen S1. */
+    /* Relaxed: the barrier (S2) follows, see shmipc_consumer_wake_producer. */
     shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
                          producer->ring.head_pos + producer->wanted_len -
                              producer->ring.ring.area_len);

@@ -9,10 +9,11 @@
  *        whoever sees the end sees every commit before it. Weaker: a consumer reports the end of a
  *        stream whose last messages it has not read.
  *   identity.producer_pid, identity.epoch, slots[i].pid: relaxed. They name somebody in a message
- * or say that a slot was taken; liveness and exclusion are the locks', whose system calls order
- *        them.
- *   interrupted (private): full exchange by close(), relaxed loads by the thread inside. It is seen
- *        in the next slice at the latest, and at once by a sleeper: the wake-up follows it (K4).
+ *        or say that a slot was taken; liveness and exclusion are the locks', whose system calls
+ *        order them.
+ *   interrupted (private): relaxed store by close(), ordered by the fence in shmipc_wait_wake;
+ *        relaxed loads by the thread inside. It is seen in the next slice at the latest, and at
+ *        once by a sleeper: the wake-up follows it (K4).
  */
 #ifndef SHMIPC_ROLE_H
 #define SHMIPC_ROLE_H

@@ -347,9 +347,6 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     segment->base = base;
     segment->map_len = total;
     SHMIPC_STEP(MAP_RESERVED);
-    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
-        return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
-    }
     const int fd = open_for_mapping(segment);
     if (fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
@@ -365,6 +362,9 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     if (!mapped) {
         return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
     }
+    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
+        return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
+    }
     segment->header = (struct shmipc_header *)(void *)base;
     segment->data = base + head_len;
     SHMIPC_STEP(MAP_DONE);
@@ -379,10 +379,11 @@ void shmipc_segment_privatize(struct shmipc_segment *segment)
 {
     const size_t area_len = (size_t)segment->geometry.area_len;
     const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    if (segment->data == NULL || segment->fd < 0 || shmipc_segment_is_damaged(segment)) {
-        return; /* a damaged one is private already */
+    if (segment->data == NULL || segment->fd < 0) {
+        return;
     }
-    const int fd = open_for_mapping(segment);
+    /* What was cut is not worth copying, and a copy of it would fault. */
+    const int fd = shmipc_segment_is_damaged(segment) ? -1 : open_for_mapping(segment);
     for (int half = 0; half < 2; half++) {
         unsigned char *at = segment->data + (size_t)half * area_len;
         if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, fd,
@@ -428,9 +429,11 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
         return true;
     }
     SHMIPC_STEP(UNLINK_NAMED);
-    const bool done = unlink(segment->path) == 0;
+    if (unlink(segment->path) != 0) {
+        return false;
+    }
     SHMIPC_STEP(UNLINK_DONE);
-    return done;
+    return true;
 }
 
 void shmipc_segment_detach(struct shmipc_segment *segment)

@@ -169,6 +169,16 @@ enum shmipc_status shmipc_wait_slice(struct shmipc_wait *wait, struct shmipc_spi
     } else if (sleeps) {
         status = sleep_slice(wait, now_ns);
     }
+    if (status == SHMIPC_TIMEOUT && now_ns >= *wait->peer_look_ns) {
+        /* Whoever asks again and again, each time for a moment, is told of a death too. */
+        const enum shmipc_status peer = wait->peer(wait->self, true);
+        if (peer != SHMIPC_OK) {
+            return peer;
+        }
+        *wait->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+        status = wait->look(wait->self);
+        status = is_pending(status) ? SHMIPC_TIMEOUT : status;
+    }
     if (status == SHMIPC_OK) {
         shmipc_spin_learn(spin, shmipc_now_ns() - wait->start_ns, sleeps);
     }

@@ -140,6 +140,24 @@ static void test_who_was_told_of_a_death_is_told_again_at_once(void)
     }
 }
 
+static void test_who_asks_only_for_a_moment_is_told_of_a_death(void)
+{
+    static const uint64_t spins[] = {0, 1000 * MS};
+    for (int i = 0; i < 2; i++) {
+        struct stage stage;
+        set_stage(&stage, 1, spins[i]);
+        stage.peer = SHMIPC_DIED;
+        CHECK_EQ(run_stage(&stage), SHMIPC_DIED);
+        set_stage(&stage, 1, spins[i]);
+        stage.peer_makes_ready = true;
+        CHECK_EQ(run_stage(&stage), SHMIPC_OK);
+        set_stage(&stage, 1, spins[i]);
+        CHECK_EQ(run_stage(&stage), SHMIPC_TIMEOUT);
+        CHECK_EQ(run_stage(&stage), SHMIPC_TIMEOUT);
+        CHECK_EQ(stage.peer_looks, 1); /* once in 50 ms, however often it asks */
+    }
+}
+
 static void test_what_looking_at_the_peer_made_ready_is_not_slept_over(void)
 {
     struct stage stage;
@@ -192,6 +210,7 @@ static const struct test tests[] = {
     TEST(test_slice_reports_what_it_waited_for_in_every_phase),
     TEST(test_slice_reports_corruption_and_the_peers_end),
     TEST(test_who_was_told_of_a_death_is_told_again_at_once),
+    TEST(test_who_asks_only_for_a_moment_is_told_of_a_death),
     TEST(test_what_looking_at_the_peer_made_ready_is_not_slept_over),
     TEST(test_sleep_ends_when_the_peer_is_to_be_looked_at),
     TEST(test_interrupt_from_another_thread_ends_a_wait),

@@ -163,12 +163,13 @@ static void produce(struct stage *stage, uint8_t what, struct reservation *reser
         break;
     }
     case 9:
-        REQUIRE_ONE_OF(shmipc_producer_poll_peers(producer), SHMIPC_OK, SHMIPC_FULL, SHMIPC_DIED);
+        REQUIRE_ONE_OF(shmipc_producer_poll_peers(producer), SHMIPC_OK, SHMIPC_FULL, SHMIPC_DIED,
+                       SHMIPC_CORRUPT);
         break;
     case 10:
         REQUIRE(shmipc_producer_count_attached(producer) <= producer->ring.ring.slots);
         REQUIRE_ONE_OF(shmipc_producer_wait_attached(producer, &wait, 2, 0), SHMIPC_OK,
-                       SHMIPC_TIMEOUT);
+                       SHMIPC_TIMEOUT, SHMIPC_CORRUPT);
         break;
     case 11:
         if (!reservation->open && !is_typed(stage)) {

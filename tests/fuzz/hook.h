@@ -3,8 +3,8 @@
  *
  * Included by the command line before every file of the core and of the harness. The operations are
  * the real ones; before each of them fuzz_access() counts, and lets the peer store what its script
- * says. run.py checks that no operation of atomic.h is missing here. syscall(2), which the core
- * uses for futexes and barriers alone, is renamed to fuzz_syscall, so that nothing sleeps.
+ * says. run.py checks that no operation of atomic.h is missing here. syscall(2), by which
+ * the core reaches futexes and barriers, is renamed to fuzz_syscall, so that nothing sleeps.
  */
 #ifndef SHMIPC_FUZZ_HOOK_H
 #define SHMIPC_FUZZ_HOOK_H
@@ -30,31 +30,37 @@ static inline void fuzz_access(bool aligned)
 #define FUZZ_ACCESS(object) fuzz_access((uintptr_t)(object) % sizeof *(object) == 0)
 
 #undef shmipc_load_relaxed
+#undef shmipc_load_before_fence
 #undef shmipc_load_acquire
 #undef shmipc_store_relaxed
 #undef shmipc_store_release
-#undef shmipc_exchange_full
-#undef shmipc_compare_exchange_full
-#undef shmipc_fetch_or_full
-#undef shmipc_fetch_and_full
+#undef shmipc_compare_exchange_relaxed
+#undef shmipc_compare_exchange_acquire
+#undef shmipc_compare_exchange_release
+#undef shmipc_fetch_or_relaxed
+#undef shmipc_fetch_and_release
 
 #define shmipc_load_relaxed(object) \
     (FUZZ_ACCESS(object), atomic_load_explicit((object), memory_order_relaxed))
 #define shmipc_load_acquire(object) \
     (FUZZ_ACCESS(object), atomic_load_explicit((object), memory_order_acquire))
+#define shmipc_load_before_fence(object) shmipc_load_relaxed(object)
 #define shmipc_store_relaxed(object, value) \
     (FUZZ_ACCESS(object), atomic_store_explicit((object), (value), memory_order_relaxed))
 #define shmipc_store_release(object, value) \
     (FUZZ_ACCESS(object), atomic_store_explicit((object), (value), memory_order_release))
-#define shmipc_exchange_full(object, value) \
-    (FUZZ_ACCESS(object), atomic_exchange_explicit((object), (value), memory_order_seq_cst))
-#define shmipc_compare_exchange_full(object, expected, value)                                     \
-    (FUZZ_ACCESS(object),                                                                         \
-     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_seq_cst, \
-                                             memory_order_relaxed))
-#define shmipc_fetch_or_full(object, value) \
-    (FUZZ_ACCESS(object), atomic_fetch_or_explicit((object), (value), memory_order_seq_cst))
-#define shmipc_fetch_and_full(object, value) \
-    (FUZZ_ACCESS(object), atomic_fetch_and_explicit((object), (value), memory_order_seq_cst))
+#define FUZZ_COMPARE_EXCHANGE(object, expected, value, order)                                    \
+    (FUZZ_ACCESS(object), atomic_compare_exchange_strong_explicit((object), (expected), (value), \
+                                                                  (order), memory_order_relaxed))
+#define shmipc_compare_exchange_relaxed(object, expected, value) \
+    FUZZ_COMPARE_EXCHANGE(object, expected, value, memory_order_relaxed)
+#define shmipc_compare_exchange_acquire(object, expected, value) \
+    FUZZ_COMPARE_EXCHANGE(object, expected, value, memory_order_acquire)
+#define shmipc_compare_exchange_release(object, expected, value) \
+    FUZZ_COMPARE_EXCHANGE(object, expected, value, memory_order_release)
+#define shmipc_fetch_or_relaxed(object, value) \
+    (FUZZ_ACCESS(object), atomic_fetch_or_explicit((object), (value), memory_order_relaxed))
+#define shmipc_fetch_and_release(object, value) \
+    (FUZZ_ACCESS(object), atomic_fetch_and_explicit((object), (value), memory_order_release))
 
 #endif

@@ -34,7 +34,7 @@ static void played_free(const void *block);
 #define raise(number) ((void)(number), played_raise())
 #define mmap(base, len, prot, flags, fd, off) \
     ((void)(prot), (void)(flags), played_mmap((uintptr_t)(base), (len)))
-#define syscall(number, how, page, old, size) ((void)(number), played_question(page))
+#define madvise(page, len, advice) ((void)(len), played_question((uintptr_t)(page)))
 #define calloc(count, len) ((void)(count), played_calloc(len))
 #define free(block) played_free(block)
 #define getenv(name) ((void)(name), (const char *)NULL)
