@@ -15,6 +15,9 @@ import pytest
 # seen in time, warn of at fork. Set before numpy is imported, here and in every child.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# A job in the background of a script starts with SIGINT ignored, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SHM = Path("/dev/shm")
 SECONDS_FOR_A_TEST = 120
 SECONDS_FOR_A_SOAK = 1800
