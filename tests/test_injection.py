@@ -30,6 +30,11 @@ def inject(*arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]
     return result
 
 
+# Its PyFunction_NewWithQualName writes to the function that it could not allocate; what calls it here
+# is ast.literal_eval (seen in 3.12.1, Objects/funcobject.c:165).
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="CPython 3.12 crashes when it cannot make a function"
+)
 def test_every_allocation_may_fail() -> None:
     pytest.importorskip("_testcapi", reason="this Python was built without _testcapi")
     for scenario in inject("allocations").values():
