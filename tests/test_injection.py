@@ -30,8 +30,8 @@ def inject(*arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]
     return result
 
 
-# Called from here: ast.literal_eval makes functions (3.12.1 writes to one that it could not allocate,
-# Objects/funcobject.c:165), and an import unmarshals code (3.13.0).
+# Called from here: ast.literal_eval makes functions (3.12.1 writes to one that it could not
+# allocate, Objects/funcobject.c:165), and an import unmarshals code (3.13.0).
 @pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="CPython 3.12.1 and 3.13.0 crash themselves without memory"
 )
