@@ -75,24 +75,24 @@ MUTANTS = (
     Mutant(
         "the name is never removed",
         "segment.c",
-        "        (void)unlink(segment->path);\n",
-        "",
+        "    if (unlink(segment->path) != 0) {\n",
+        "    if (false) {\n",
         "left behind",
     ),
     Mutant(
         "the last one out does not look whether the stream has ended",
         "consumer.c",
-        "            if (shmipc_load_acquire(&shared->identity.closed) != 0 &&\n"
+        "            if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&\n"
         "                !shmipc_segment_is_shared",
-        "            if (shmipc_load_acquire(&shared->identity.closed) > 1 &&\n"
+        "            if (shmipc_load_relaxed(&shared->identity.closed) > 1 &&\n"
         "                !shmipc_segment_is_shared",
         "left behind",
     ),
     Mutant(
         "a leaving consumer's member bit stays",
         "ring.c",
-        "    if (!ring->durable) {\n        /* Full, so that the last reads",
-        "    if (!ring->durable && slot_index > 1024) {\n        /* Full, so that the last reads",
+        "    if (!ring->durable) {\n        /* Release <-> the fence of R4",
+        "    if (!ring->durable && slot_index > 1024) {\n        /* Release <-> the fence of R4",
         "are left",
     ),
     Mutant(
