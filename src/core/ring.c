@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-#ifndef SHMIPC_JOIN_LIMIT /* a model, where a stale head may be read at every attempt, sets less \
-                           */
+/* A model, in which a stale head may be read at every attempt, sets less. */
+#ifndef SHMIPC_JOIN_LIMIT
 #define SHMIPC_JOIN_LIMIT 1000
 #endif
 enum { JOIN_LIMIT = SHMIPC_JOIN_LIMIT };

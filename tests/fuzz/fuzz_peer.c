@@ -26,13 +26,12 @@ static bool is_one_of(enum shmipc_status status, const enum shmipc_status *allow
     while (*allowed != SHMIPC_OS && *allowed != status) {
         allowed++;
     }
-    return *allowed == status;
+    return *allowed != SHMIPC_OS;
 }
 
 /* The list of statuses ends with one that none of these may return. */
-#define REQUIRE_ONE_OF(status, ...)                                                      \
-    REQUIRE(is_one_of((status), (const enum shmipc_status[]){__VA_ARGS__, SHMIPC_OS}) && \
-            (status) != SHMIPC_OS)
+#define REQUIRE_ONE_OF(status, ...) \
+    REQUIRE(is_one_of((status), (const enum shmipc_status[]){__VA_ARGS__, SHMIPC_OS}))
 
 /* ---- producing ------------------------------------------------------------------------------ */
 
