@@ -246,6 +246,23 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
     return any;
 }
 
+enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer *const *consumers,
+                                             uint32_t count, uint64_t span_ns)
+{
+    const uint64_t start_ns = shmipc_now_ns();
+    do {
+        for (int poll = 0; poll < 64; poll++) {
+            for (uint32_t i = 0; i < count; i++) {
+                if (look_for_data(consumers[i]) != SHMIPC_EMPTY) {
+                    return SHMIPC_OK;
+                }
+            }
+        }
+        shmipc_cpu_relax();
+    } while (shmipc_now_ns() - start_ns < span_ns);
+    return SHMIPC_EMPTY;
+}
+
 enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
                                              uint32_t count, bool *ready, shmipc_atomic_u32 **words,
                                              uint32_t *marks, uint64_t deadline_ns)

@@ -62,6 +62,11 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
  * EMPTY, CLOSED, DIED, CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
 enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer);
 
+/* Poll until any of `count` consumers has data or something to report, at most about `span_ns`. OK
+ * or EMPTY. No system call, and no look at a peer's lock: shmipc_consumers_wait_any does that. */
+enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer *const *consumers,
+                                             uint32_t count, uint64_t span_ns);
+
 /* One slice of waiting until any of `count` consumers has data, has ended or is damaged; ready[i]
  * says which.
  * OK, TIMEOUT, AGAIN. `words` and `marks` are scratch for `count` entries each. */

@@ -357,15 +357,18 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
     return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
 }
 
+bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_t slot)
+{
+    const struct shmipc_header *shared = producer->ring.ring.shared;
+    return shmipc_load_relaxed(&shared->slots[slot].pid) != 0 &&
+           shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1);
+}
+
 uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer)
 {
-    const struct shmipc_ring *ring = &producer->ring.ring;
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < ring->slots; slot++) {
-        if (shmipc_load_relaxed(&ring->shared->slots[slot].pid) != 0 &&
-            shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1)) {
-            count++;
-        }
+    for (uint32_t slot = 0; slot < producer->ring.ring.slots; slot++) {
+        count += shmipc_producer_is_attached(producer, slot);
     }
     return count;
 }

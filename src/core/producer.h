@@ -65,6 +65,8 @@ enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
  * OK: room may have come of it, try again. FULL, DIED, CORRUPT. */
 enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer);
 
+/* Is there a live consumer in this place? A system call if anybody says so. */
+bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_t slot);
 /* Consumers attached and alive. System calls. */
 uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer);
 

@@ -303,27 +303,31 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
                                                                             : SHMIPC_OK;
 }
 
-uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *producer)
+uint64_t shmipc_ring_distance_estimate(const struct shmipc_ring_producer *producer, uint64_t pos)
 {
     const struct shmipc_ring *ring = &producer->ring;
     struct shmipc_message message;
-    uint64_t slowest;
-    uint32_t slot;
-    if (!shmipc_ring_slowest(ring, &slowest, &slot)) {
-        return 0;
+    if (shmipc_pos_before(pos, producer->tail_pos) && ring->overwrite) {
+        pos = producer->tail_pos;
     }
-    if (shmipc_pos_before(slowest, producer->tail_pos) && ring->overwrite) {
-        slowest = producer->tail_pos;
-    }
-    if (slowest == producer->head_pos || producer->head_pos - slowest > ring->area_len ||
-        !is_aligned(ring, slowest)) {
+    if (pos == producer->head_pos || producer->head_pos - pos > ring->area_len ||
+        !is_aligned(ring, pos)) {
         return 0;
     }
     if (ring->item_stride != 0) {
-        return (producer->head_pos - slowest) / ring->item_stride;
+        return (producer->head_pos - pos) / ring->item_stride;
     }
-    if (shmipc_message_decode(ring, slowest, producer->head_pos - slowest, &message) != SHMIPC_OK) {
+    if (shmipc_message_decode(ring, pos, producer->head_pos - pos, &message) != SHMIPC_OK) {
         return 0;
     }
     return producer->next_seq - message.seq;
+}
+
+uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *producer)
+{
+    uint64_t slowest;
+    uint32_t slot;
+    return shmipc_ring_slowest(&producer->ring, &slowest, &slot)
+               ? shmipc_ring_distance_estimate(producer, slowest)
+               : 0;
 }

@@ -228,6 +228,8 @@ static inline void shmipc_ring_commit_messages(struct shmipc_ring_producer *prod
 /* Messages or items committed and not yet released by the slowest member. An estimate: consumers
  * move while it is taken. */
 uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *producer);
+/* The same from one cursor's position. */
+uint64_t shmipc_ring_distance_estimate(const struct shmipc_ring_producer *producer, uint64_t pos);
 
 /* True if some member's cursor is a promise to wait for, with the slowest in `slowest_pos` and its
  * slot in `slowest_slot`. Under "overwrite" the members are told too, though nobody waits. */
@@ -351,9 +353,18 @@ static inline void shmipc_ring_advance(struct shmipc_ring_consumer *consumer,
     SHMIPC_STEP(READ_ADVANCED);
 }
 
-/* Step over a message and keep it: the cursor stays at or before it until the lease ends. */
-void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
+/* Keep a message just peeked, and whatever follows it: the cursor stays at or before it until the
+ * lease ends. Does not step over it. */
+void shmipc_ring_hold(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
                       struct shmipc_lease *lease);
+/* Step over a message and keep it. */
+static inline void shmipc_ring_take(struct shmipc_ring_consumer *consumer,
+                                    const struct shmipc_message *message,
+                                    struct shmipc_lease *lease)
+{
+    shmipc_ring_hold(consumer, message, lease);
+    shmipc_ring_advance(consumer, message);
+}
 /* End a lease, in any order. The cursor moves to the oldest one left when next published. */
 void shmipc_ring_end(struct shmipc_ring_consumer *consumer, struct shmipc_lease *lease);
 

@@ -186,7 +186,7 @@ enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer,
     return SHMIPC_OK;
 }
 
-void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
+void shmipc_ring_hold(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
                       struct shmipc_lease *lease)
 {
     lease->pos = message->pos;
@@ -200,7 +200,6 @@ void shmipc_ring_take(struct shmipc_ring_consumer *consumer, const struct shmipc
     }
     consumer->newest_lease = lease;
     SHMIPC_STEP(READ_LEASED);
-    shmipc_ring_advance(consumer, message);
 }
 
 void shmipc_ring_end(struct shmipc_ring_consumer *consumer, struct shmipc_lease *lease)
