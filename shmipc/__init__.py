@@ -9,6 +9,7 @@ does. See the README for guarantees, and ``python -m shmipc demo`` to see it wor
 from __future__ import annotations
 
 from pkgutil import extend_path
+from typing import TYPE_CHECKING, Any
 
 # After `pip install .`, a Python started in the checkout finds this directory first, and the
 # compiled _core only in the installed one: look in both.
@@ -28,13 +29,19 @@ from shmipc._core import (
     PeerDied,
     Producer,
     ProducerDied,
+    Record,
     Reservation,
     SchemaMismatch,
+    record_type,
     wait,
 )
 from shmipc._version import __version__
 
+if TYPE_CHECKING:
+    from shmipc.strategy import BaseStrategy, StrategyManager, run_backtest
+
 __all__ = [
+    "BaseStrategy",
     "Busy",
     "Closed",
     "Consumer",
@@ -48,8 +55,26 @@ __all__ = [
     "PeerDied",
     "Producer",
     "ProducerDied",
+    "Record",
     "Reservation",
     "SchemaMismatch",
+    "StrategyManager",
     "__version__",
+    "record_type",
+    "run_backtest",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the strategy layer, and with it numpy, when it is first asked for."""
+    if name not in ("BaseStrategy", "StrategyManager", "run_backtest"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import shmipc.strategy
+
+    value = globals()[name] = getattr(shmipc.strategy, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

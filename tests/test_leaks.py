@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 import shmipc
-from shmipc import Consumer, Producer
+from shmipc import Consumer, Producer, record_type
 
 AREA = 4096
 ROUNDS = [
@@ -206,6 +207,34 @@ def test_every_call_on_items_leaves_nothing() -> None:
             del kept
 
         assert_nothing_grows(work, 1000)
+
+
+def test_records_and_their_types_leave_nothing() -> None:
+    dtype = np.dtype([("a", "<i8"), ("t", "S16"), ("m", "<f4", (2,)), ("n", [("x", ">u2")])])
+    kind = record_type(dtype, "Kind", text=["t"])
+    with Producer("l", dtype=dtype, capacity=64) as producer, Consumer("l", timeout=0) as consumer:
+
+        def work() -> None:
+            once = record_type([("f", "<f8"), ("s", "S5")], "Once", text=("s",))
+            assert once(s="text") == pickle.loads(pickle.dumps(once(s="text")))
+            record = kind(a=2**40, t="text", m=[1, 2], n=(3,))
+            record.assign(2**41, "other")
+            for wrong in (lambda: record.assign(1, "x" * 16), lambda: kind(m="x"), kind.a.__get__):  # type: ignore[attr-defined]
+                fails((ValueError, TypeError))(wrong)
+            producer.send(record)
+            frame = consumer.read(0)
+            lease = kind(frame)
+            assert lease == record == frame.record == lease.copy() == kind(bytes(record))
+            kept = [*lease, np.asarray(lease), repr(lease)]
+            fails(BufferError)(frame.release)
+            del kept
+            producer.send(lease)
+            frame.release()
+            fails(ValueError)(lambda: lease.a)
+            fails(ValueError)(lambda: kind(frame))
+            consumer.recv(0)
+
+        assert_nothing_grows(work, 2000)
 
 
 def test_every_refusal_leaves_nothing() -> None:

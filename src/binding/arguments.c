@@ -1,5 +1,14 @@
 /* arguments.c: fastcall arguments, integers, and buffers to send. */
 #include "module.h"
+#include "record.h"
+
+/* A keyword is nearly always a compact ASCII str, which ends in a zero byte. */
+static inline bool name_is(PyObject *name, const char *text)
+{
+    return PyUnicode_IS_COMPACT_ASCII(name)
+               ? strcmp((const char *)PyUnicode_1BYTE_DATA(name), text) == 0
+               : PyUnicode_CompareWithASCIIString(name, text) == 0;
+}
 
 int parse_arguments(const struct parameters *parameters, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **out)
@@ -23,7 +32,7 @@ int parse_arguments(const struct parameters *parameters, PyObject *const *args, 
     for (Py_ssize_t k = 0; k < named; k++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, k);
         int i = 0;
-        while (i < total && PyUnicode_CompareWithASCIIString(name, parameters->names[i]) != 0) {
+        while (i < total && !name_is(name, parameters->names[i])) {
             i++;
         }
         if (i == total) {
@@ -55,7 +64,7 @@ int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high
         *out = fallback;
         return 0;
     }
-    PyObject *integer = PyNumber_Index(value);
+    PyObject *integer = PyLong_CheckExact(value) ? Py_NewRef(value) : PyNumber_Index(value);
     if (integer == NULL) {
         return -1;
     }
@@ -106,6 +115,9 @@ int source_open_bytes(PyObject *object, struct source *source)
         source->data = (const unsigned char *)PyBytes_AS_STRING(object);
         source->len = (size_t)PyBytes_GET_SIZE(object);
         return 0;
+    }
+    if (record_check_any(object)) {
+        return source_open_record(object, source);
     }
     if (PyUnicode_Check(object)) {
         PyErr_SetString(PyExc_TypeError,

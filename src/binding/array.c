@@ -1,11 +1,14 @@
 /*
- * array.c: the only file that knows numpy. numpy is imported when the first dtype or ndarray is
- * needed, so a message ring works in an interpreter that numpy refuses (a sub-interpreter).
+ * array.c: rings and numpy; only record_array.c and field_array.c know it too. numpy is imported
+ * when the first dtype or ndarray is needed, so a message ring works in an interpreter that numpy
+ * refuses (a sub-interpreter).
  */
 #include "module.h"
+#include "record.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL shmipc_numpy_api
 #include <numpy/arrayobject.h>
 
 /* Keep `object`, stolen, unless another thread was quicker. */
@@ -21,7 +24,7 @@ static int keep(_Atomic(PyObject *) *place, PyObject *object)
     return 0;
 }
 
-static int need_numpy(struct module_state *state)
+int need_numpy(struct module_state *state)
 {
     if (SHMIPC_LIKELY(atomic_load_explicit(&state->numpy_format, memory_order_acquire) != NULL)) {
         return 0;
@@ -364,6 +367,9 @@ int source_open_items(HandleObject *handle, PyObject *object, bool many, struct 
     source->buffer.obj = NULL;
     if (PyBytes_Check(object) || PyByteArray_Check(object)) {
         return source_from_raw(handle, object, many, source);
+    }
+    if (record_check(handle->state, object) && !many) {
+        return source_open_record_item(handle, object, source);
     }
     PyArrayObject *array;
     if (PyArray_Check(object)) {

@@ -15,11 +15,11 @@
  * overwrite ring a lease pins nothing: .intact tells.
  */
 #include "module.h"
+#include "record.h"
 
 #define ENDED PY_SSIZE_T_MIN
 
-PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
-                    bool batch)
+static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_message *message)
 {
     FrameObject *self = PyObject_GC_New(FrameObject, consumer->handle.state->frame_type);
     if (self == NULL) {
@@ -28,16 +28,43 @@ PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *messa
     self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
     self->data = message->data;
     self->len = message->len;
-    self->items = items;
+    self->items = 0;
     self->pos = message->pos;
     self->seq = message->seq;
     self->kind = message->kind;
     self->flags = message->flags;
-    self->batch = batch;
+    self->batch = false;
     atomic_init(&self->ending, false);
     atomic_init(&self->exports, 0);
+    return self;
+}
+
+PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
+                    bool batch)
+{
+    FrameObject *self = frame_make(consumer, message);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->items = items;
+    self->batch = batch;
     Py_BEGIN_CRITICAL_SECTION(consumer);
     shmipc_ring_take(&consumer->core.ring, message, &self->lease);
+    consumer->leases++;
+    Py_END_CRITICAL_SECTION();
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *message)
+{
+    FrameObject *self = frame_make(consumer, message);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->items = consumer->handle.dtype != NULL ? 1 : 0;
+    Py_BEGIN_CRITICAL_SECTION(consumer);
+    shmipc_ring_hold(&consumer->core.ring, message, &self->lease);
     consumer->leases++;
     Py_END_CRITICAL_SECTION();
     PyObject_GC_Track(self);
@@ -89,6 +116,11 @@ void frame_release_softly(FrameObject *self)
     (void)try_end(self);
 }
 
+bool frame_try_add_export(FrameObject *self)
+{
+    return !atomic_load(&self->ending) && try_add_export(self);
+}
+
 void frame_drop_export(FrameObject *self)
 {
     if (atomic_fetch_sub(&self->exports, 1) == 1 && atomic_load(&self->ending)) {
@@ -125,7 +157,7 @@ static int frame_is_true(PyObject *object)
 /* The frame may be viewed, and one view more is counted; or an exception. */
 static bool add_export(FrameObject *self, PyObject *exception)
 {
-    if (atomic_load(&self->ending) || !try_add_export(self)) {
+    if (!frame_try_add_export(self)) {
         PyErr_SetString(exception,
                         "this frame was released: its memory belongs to the producer again. Copy "
                         "what you want to keep before releasing");
@@ -194,6 +226,45 @@ static PyObject *frame_get_array(PyObject *object, void *unused)
     PyObject *view = view_new(handle->state, object);
     return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
                     self->batch ? (int64_t)self->items : -1, false, view);
+}
+
+/* The record type of the ring's items, made once. Borrowed. */
+static PyTypeObject *item_record_type(HandleObject *handle)
+{
+    PyObject *type = atomic_load_explicit(&handle->record_type, memory_order_acquire);
+    if (type == NULL) {
+        PyObject *made = record_type_for(handle->state, handle->dtype);
+        if (made != NULL && atomic_compare_exchange_strong(&handle->record_type, &type, made)) {
+            type = made;
+        } else {
+            Py_XDECREF(made); /* another thread was quicker, or an exception */
+        }
+    }
+    return (PyTypeObject *)type;
+}
+
+static PyObject *frame_get_record(PyObject *object, void *unused)
+{
+    (void)unused;
+    FrameObject *self = (FrameObject *)object;
+    HandleObject *handle = &self->consumer->handle;
+    if (handle->dtype == NULL) {
+        return PyErr_Format(PyExc_TypeError,
+                            "ring %R carries messages: read one as a record type T with T(frame)",
+                            handle->name);
+    }
+    if (self->batch || PyTuple_GET_SIZE(handle->shape) != 0) {
+        return PyErr_Format(PyExc_ValueError,
+                            "a record is one item, and this frame of ring %R has an array of them: "
+                            "use its .array",
+                            handle->name);
+    }
+    PyTypeObject *type = item_record_type(handle);
+    if (type == NULL || !add_export(self, PyExc_ValueError)) {
+        return NULL;
+    }
+    frame_drop_export(self);
+    return record_new_leased(type, self, self->data);
 }
 
 static PyObject *frame_get_kind(PyObject *object, void *unused)
@@ -289,6 +360,10 @@ static PyGetSetDef frame_getset[] = {
     {"array", frame_get_array, NULL,
      "A read-only ndarray on the ring's own memory: shape (n, *shape) for a batch, shape for one "
      "item, uint8 (len,) in a message ring. It keeps the lease alive.",
+     NULL},
+    {"record", frame_get_record, NULL,
+     "The item of a typed ring of a structured dtype as a Record on the ring's own memory. It can "
+     "be read until the frame is released, and does not keep the lease alive.",
      NULL},
     {"kind", frame_get_kind, NULL, "The message's kind; 0 in a typed ring.", NULL},
     {"flags", frame_get_flags, NULL, "The message's flags; 0 in a typed ring.", NULL},

@@ -22,6 +22,11 @@ bool handle_refuse(HandleObject *handle)
                      "this %s of ring %R belongs to the parent process: open one by name in the "
                      "child",
                      handle->role, handle->name);
+    } else if (guard == HANDLE_BUSY && atomic_load(&handle->owner) == PyThreadState_Get()) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "this %s of ring %R is in the middle of a call: code that runs inside it (a "
+                     "Dispatcher's callable, a signal handler) cannot use it",
+                     handle->role, handle->name);
     } else {
         PyErr_Format(PyExc_RuntimeError,
                      "another thread is using this %s of ring %R: a handle serves one thread at a "
@@ -267,4 +272,5 @@ void handle_clear(HandleObject *handle)
     Py_CLEAR(handle->dtype);
     Py_CLEAR(handle->shape);
     Py_CLEAR(handle->spin);
+    Py_XDECREF(atomic_exchange(&handle->record_type, NULL));
 }

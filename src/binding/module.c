@@ -1,5 +1,6 @@
 /* module.c: the module: its state, its types, its functions. */
 #include "module.h"
+#include "record.h"
 
 /* ---- functions ------------------------------------------------------------------------------ */
 
@@ -196,6 +197,10 @@ static PyMethodDef module_methods[] = {
     {"segment_path", module_segment_path, METH_O, segment_path_doc},
     {"inspect_segment", module_inspect_segment, METH_O, inspect_segment_doc},
     {"clean_segment", METHOD(module_clean_segment), FASTCALL, clean_segment_doc},
+    {"record_type", METHOD(module_record_type), FASTCALL, record_type_doc},
+    {"_restore_record", module_restore_record, METH_VARARGS, NULL},
+    {"_restore_record_type", module_restore_record_type, METH_VARARGS, NULL},
+    {"_reduce_record_type", module_reduce_record_type, METH_O, NULL},
     {"_reopen", module_reopen, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
@@ -216,9 +221,16 @@ struct module_state *state_of_type(PyTypeObject *type)
     return NULL;
 }
 
-static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bool exported)
+/* `base`: NULL is object. */
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bool exported,
+                    PyTypeObject *base)
 {
-    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    PyObject *bases = base == NULL ? NULL : PyTuple_Pack(1, base);
+    if (base != NULL && bases == NULL) {
+        return -1;
+    }
+    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, bases);
+    Py_XDECREF(bases);
     if (*type == NULL) {
         return -1;
     }
@@ -240,12 +252,19 @@ static int module_exec(PyObject *module)
     }
 #endif
     return errors_init(module, state) != 0 ||
-                   add_type(module, &producer_spec, &state->producer_type, true) != 0 ||
-                   add_type(module, &reservation_spec, &state->reservation_type, true) != 0 ||
-                   add_type(module, &consumer_spec, &state->consumer_type, true) != 0 ||
-                   add_type(module, &iterator_spec, &state->iterator_type, false) != 0 ||
-                   add_type(module, &frame_spec, &state->frame_type, true) != 0 ||
-                   add_type(module, &view_spec, &state->view_type, false) != 0
+                   add_type(module, &producer_spec, &state->producer_type, true, NULL) != 0 ||
+                   add_type(module, &reservation_spec, &state->reservation_type, true, NULL) != 0 ||
+                   add_type(module, &consumer_spec, &state->consumer_type, true, NULL) != 0 ||
+                   add_type(module, &iterator_spec, &state->iterator_type, false, NULL) != 0 ||
+                   add_type(module, &frame_spec, &state->frame_type, true, NULL) != 0 ||
+                   add_type(module, &view_spec, &state->view_type, false, NULL) != 0 ||
+                   add_type(module, &record_spec, &state->record_base_type, true, NULL) != 0 ||
+                   add_type(module, &field_spec, &state->field_type, false, NULL) != 0 ||
+                   add_type(module, &record_meta_spec, &state->record_meta_type, false,
+                            &PyType_Type) != 0 ||
+                   add_type(module, &dispatcher_spec, &state->dispatcher_type, true, NULL) != 0 ||
+                   add_type(module, &latest_spec, &state->latest_type, true, NULL) != 0 ||
+                   add_type(module, &outlet_spec, &state->outlet_type, true, NULL) != 0
                ? -1
                : 0;
 }
@@ -262,6 +281,13 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->iterator_type);
     Py_VISIT(state->frame_type);
     Py_VISIT(state->view_type);
+    Py_VISIT(state->dispatcher_type);
+    Py_VISIT(state->latest_type);
+    Py_VISIT(state->outlet_type);
+    Py_VISIT(state->record_base_type);
+    Py_VISIT(state->record_meta_type);
+    Py_VISIT(state->field_type);
+    Py_VISIT(state->record_types);
     Py_VISIT(state->numpy_format);
     Py_VISIT(state->literal_eval);
 #ifdef Py_GIL_DISABLED
@@ -282,6 +308,13 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->iterator_type);
     Py_CLEAR(state->frame_type);
     Py_CLEAR(state->view_type);
+    Py_CLEAR(state->dispatcher_type);
+    Py_CLEAR(state->latest_type);
+    Py_CLEAR(state->outlet_type);
+    Py_CLEAR(state->record_base_type);
+    Py_CLEAR(state->record_meta_type);
+    Py_CLEAR(state->field_type);
+    Py_XDECREF(atomic_exchange(&state->record_types, NULL));
     Py_XDECREF(atomic_exchange(&state->numpy_format, NULL));
     Py_XDECREF(atomic_exchange(&state->literal_eval, NULL));
 #ifdef Py_GIL_DISABLED

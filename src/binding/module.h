@@ -1,10 +1,11 @@
 /*
  * module.h: what the files of the extension share.
  *
- * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c), one that maps errors
- * (errors.c), one that knows numpy (array.c), one that turns seconds into deadlines and waits with
- * the GIL released (waiting.c). Everything static is constant: what differs between interpreters
- * is in struct module_state, reached through the objects.
+ * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c, record.c, dispatcher.c,
+ * latest.c), one that maps errors (errors.c), four that know numpy (array.c, batch.c,
+ * record_array.c, field_array.c), one that turns seconds into deadlines and waits with the GIL
+ * released (waiting.c). Everything static is constant: what differs between interpreters is in
+ * struct module_state, reached through the objects.
  */
 #ifndef SHMIPC_BINDING_MODULE_H
 #define SHMIPC_BINDING_MODULE_H
@@ -52,6 +53,13 @@ struct module_state {
     PyTypeObject *iterator_type;
     PyTypeObject *frame_type;
     PyTypeObject *view_type;
+    PyTypeObject *dispatcher_type;
+    PyTypeObject *latest_type;
+    PyTypeObject *outlet_type;
+    PyTypeObject *record_base_type;   /* Record */
+    PyTypeObject *record_meta_type;   /* of what record_type() makes */
+    PyTypeObject *field_type;         /* the descriptor of a record's field */
+    _Atomic(PyObject *) record_types; /* WeakValueDictionary: dtype -> record type; or NULL */
     _Atomic(PyObject *) numpy_format; /* numpy.lib.format once a dtype was needed, else NULL */
     _Atomic(PyObject *) literal_eval; /* set before numpy_format */
 #ifdef Py_GIL_DISABLED
@@ -84,11 +92,12 @@ typedef struct handle_object {
     const shmipc_atomic_u32 *interrupted; /* close() wants the thread that is inside to leave */
     struct module_state *state;
     /* Of exact types, which hold nothing: so a handle is in no cycle and needs no collector. */
-    PyObject *name;   /* str */
-    PyObject *dtype;  /* numpy.dtype, or NULL in a message ring */
-    PyObject *shape;  /* tuple of int */
-    PyObject *spin;   /* as given: float or None */
-    const char *role; /* "Producer", "Consumer" */
+    PyObject *name;                  /* str */
+    PyObject *dtype;                 /* numpy.dtype, or NULL in a message ring */
+    PyObject *shape;                 /* tuple of int */
+    PyObject *spin;                  /* as given: float or None */
+    _Atomic(PyObject *) record_type; /* of the dtype, once Frame.record was read; else NULL */
+    const char *role;                /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
 } HandleObject;
@@ -227,13 +236,29 @@ extern PyType_Spec consumer_spec;
 extern PyType_Spec iterator_spec;
 extern PyType_Spec frame_spec;
 extern PyType_Spec view_spec;
+extern PyType_Spec dispatcher_spec;
+extern PyType_Spec latest_spec;
+extern PyType_Spec outlet_spec;
 
 /* Lease what `message` describes and step over it. NULL with an exception and nothing taken. */
 PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
                     bool batch);
+/* Lease what `message` describes and all that follows it, without stepping over it. */
+PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *message);
 /* End the lease unless a view still needs it; then the view's death ends it. */
 void frame_release_softly(FrameObject *frame);
+/* Count one view more. False, without an exception, once the frame was released. */
+bool frame_try_add_export(FrameObject *frame);
 void frame_drop_export(FrameObject *frame);
+
+/* Was the frame not released, by release() or softly? */
+static inline bool frame_is_readable(const FrameObject *frame)
+{
+    /* Relaxed: the GIL, or the consumer's critical section, orders this against the lease's end. */
+    return atomic_load_explicit(&frame->exports, memory_order_relaxed) >= 0 &&
+           !atomic_load_explicit(&frame->ending, memory_order_relaxed);
+}
+
 /* The lease of one frame is over: let the producer have the memory, finish a pending close. */
 void consumer_lease_ended(ConsumerObject *consumer);
 
@@ -257,6 +282,14 @@ void copy_in(unsigned char *to, const unsigned char *from, size_t len);
 int make_room(ProducerObject *self, uint64_t span, struct patience *patience, unsigned char **at);
 /* False, with a RuntimeError, while a reservation is open. */
 bool refuse_inside_reservation(const ProducerObject *self);
+/* Send a message of plain bytes. 1: sent. 0: full, or full and its only reader is dead, and the
+ * call may not wait. -1: an exception. */
+int producer_send_plain(ProducerObject *self, const unsigned char *data, size_t len, uint16_t kind,
+                        struct patience *patience);
+/* kind= and flags= as given, or absent. -1 with an exception. */
+int parse_kind_and_flags(PyObject *kind, PyObject *flags, uint64_t *kind_out, uint64_t *flags_out);
+/* -1 with a ValueError if they were given and the ring is typed. */
+int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyObject *flags);
 
 extern const char producer_send_doc[];
 extern const char producer_send_text_doc[];
@@ -374,6 +407,16 @@ struct source {
 int source_open_bytes(PyObject *object, struct source *source);
 void source_close(struct source *source);
 
+/* The rows of a one-dimensional C-contiguous structured array. */
+struct rows {
+    const unsigned char *data;
+    size_t row_len;
+    uint64_t count;
+    PyObject *array; /* owned: to be released */
+};
+/* 1: opened. 0: the object is no such array. -1: an exception. In batch.c. */
+int rows_open(PyObject *object, struct rows *rows);
+
 /* ---- literal.c ------------------------------------------------------------------------------ */
 
 /* Is this a tuple, written as repr() writes it, of nothing but tuples, lists, strings and numbers
@@ -382,6 +425,8 @@ bool literal_is_plain(const char *text, size_t len);
 
 /* ---- array.c -------------------------------------------------------------------------------- */
 
+/* Import numpy's API unless that was done. -1 with an exception. */
+int need_numpy(struct module_state *state);
 /* One item (`many` false) or a run of items of the handle's dtype and shape. */
 int source_open_items(HandleObject *handle, PyObject *object, bool many, struct source *source);
 /* dtype= and shape= of a producer into the segment's schema. */

@@ -264,6 +264,38 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
     return stats;
 }
 
+PyDoc_STRVAR(producer_lags_doc,
+             "lags($self)\n--\n\n"
+             "A list of (slot, pid, lag), one of each consumer that is attached and alive: its\n"
+             "place in the ring, its process, and the messages or items it has not released (an\n"
+             "estimate; under overflow='overwrite' no more than are retained).");
+
+static PyObject *producer_lags(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    ProducerObject *self = (ProducerObject *)object;
+    const struct shmipc_header *shared = self->core.ring.ring.shared;
+    if (!handle_enter(&self->handle)) {
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    for (uint32_t slot = 0; list != NULL && slot < self->core.ring.ring.slots; slot++) {
+        if (!shmipc_producer_is_attached(&self->core, slot)) {
+            continue;
+        }
+        const uint64_t cursor_pos = shmipc_load_relaxed(&shared->slots[slot].cursor_pos);
+        PyObject *lag = Py_BuildValue(
+            "(IIK)", slot, shmipc_load_relaxed(&shared->slots[slot].pid),
+            (unsigned long long)shmipc_ring_distance_estimate(&self->core.ring, cursor_pos));
+        if (lag == NULL || PyList_Append(list, lag) != 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(lag);
+    }
+    handle_leave(&self->handle);
+    return list;
+}
+
 static PyObject *producer_get_consumers(PyObject *object, void *unused)
 {
     (void)unused;
@@ -312,6 +344,7 @@ static PyMethodDef producer_methods[] = {
     {"close", handle_close, METH_NOARGS, producer_close_doc},
     {"unlink", producer_unlink, METH_NOARGS, producer_unlink_doc},
     {"stats", producer_stats, METH_NOARGS, producer_stats_doc},
+    {"lags", producer_lags, METH_NOARGS, producer_lags_doc},
     {"__enter__", handle_context_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe producer itself."},
     {"__reduce__", producer_reduce, METH_NOARGS,

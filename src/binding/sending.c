@@ -48,8 +48,7 @@ int make_room(ProducerObject *self, uint64_t span, struct patience *patience, un
     return 0;
 }
 
-static int parse_kind_and_flags(PyObject *kind, PyObject *flags, uint64_t *kind_out,
-                                uint64_t *flags_out)
+int parse_kind_and_flags(PyObject *kind, PyObject *flags, uint64_t *kind_out, uint64_t *flags_out)
 {
     if (SHMIPC_LIKELY(kind == NULL && flags == NULL)) {
         *kind_out = 1;
@@ -83,6 +82,31 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     return notify(self) ? 0 : -1;
 }
 
+int producer_send_plain(ProducerObject *self, const unsigned char *data, size_t len, uint16_t kind,
+                        struct patience *patience)
+{
+    const struct source source = {.data = data, .len = len};
+    const struct module_state *state = self->handle.state;
+    int result = -1;
+    if (!handle_enter(&self->handle)) {
+        return -1;
+    }
+    if (refuse_inside_reservation(self)) {
+        result = send_message(self, &source, kind, 0, patience);
+    }
+    handle_leave(&self->handle);
+    if (result == 0) {
+        return 1;
+    }
+    if (patience->span_ns == 0 &&
+        (PyErr_ExceptionMatches(state->exceptions[EXCEPTION_FULL]) ||
+         PyErr_ExceptionMatches(state->exceptions[EXCEPTION_CONSUMER_DIED]))) {
+        PyErr_Clear();
+        return 0;
+    }
+    return -1;
+}
+
 static int send_item(ProducerObject *self, const struct source *source, struct patience *patience)
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
@@ -95,7 +119,7 @@ static int send_item(ProducerObject *self, const struct source *source, struct p
     return notify(self) ? 0 : -1;
 }
 
-static int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyObject *flags)
+int refuse_kind_in_typed(const ProducerObject *self, PyObject *kind, PyObject *flags)
 {
     if (self->handle.dtype == NULL || (kind == NULL && flags == NULL)) {
         return 0;

@@ -1,6 +1,9 @@
 /* sending_many.c: Producer.send_many. */
 #include "module.h"
 
+/* Bytes of rows that are committed at once: a fraction of the first-level cache. */
+#define ROWS_RUN_LEN 8192u
+
 /* An exception ends a send_many after `sent` items: say so on it, with the item that was taken from
  * an iterator and not sent (`unsent`, or NULL). */
 static void annotate(uint64_t sent, PyObject *unsent)
@@ -83,6 +86,8 @@ static int send_items(ProducerObject *self, const struct source *source, struct 
 struct run {
     uint64_t len;
     uint64_t count;
+    uint16_t kind;
+    uint16_t flags;
 };
 
 /* -1: an exception, and nothing of the run counts as sent. */
@@ -91,7 +96,8 @@ static int commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
     const uint64_t count = run->count;
     if (count > 0) {
         shmipc_ring_commit_messages(&self->core.ring, run->len, count);
-        *run = (struct run){0, 0};
+        run->len = 0;
+        run->count = 0;
         if (!notify(self)) {
             return -1;
         }
@@ -117,20 +123,46 @@ static int add_to_run(ProducerObject *self, struct run *run, const struct source
         }
     }
     at = core->ring.data + ((core->head_pos + run->len) & core->ring.mask);
-    shmipc_message_header_store(at, (uint32_t)source->len, 1, 0, core->next_seq + run->count);
+    shmipc_message_header_store(at, (uint32_t)source->len, run->kind, run->flags,
+                                core->next_seq + run->count);
     copy_in(at + sizeof(struct shmipc_message_header), source->data, source->len);
     run->len += span;
     run->count++;
     return 0;
 }
 
-static int send_messages(ProducerObject *self, PyObject *items, struct patience *patience,
-                         uint64_t *sent)
+/* Each row of a structured array is a message. Runs are short, so that a reader on another core has
+ * the first of them while the next are written. */
+static int send_rows(ProducerObject *self, const struct rows *rows, struct run *run,
+                     struct patience *patience, uint64_t *sent)
+{
+    struct source row = {.data = rows->data, .len = rows->row_len};
+    int result = 0;
+    for (uint64_t i = 0; i < rows->count && result == 0; i++) {
+        result = add_to_run(self, run, &row, patience, sent);
+        row.data += rows->row_len;
+        if (result == 0 && run->len >= ROWS_RUN_LEN) {
+            result = must_stop(self) ? -1 : commit_run(self, run, sent);
+        }
+    }
+    if (commit_run(self, run, sent) != 0) {
+        result = -1;
+    }
+    if (result != 0 && is_partial(self, *sent)) {
+        result = 0;
+    }
+    if (result != 0) {
+        annotate(*sent, NULL);
+    }
+    return result;
+}
+
+static int send_messages(ProducerObject *self, PyObject *items, struct run run,
+                         struct patience *patience, uint64_t *sent)
 {
     /* A list is all there; what comes out of anything else may depend on what was sent before, so
      * nothing is held back while the next is fetched. */
     const bool at_hand = PyList_CheckExact(items) || PyTuple_CheckExact(items);
-    struct run run = {0, 0};
     PyObject *unsent = NULL;
     int result = 0;
     PyObject *iterator = PyObject_GetIter(items);
@@ -159,7 +191,7 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
     }
     Py_DECREF(iterator);
     if (self->handle.segment->forked) {
-        run = (struct run){0, 0}; /* the parent goes on writing there */
+        run.count = 0; /* the parent goes on writing there */
     }
     if (commit_run(self, &run, sent) != 0) { /* what came before an error is sent all the same */
         result = -1;
@@ -174,12 +206,46 @@ static int send_messages(ProducerObject *self, PyObject *items, struct patience 
     return result;
 }
 
+static int send_all_messages(ProducerObject *self, PyObject *items, uint16_t kind, uint16_t flags,
+                             struct patience *patience, uint64_t *sent)
+{
+    struct run run = {0, 0, kind, flags};
+    struct rows rows = {NULL, 0, 0, NULL};
+    const int is_rows = rows_open(items, &rows);
+    if (is_rows < 0 || !handle_is_ours(&self->handle)) {
+        Py_XDECREF(rows.array);
+        return -1;
+    }
+    if (is_rows == 0) {
+        return send_messages(self, items, run, patience, sent);
+    }
+    const int result = send_rows(self, &rows, &run, patience, sent);
+    Py_DECREF(rows.array);
+    return result;
+}
+
+static int send_all_items(ProducerObject *self, PyObject *items, struct patience *patience,
+                          uint64_t *sent)
+{
+    struct source source;
+    if (source_open_items(&self->handle, items, true, &source) != 0) {
+        return -1;
+    }
+    const int result = send_items(self, &source, patience, sent);
+    if (result != 0) {
+        annotate(*sent, NULL);
+    }
+    source_close(&source);
+    return result;
+}
+
 const char producer_send_many_doc[] =
-    "send_many($self, items, *, timeout=None)\n--\n\n"
+    "send_many($self, items, *, kind=1, flags=0, timeout=None)\n--\n\n"
     "Send an array of items (typed ring: C-contiguous, of the ring's dtype, shape (n, *shape)) or\n"
     "an iterable of buffers (message ring), and return how many were sent: all, unless `timeout`\n"
     "seconds pass with the ring full. What is in a list or tuple is committed run by run; what an\n"
-    "iterator yields is committed before the next is asked for.\n"
+    "iterator yields is committed before the next is asked for. Of a one-dimensional structured\n"
+    "array each row is a message. kind, flags: as of send().\n"
     "\n"
     "Raises Full if none was sent, and whenever an item was taken from an iterator in vain;\n"
     "otherwise as send(). What came before the item that raises is sent. Exceptions have .sent,\n"
@@ -188,15 +254,16 @@ const char producer_send_many_doc[] =
 PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames)
 {
-    static const char *const names[] = {"items", "timeout", NULL};
+    static const char *const names[] = {"items", "kind", "flags", "timeout", NULL};
     static const struct parameters parameters = {"send_many", names, 1, 1};
     ProducerObject *self = (ProducerObject *)object;
-    PyObject *given[2];
+    PyObject *given[4];
     struct patience patience;
     uint64_t sent = 0;
+    uint64_t kind, flags;
     int result = -1;
     if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
-        parse_timeout(given[1], &patience) != 0) {
+        parse_timeout(given[3], &patience) != 0) {
         return NULL;
     }
     if (self->handle.dtype == NULL && (PyBytes_Check(given[0]) || PyUnicode_Check(given[0]))) {
@@ -207,16 +274,13 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    if (refuse_inside_reservation(self)) {
-        struct source source;
+    if (refuse_inside_reservation(self) && refuse_kind_in_typed(self, given[1], given[2]) == 0 &&
+        parse_kind_and_flags(given[1], given[2], &kind, &flags) == 0) {
         if (self->handle.dtype == NULL) {
-            result = send_messages(self, given[0], &patience, &sent);
-        } else if (source_open_items(&self->handle, given[0], true, &source) == 0) {
-            result = send_items(self, &source, &patience, &sent);
-            if (result != 0) {
-                annotate(sent, NULL);
-            }
-            source_close(&source);
+            result = send_all_messages(self, given[0], (uint16_t)kind, (uint16_t)flags, &patience,
+                                       &sent);
+        } else {
+            result = send_all_items(self, given[0], &patience, &sent);
         }
     }
     handle_leave(&self->handle);

@@ -10,7 +10,8 @@
 
 static int parse_seconds(const char *what, PyObject *seconds, uint64_t *span_ns)
 {
-    const double value = PyFloat_AsDouble(seconds);
+    const double value =
+        PyLong_CheckExact(seconds) ? PyLong_AsDouble(seconds) : PyFloat_AsDouble(seconds);
     if (value == -1.0 && PyErr_Occurred() != NULL) {
         return -1;
     }
