@@ -12,6 +12,7 @@ IN_SDIST = (
     "src/binding/module.h",
     "shmipc/_core.pyi",
     "shmipc/py.typed",
+    "shmipc/include/shmipc_events.h",
     "tests/c/run.py",
     "tests/c/test.h",
     "tests/c/vectors/message_ring.txt",
@@ -25,6 +26,7 @@ IN_SDIST = (
     "benchmarks/run.py",
     "docs/design.md",
     "docs/guarantees.md",
+    "docs/strategies.md",
     "LICENSE",
     "README.md",
     "CHANGELOG.md",
@@ -32,7 +34,13 @@ IN_SDIST = (
     "setup.py",
     "pyproject.toml",
 )
-IN_WHEEL = ("shmipc/__init__.py", "shmipc/_core.pyi", "shmipc/py.typed", "shmipc/demo/__init__.py")
+IN_WHEEL = (
+    "shmipc/__init__.py",
+    "shmipc/_core.pyi",
+    "shmipc/py.typed",
+    "shmipc/demo/__init__.py",
+    "shmipc/include/shmipc_events.h",
+)
 NEVER_IN_SDIST = (".so", ".o", ".pyc")
 
 
@@ -47,7 +55,8 @@ def main(sdist: str, wheel: str) -> int:
     top = {name.split("/")[0] for name in installed}
     strangers = {t for t in top if t != "shmipc" and not t.endswith(".dist-info")}
     faults += [f"wheel installs {name}" for name in sorted(strangers)]
-    faults += [f"wheel has {name}" for name in installed if name.endswith((".c", ".h"))]
+    sources = {name for name in installed if name.endswith((".c", ".h"))}
+    faults += [f"wheel has {name}" for name in sorted(sources - set(IN_WHEEL))]
     if not any(name.startswith("shmipc/_core.") and name.endswith(".so") for name in installed):
         faults.append("wheel lacks the extension")
     print("\n".join(faults) or f"{len(packed)} files in the sdist, {len(installed)} in the wheel")

@@ -1,0 +1,97 @@
+"""Market events, orders and fills: record types over ring memory, and their kinds.
+
+``Tick``, ``TradeTick``, ``OrderBook``, ``Bar``, ``Order``, ``Trade``, ``Account``, ``Position``,
+``Timer`` and ``Custom`` are record types (:func:`shmipc.record_type`): an attribute reads its field
+where it lies in the ring. ``Tick(symbol="BTCUSDT", last_price=61000.5)`` makes one of one's own,
+which can be written to; what is not given is 0. ``Tick.dtype`` is numpy's, for whole arrays.
+
+:mod:`shmipc.events.schema` has the fields, their units and the enumerations.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from shmipc._core import Record, record_type
+from shmipc.events.schema import (
+    CUSTOM_KIND_FIRST,
+    DEFAULT_LEVELS,
+    EVENTS,
+    EventKind,
+    LiquiditySide,
+    OrderAction,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+    decode_symbol,
+    encode_symbol,
+    order_book_dtype,
+)
+
+__all__ = [
+    "CUSTOM_KIND_FIRST",
+    "DEFAULT_LEVELS",
+    "RECORD_TYPES",
+    "Account",
+    "Bar",
+    "Custom",
+    "EventKind",
+    "LiquiditySide",
+    "Order",
+    "OrderAction",
+    "OrderBook",
+    "OrderStatus",
+    "OrderType",
+    "Position",
+    "Side",
+    "Tick",
+    "TimeInForce",
+    "Timer",
+    "Trade",
+    "TradeTick",
+    "decode_symbol",
+    "encode_symbol",
+    "order_book_type",
+]
+
+#: The record type of each kind. An order book's is that of ``DEFAULT_LEVELS``.
+RECORD_TYPES: dict[EventKind, Any] = {
+    event.kind: record_type(event.dtype, event.name, text=event.text, module=__name__)
+    for event in EVENTS
+}
+
+Tick = RECORD_TYPES[EventKind.TICK]
+TradeTick = RECORD_TYPES[EventKind.TRADE_TICK]
+OrderBook = RECORD_TYPES[EventKind.ORDER_BOOK]
+Bar = RECORD_TYPES[EventKind.BAR]
+Order = RECORD_TYPES[EventKind.ORDER]
+Trade = RECORD_TYPES[EventKind.TRADE]
+Account = RECORD_TYPES[EventKind.ACCOUNT]
+Position = RECORD_TYPES[EventKind.POSITION]
+Timer = RECORD_TYPES[EventKind.TIMER]
+Custom = RECORD_TYPES[EventKind.CUSTOM]
+
+
+@cache
+def order_book_type(levels: int = DEFAULT_LEVELS) -> type[Record]:
+    """Return the record type of an order book of `levels` levels a side."""
+    if levels == DEFAULT_LEVELS:
+        return OrderBook  # type: ignore[no-any-return]
+    return record_type(order_book_dtype(levels), "OrderBook", text=("symbol",))
+
+
+_KINDS: dict[np.dtype[np.void], EventKind] = {event.dtype: event.kind for event in EVENTS}
+
+
+def kind_of(dtype: np.dtype[Any]) -> EventKind | None:
+    """Return the kind of events of `dtype` (an order book's of any levels), or None."""
+    kind = _KINDS.get(dtype)
+    if kind is None and dtype.names is not None and "bid_prices" in dtype.names:
+        shape = dtype["bid_prices"].shape
+        if len(shape) == 1 and shape[0] > 0 and order_book_dtype(shape[0]) == dtype:
+            return EventKind.ORDER_BOOK
+    return kind
