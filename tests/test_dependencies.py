@@ -47,12 +47,18 @@ IMPLEMENTS = {
 
 # what may be imported from where within the package, by top-level name below shmipc
 PACKAGE_MAY_IMPORT = {
-    "__init__": {"_core", "_version"},
+    "__init__": {"_core", "_version", "strategy"},  # the latter when first asked for
     "_version": set(),
     "_names": {"_core"},
     "capture": {"__init__"},
     "video": {"__init__"},
-    "demo": {"__init__", "_names", "capture", "video", "demo"},
+    "events": {"_core", "events"},
+    "market": {"__init__", "capture", "events", "market"},
+    "strategy": {"__init__", "_core", "events", "market", "strategy"},
+    "demo": {
+        *("__init__", "_core", "_names", "capture", "video"),
+        *("events", "market", "strategy", "demo"),
+    },
     "cli": {"__init__", "_core", "_names", "demo", "capture", "video"},
     "__main__": {"cli"},
 }
