@@ -1,0 +1,258 @@
+"""One strategy as its engine knows it: two rings, its books, and what it may do.
+
+Rules this file keeps:
+
+- The engine never waits for a strategy here. Reports that do not fit into the ring wait in the
+  engine, in their order, up to a limit; beyond that it is ``Full``, and that report was not made.
+- The books are those of the reports: an order is open from the moment the engine takes it until it
+  is reported closed. They outlive the strategy's process, so that it finds them when it comes back.
+- An order that the engine can refuse by itself never reaches its user.
+- The ring of orders is opened when it appears. Once its strategy is gone and everything is read it
+  is given up, and removed if the strategy died and could not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections import deque
+from typing import Any, Literal
+
+from shmipc import Busy, Consumer, ConsumerDied, Error, Full, NotFound, Producer, _core
+from shmipc.events import (
+    EventKind,
+    OrderAction,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    TimeInForce,
+)
+from shmipc.market.positions import apply_trade
+from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
+
+__all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy"]
+
+State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
+
+SIDES = frozenset(int(side) for side in Side if side)
+ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
+TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
+
+_BACKLOG_LIMIT = 1 << 16  # reports that wait in the engine for one strategy
+
+_NEW, _CANCEL, _MODIFY = int(OrderAction.NEW), int(OrderAction.CANCEL), int(OrderAction.MODIFY)
+_MARKET = int(OrderType.MARKET)
+_SUBMITTED, _REJECTED = int(OrderStatus.SUBMITTED), int(OrderStatus.REJECTED)
+_FILLED = int(OrderStatus.FILLED)
+_ORDER, _TRADE = int(EventKind.ORDER), int(EventKind.TRADE)
+_ACCOUNT, _POSITION = int(EventKind.ACCOUNT), int(EventKind.POSITION)
+
+
+class UnknownStrategy(Error, KeyError):
+    """No strategy is registered under this id."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyInfo:
+    """A line of ``StrategyManager.list_strategies()``."""
+
+    strategy_id: str
+    #: "registered" (never seen), "connected", "disconnected" (died), "stopped" (left as it should)
+    #: or "evicted" (killed because it was too slow).
+    state: State
+    pid: int  #: of the process last seen; 0: none was
+    lag: int  #: events broadcast and not yet read; 0 unless connected
+    lost: int  #: events overwritten before it read them, as it last said
+    orders: int  #: received from it: new ones, cancellations and changes
+    open_orders: int
+    waiting_reports: int  #: that its ring has no room for yet
+    errors: int  #: exceptions in its callbacks, as it last said
+    restarts: int  #: by the supervisor
+    symbols: tuple[str, ...] | None  #: that it may see; None: all
+
+
+class Link:
+    """The engine's end of one strategy."""
+
+    def __init__(
+        self,
+        engine: str,
+        strategy_id: str,
+        place: int,
+        symbols: tuple[str, ...] | None,
+        *,
+        report_capacity: int,
+        instruments: dict[str, Any],
+        spin: float | None,
+        session: int,
+    ) -> None:
+        self.strategy_id = check_id(strategy_id, "a strategy")
+        self.place = place
+        self.symbols = symbols
+        self.state: State = "registered"
+        self.pid = 0
+        self.slot = -1  # of its cursor in the events ring; -1: none
+        self.lost = self.errors = self.received = 0
+        self.open: dict[int, Any] = {}
+        self.positions: dict[str, Any] = {}
+        self.account: Any = None
+        self.orders: Consumer | None = None
+        self.waiting: deque[tuple[bytes, int, int]] = deque()
+        self.backlog_limit = _BACKLOG_LIMIT
+        self._instruments = instruments
+        self._spin = spin
+        self._orders_name = orders_ring(engine, strategy_id)
+        self._orders_path = _core.segment_path(self._orders_name)
+        self.reports = Producer(
+            reports_ring(engine, strategy_id), capacity=report_capacity, consumers=1, spin=spin
+        )
+        found = self.reports.stats()
+        self._sent = found["messages"]
+        self._last_report = self._sent  # how many were sent when the last was that is no control
+        if found["took_over"]:
+            now = time.time_ns()
+            note = Engine(ts_event=now, ts_init=now, engine_session=session)
+            self.send(note, Control.ENGINE, control=True)
+
+    # ---- to the strategy -----------------------------------------------------------------------
+
+    def send(self, record: Any, kind: int, flags: int = 0, *, control: bool = False) -> None:
+        """Send, or let it wait its turn. Full: too many wait already."""
+        if (self.waiting and not self.flush()) or not self._try_send(record, kind, flags):
+            if len(self.waiting) >= self.backlog_limit and not control:
+                raise Full(
+                    f"strategy {self.strategy_id!r} does not read: {len(self.waiting)} reports "
+                    "wait for it"
+                )
+            self.waiting.append((bytes(record), kind, flags))
+
+    def flush(self) -> bool:
+        """Send what waits. True: nothing does any more."""
+        waiting = self.waiting
+        while waiting:
+            if not self._try_send(*waiting[0]):
+                return False
+            waiting.popleft()
+        return True
+
+    def _try_send(self, record: Any, kind: int, flags: int) -> bool:
+        try:
+            if not self.reports.try_send(record, kind=kind, flags=flags):
+                return False
+        except ConsumerDied:  # full, and nobody there: its successor will read
+            return False
+        self._sent += 1
+        if kind < Control.HELLO and not flags:
+            self._last_report = self._sent
+        return True
+
+    def book(self, kind: int, record: Any) -> None:
+        """Take a report into the books."""
+        if kind == _ORDER:
+            client_order_id = record.client_order_id
+            status = record.status
+            if record.action != _NEW and status == _REJECTED:
+                return
+            if status >= _FILLED:
+                self.open.pop(client_order_id, None)
+            else:
+                self.open[client_order_id] = record.copy()
+        elif kind == _TRADE:
+            symbol = record.symbol
+            position = self.positions.get(symbol)
+            if position is None:
+                position = self.positions[symbol] = Position(symbol=symbol)
+            apply_trade(position, record)
+        elif kind == _POSITION:
+            self.positions[record.symbol] = record.copy()
+        elif kind == _ACCOUNT:
+            self.account = record.copy()
+
+    # ---- from the strategy ---------------------------------------------------------------------
+
+    def refusal(self, order: Any) -> str | None:
+        """Return why this order cannot be had, in at most 31 bytes, or None."""
+        action = order.action
+        client_order_id = order.client_order_id
+        if action == _CANCEL:
+            return None if client_order_id in self.open else "unknown order"
+        quantity = order.quantity
+        if action == _MODIFY:  # NaN or 0: as it was
+            if client_order_id not in self.open:
+                return "unknown order"
+            return "quantity is not positive" if quantity < 0.0 or quantity == math.inf else None
+        if action != _NEW:
+            return "unknown action"
+        if not 0.0 < quantity < math.inf:
+            return "quantity is not positive"
+        if order.order_type != _MARKET and not -math.inf < order.price < math.inf:
+            return "price is not finite"
+        if client_order_id in self.open:
+            return "client_order_id is in use"
+        if client_order_id <= 0:
+            return "client_order_id is not positive"
+        if self._instruments and order.symbol not in self._instruments:
+            return "unknown symbol"
+        if order.side not in SIDES:
+            return "unknown side"
+        if order.order_type not in ORDER_TYPES:
+            return "unknown order type"
+        if order.time_in_force not in TIMES_IN_FORCE:
+            return "unknown time in force"
+        return None
+
+    def refuse(self, order: Any, why: str) -> None:
+        """Report an order as rejected. It changes no book: a refused id may be another's, open."""
+        answer = order.copy()
+        answer.status = _REJECTED
+        answer.text = why
+        answer.ts_event = answer.ts_init = time.time_ns()
+        self.send(answer, _ORDER)
+
+    # ---- its ring of orders --------------------------------------------------------------------
+
+    def try_open(self) -> bool:
+        """Open the ring of orders if it is there. True: it was opened now."""
+        if self.orders is not None or not os.path.exists(self._orders_path):
+            return False
+        try:
+            self.orders = Consumer(self._orders_name, timeout=0, spin=self._spin)
+        except (NotFound, Busy):  # going, or its last reader still is
+            return False
+        return True
+
+    def let_go(self, died: bool) -> None:
+        """The strategy has left, or died, and everything was read."""
+        if self.orders is not None:
+            self.orders.close()
+            self.orders = None
+        if died:
+            with contextlib.suppress(Error, OSError):  # taken over, or removed, meanwhile
+                _core.clean_segment(self._orders_path)
+        self.slot = -1
+        if self.state == "connected":
+            self.state = "disconnected" if died else "stopped"
+
+    def close(self) -> int:
+        """Close both rings; return how many reports are lost, because they did not fit.
+
+        The ring of reports is removed unless some of them are unread.
+        """
+        self.flush()
+        lost = sum(1 for _, kind, flags in self.waiting if kind < Control.HELLO and not flags)
+        try:
+            unread = self._last_report > self._sent - self.reports.pending
+            if not unread and self.reports.attached == 0:
+                self.reports.unlink()
+        except Error:  # cut, or closed: nothing to be done for it
+            pass
+        self.reports.close()
+        self.let_go(died=os.path.exists(self._orders_path))
+        return lost
