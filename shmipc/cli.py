@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="see the main job at once, every claim checked")
     demo.add_argument("--capture", metavar="FILE", help="replay an exchange capture instead")
     demo.add_argument(
+        "--strategies",
+        type=_positive,
+        metavar="N",
+        help="a simulated exchange and N trading strategies, on the capture or a random market",
+    )
+    demo.add_argument(
         "--consumers",
         type=_positive,
         default=3,
@@ -103,6 +109,7 @@ def _demo(options: argparse.Namespace) -> int:
     return demo_package.run(
         demo_package.Options(
             capture=options.capture,
+            strategies=options.strategies,
             consumers=options.consumers,
             video=options.video,
             max_frames=options.max_frames,

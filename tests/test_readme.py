@@ -16,8 +16,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_in_readme_runs_as_printed(code: str, tmp_path: Path) -> None:
+PRINTED = ["(1080, 1920, 3) 127.0\n", "[(b'BTCUSDT', 103., 0.01)]\n"]
+
+
+@pytest.mark.parametrize(("code", "printed"), list(zip(blocks("python"), PRINTED, strict=True)))
+def test_python_in_readme_runs_as_printed(code: str, printed: str, tmp_path: Path) -> None:
     script = tmp_path / "readme.py"
     script.write_text(code)
     done = subprocess.run(
@@ -25,7 +28,7 @@ def test_python_in_readme_runs_as_printed(code: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert done.stdout == "(1080, 1920, 3) 127.0\n"
+    assert done.stdout == printed
 
 
 def test_readme_opens_with_an_example_of_ten_lines() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmipc import _names
-from shmipc.demo import scenarios
+from shmipc.demo import desk, scenarios
 from shmipc.demo.crew import Crew, CrewError, Worker
 from shmipc.demo.table import Progress, Row, render
 
@@ -37,6 +37,7 @@ class Options:
     """What the user asked for."""
 
     capture: str | None = None
+    strategies: int | None = None
     consumers: int = 3
     video: str | None = None
     max_frames: int | None = None
@@ -113,6 +114,14 @@ def run(options: Options) -> int:
 
     1: a check failed, a process died or failed, or none gave a sign of life. 130: Ctrl-C.
     """
+    if options.strategies is not None:
+        return desk.run(
+            strategies=options.strategies,
+            path=options.capture,
+            seconds=options.seconds,
+            as_json=options.as_json,
+            quiet=options.quiet,
+        )
     began = time.monotonic()
     # short enough for any name limit, and nobody else's: this process, and chance
     prefix = f"demo-{os.getpid()}-{secrets.token_hex(4)}"

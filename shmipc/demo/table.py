@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import Any, TextIO
 
-__all__ = ["Progress", "Row", "human_bytes", "human_count", "render"]
+__all__ = ["Progress", "Row", "columns", "human_bytes", "human_count", "render"]
 
 
 @dataclasses.dataclass
@@ -111,6 +111,20 @@ def render(rows: list[Row]) -> str:
     notes = [f"  {row.title}: {note}" for row in rows for note in row.notes]
     failed = [f"  FAILED  {row.title}: {claim}" for row in rows for claim in row.failures]
     return "\n".join(lines + ([""] if notes or failed else []) + notes + failed)
+
+
+def columns(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a plain table: the first column to the left, the others to the right."""
+    table = [header, *rows]
+    widths = [max(len(cells[i]) for cells in table) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in table
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 class Progress:

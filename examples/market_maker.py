@@ -1,0 +1,1 @@
+../shmipc/demo/strategies/market_maker.py

@@ -1,0 +1,1 @@
+../shmipc/demo/strategies/mean_reversion.py
