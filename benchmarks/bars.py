@@ -6,16 +6,23 @@ from dataclasses import dataclass
 
 from build import CAPACITIES
 from cases import (
+    DISPATCH,
     FRAME_COPY,
     FUTEX,
     LINE,
     LINES,
     NOARGS,
+    NOTHING,
     OUR_RINGS,
     QUEUES,
+    ROUND,
+    STRATEGIES,
     queue_case_name,
+    strategies_case_name,
 )
 from measure import METRICS, Results
+
+DELIVERED_MPS = {1: 0.8, 3: 1.8, 10: 4.0, 20: 5.0}  # strategies -> callbacks a second, together
 
 
 @dataclass
@@ -169,4 +176,30 @@ def bars(results: Results) -> list[Bar]:
         "%",
         at_most=0.01,
     )
+    for event in ("tick", "trade"):
+        row(
+            f"{DISPATCH[event]}, from the ring to its callback, three fields read",
+            median("dispatch", DISPATCH[event], "call_ns"),
+            median("dispatch", NOTHING, "call_ns"),
+            NOTHING,
+            "ns",
+            at_most=7,
+        )
+    for many, least in DELIVERED_MPS.items():
+        name = strategies_case_name(many)
+        delivered = median("strategies", name, "delivered_mps")
+        row(f"delivered: {name}", delivered, least, f"{least:g} M/s", "M/s", at_least=1)
+    few, most = min(STRATEGIES), max(STRATEGIES)
+    for batch in (False, True):
+        row(
+            f"an event costs the engine: {strategies_case_name(most, batch=batch)}",
+            median("strategies", strategies_case_name(most, batch=batch), "engine_ns"),
+            median("strategies", strategies_case_name(few, batch=batch), "engine_ns"),
+            "with 1 strategy",
+            "ns",
+            at_most=1.3,
+        )
+    rate = median("onbatch", DISPATCH["trade"], "rate_mps")
+    row(f"on_batch, {DISPATCH['trade']}", rate, 50.0, "50 M/s", "M/s", at_least=1)
+    row(ROUND, median("roundtrip", ROUND, "rtt_ns_p50"), line, LINE, "ns", at_most=10)
     return rows

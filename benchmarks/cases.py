@@ -26,6 +26,10 @@ GROUPS = {
     "zerocopy": "read() and release() of one message, in place",
     "fanout": "one send with 1 and with 20 consumers attached",
     "idle": "a consumer that waits",
+    "dispatch": "an event from the ring to on_tick, three fields read, one process",
+    "strategies": "one engine, N strategy processes, two cores, nothing lost",
+    "onbatch": "one strategy that takes events as arrays",
+    "roundtrip": "tick to order to engine, one strategy",
 }
 
 LINE = "bare cache line to and fro"
@@ -55,6 +59,20 @@ OUR_RINGS = {
     "shmipc-message": "shmipc message",
     "shmipc-batch": "shmipc typed, in batches",
 }
+
+NOTHING = "a Python call f(x) that does nothing"
+DISPATCH = {"call": NOTHING, "tick": "Tick, 128 B", "trade": "TradeTick, 64 B"}
+# strategies -> events an engine broadcasts
+STRATEGIES = {1: 1_000_000, 3: 600_000, 10: 300_000, 20: 200_000}
+BATCH_ROWS = 256
+ROUND = "tick to order to engine"
+
+
+def strategies_case_name(strategies: int, event: str = "trade", batch: bool = False) -> str:
+    """Some strategies, one kind of event, broadcast one by one or in arrays: as printed."""
+    count = "1 strategy" if strategies == 1 else f"{strategies} strategies"
+    how = f", arrays of {BATCH_ROWS}" if batch else ", one by one"
+    return f"{count}, {DISPATCH[event]}{how}"
 
 
 def queue_case_name(label: str, items: int) -> str:
@@ -219,6 +237,44 @@ class Maker:
     def idle(self) -> list[Case]:
         seconds = "2" if self.share == 1 else "0.5"
         return [self._ours("idle", "shmipc", "idle", "--seconds", seconds, every=4)]
+
+    def dispatch(self) -> list[Case]:
+        turn = _Turn(self.script("dispatch", *self.share_option), len(DISPATCH))
+        cases = self._turns("dispatch", turn, DISPATCH)
+        cases[0].side = "floor"
+        return cases
+
+    def strategies(self) -> list[Case]:
+        cases = []
+        for event in ("trade", "tick"):
+            for batch in (False, True):
+                for many, count in STRATEGIES.items():
+                    arguments = [event, str(count), "--strategies", str(many), *self.share_option]
+                    if batch:
+                        arguments += ["--batch", str(BATCH_ROWS)]
+                    name = strategies_case_name(many, event, batch)
+                    every = 1 if event == "trade" else 4
+                    cases.append(
+                        self._ours("strategies", name, "strategies", *arguments, every=every)
+                    )
+        return cases
+
+    def onbatch(self) -> list[Case]:
+        return [
+            self._ours("onbatch", DISPATCH[event], "onbatch", event, *self.share_option)
+            for event in ("trade", "tick")
+        ]
+
+    def roundtrip(self) -> list[Case]:
+        wanted = {
+            ROUND: ((), 1),
+            f"{ROUND}, garbage collector on": (("--collect",), 2),
+            f"{ROUND}, stamped at every step": (("--legs",), 4),
+        }
+        return [
+            self._ours("roundtrip", name, "roundtrip", *arguments, *self.share_option, every=every)
+            for name, (arguments, every) in wanted.items()
+        ]
 
 
 def _as_frame_rate(run: Callable[[], Figures]) -> Figures:

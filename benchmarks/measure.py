@@ -33,12 +33,22 @@ class Metric:
 METRICS = {
     "rtt_ns_p50": Metric("ns"),
     "rtt_each_ns_p99": Metric("ns"),
+    "rtt_each_ns_p999": Metric("ns"),
     "rate_mps": Metric("M/s", True),
     "written_mps": Metric("M/s", True),
     "rate_fps": Metric("frames/s", True),
     "rate_gbs": Metric("GB/s", True),
     "copy_ns": Metric("ns"),
     "call_ns": Metric("ns"),
+    "delivered_mps": Metric("M/s", True),
+    "engine_ns": Metric("ns"),
+    "switches_per_k": Metric("a 1000"),
+    "pauses_per_s": Metric("a s"),
+    "pause_ns": Metric("ns"),
+    "leg_broadcast_ns": Metric("ns"),
+    "leg_tick_ns": Metric("ns"),
+    "leg_order_ns": Metric("ns"),
+    "leg_callback_ns": Metric("ns"),
     "core_percent": Metric("% of a core"),
 }
 

@@ -36,7 +36,7 @@ LEFT_BY_PEERS = ("*.zenoh", "iox2_*", "bench-pair-*")  # by those that were kill
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smoke test: under a minute")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: about a minute")
     parser.add_argument("--repetitions", type=int, help="of every case (default 20)")
     parser.add_argument(
         "--only", nargs="+", choices=list(GROUPS), metavar="GROUP", help="these and the floor"

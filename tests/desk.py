@@ -180,6 +180,17 @@ class Quiet(BaseStrategy):
         pass
 
 
+class CancelsAtTheEnd(BaseStrategy):
+    """Orders at the first tick, and withdraws that when it stops."""
+
+    def on_tick(self, tick: Any) -> None:
+        if not self.orders:
+            self.buy(tick.symbol, 1.0, 1.0)
+
+    def on_stop(self) -> None:
+        self.cancel_all()
+
+
 class Echo(BaseStrategy):
     """For each tick an order at its price, with its sequence as id."""
 

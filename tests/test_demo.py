@@ -27,7 +27,12 @@ from shmipc.demo.crew import Crew, CrewError
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SHMIPC_TEST_DATA") or ROOT.parent / "shared" / "data")
 REAL = DATA / "binance-usdm-btcusdt-20240808.gz"
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+STRATEGIES = ("market_maker", "mean_reversion", "momentum")
+EXAMPLES = [
+    path
+    for path in sorted((ROOT / "examples").glob("*.py"))
+    if path.stem not in (*STRATEGIES, "exchange")
+]
 
 LINES = (
     b'17 {"data":{"e":"bookTicker","u":5,"s":"XY","b":"1.1","B":"2","a":"1.2","A":"3","T":9}}\n'
@@ -351,3 +356,61 @@ def test_example_runs_and_leaves_nothing(example: Path, directory: Path) -> None
     assert done.stdout
     assert done.stderr == ""
     assert list(directory.iterdir()) == []
+
+
+def test_example_strategies_trade_with_the_example_exchange(directory: Path) -> None:
+    exchange = [str(ROOT / "examples" / "exchange.py"), "--events", "4000", "--rate", "4000"]
+    done = subprocess.run(
+        [sys.executable, *exchange, "--spawn", "--strategies", *STRATEGIES],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    lines = dict(line.split(": ") for line in done.stdout.splitlines()[:-1])
+    assert set(lines) == set(STRATEGIES)
+    assert not lines["market_maker"].startswith("0 orders")
+    assert all(line.endswith("lost 0") for line in lines.values())
+    assert list(directory.iterdir()) == []
+
+
+def test_an_example_strategy_is_a_program_that_waits_for_its_engine(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "momentum.py"), "--timeout", "0.2"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert "engine" in done.stderr
+    assert list(directory.iterdir()) == []
+
+
+def test_demo_of_strategies_checks_what_each_saw(directory: Path) -> None:
+    found = json.loads(demo("--strategies", "3", "--quick", "--json", "--quiet").stdout)
+    assert all(held for _, held in found["checks"])
+    assert [row["strategy"] for row in found["strategies"]] == [
+        "momentum-1",
+        "reversion-2",
+        "maker-3",
+    ]
+    assert found["strategies"][-1]["restarts"] == 1
+    assert sum(found["kinds"].values()) == found["events"]
+    assert list(directory.iterdir()) == []
+
+
+def test_demo_of_strategies_tells_bad_lines(directory: Path, tmp_path: Path) -> None:
+    capture = tmp_path / "capture"
+    capture.write_bytes(LINES * 40 + b"foreign\n")
+    found = json.loads(
+        demo(
+            *("--strategies", "1", "--seconds", "0.5", "--json", "--quiet"),
+            *("--capture", str(capture)),
+        ).stdout
+    )
+    assert found["lines"]["bad"] == 1
+    assert found["bad"][0][0] == 121
+    assert found["events"] == 120

@@ -366,6 +366,22 @@ def test_unreleased_message_goes_to_the_next_consumer(shm_dir: Any) -> None:
             assert [consumer.recv(0) for _ in range(3)] == [b"a", b"b", b"c"]
 
 
+def test_what_is_held_when_it_is_abandoned_goes_to_the_next_consumer() -> None:
+    with Producer("v", capacity=AREA) as producer:
+        producer.send_many([b"a", b"b", b"c", b"d"])
+        consumer = Consumer("v", timeout=5)
+        first, second, third = (consumer.read(0) for _ in range(3))
+        first.release()
+        consumer.abandon()
+        assert consumer.closed
+        second.release()
+        with pytest.raises(shmipc.Busy):
+            Consumer("v", timeout=0)
+        third.release()
+        with Consumer("v", timeout=5) as successor:
+            assert [successor.recv(0) for _ in range(3)] == [b"b", b"c", b"d"]
+
+
 def test_last_view_removes_the_file_of_a_closed_ring(shm_dir: Any) -> None:
     producer = Producer("v", capacity=AREA)
     consumer = Consumer("v", timeout=5)

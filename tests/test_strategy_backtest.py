@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from desk import accepted, desk, filled
+from test_market_feed import made_capture
 
 from shmipc import SchemaMismatch, run_backtest
 from shmipc.events import (
@@ -19,6 +20,7 @@ from shmipc.events import (
     TradeTick,
     order_book_type,
 )
+from shmipc.market.feed import feed
 from shmipc.strategy import BaseStrategy
 
 SECOND = 10**9
@@ -225,6 +227,18 @@ class TestSources:
         assert run_backtest(Configurable, iter(pairs)).events == 5
         assert run_backtest(Configurable, pairs).events == 5
         assert run_backtest(Configurable, ((EventKind.TICK, row) for row in rows)).events == 5
+
+    @pytest.mark.parametrize("as_text", [True, False])
+    def test_a_capture_by_its_path(self, tmp_path: Path, as_text: bool) -> None:
+        path = tmp_path / "capture"
+        path.write_bytes(b"\n".join(made_capture(600, 3)))
+        by_path, by_feed = Journal("j"), Journal("j")
+        result = run_backtest(by_path, str(path) if as_text else path, exchange=FillsNext())
+        assert result.events == run_backtest(by_feed, feed(path), exchange=FillsNext()).events
+        assert by_path.lines == by_feed.lines
+        assert {"tick", "trade_tick", "trade"} <= {line[0] for line in by_path.lines}
+        with pytest.raises(FileNotFoundError):
+            run_backtest(Journal("j"), tmp_path / "nothing")
 
     def test_symbols_and_levels(self) -> None:
         both = [ticks(5), ticks(5, b"ETHUSDT")]

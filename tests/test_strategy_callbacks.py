@@ -245,6 +245,30 @@ class TestTimers:
             assert often == [1, 2, 3, 4, 5]
             assert strategy.got.count(("once", 1, 25_000_000)) == 1
 
+    def test_a_flood_of_events_does_not_keep_them_waiting(self) -> None:
+        class Slow(BaseStrategy):
+            ticks = 0
+            ticks_at_first_timer = -1
+
+            def on_start(self) -> None:
+                self.set_timer("t", 0.01, repeat=False)
+
+            def on_tick(self, tick: Any) -> None:
+                self.ticks += 1
+                time.sleep(0.001)
+
+            def on_timer(self, timer: Any) -> None:
+                self.ticks_at_first_timer = self.ticks
+                self.stop()
+
+        with desk() as made:
+            strategy = Slow("s")
+            runtime = made.join(strategy)
+            for _ in range(2000):
+                made.manager.broadcast_event(tick())
+            runtime.run()
+            assert 0 <= strategy.ticks_at_first_timer <= 200
+
     def test_bad_timers_are_errors(self) -> None:
         timers = Timers()
         for seconds in (0.0, -1.0, float("nan"), float("inf")):

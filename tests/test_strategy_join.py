@@ -273,6 +273,38 @@ class TestDeath:
                 assert engine.expect_orders(1)[0][1].client_order_id == 12
                 assert engine.drain(DEADLINE)
 
+    def test_reports_that_a_run_did_not_come_to_are_delivered_by_the_next(self) -> None:
+        class Fails(BaseStrategy):
+            fail_at = ""
+            heard: tuple[int, ...] = ()
+
+            def on_start(self) -> None:
+                if self.fail_at == "start":
+                    raise LookupError
+
+            def on_order(self, order: Any) -> None:
+                self.heard += (order.client_order_id,)
+                if self.fail_at == "order":
+                    raise LookupError
+                if len(self.heard) == 2:
+                    self.stop()
+
+        with Engine() as engine:
+            engine.register_strategy("s")
+            for number in (1, 2, 3):
+                engine.report("s", accepted(order_of(client_order_id=number)))
+            for fail_at, heard in (("start", ()), ("order", (1,)), ("", (2, 3))):
+                strategy = Fails("s", fail_at=fail_at)
+                serve = in_thread(engine.connected)
+                if fail_at:
+                    with pytest.raises(LookupError):
+                        strategy.run(timeout=DEADLINE)
+                else:
+                    strategy.run(timeout=DEADLINE)
+                serve()
+                assert strategy.heard == heard
+                engine.until(lambda: engine.state("s") == "stopped")
+
     def test_kill_after_kill_no_order_is_lost_or_doubled(self) -> None:
         with Engine() as engine:
             engine.register_strategy("s")

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from desk import Engine, tick
+from desk import Engine, accepted, tick
 from helpers import DEADLINE, eventually
 
+from shmipc.events import OrderAction, OrderStatus
 from shmipc.strategy import UnknownStrategy, supervisor
 from shmipc.strategy.command import load_class, run_named
 
@@ -184,13 +185,43 @@ class TestEnding:
         assert not any(is_alive(pid) for pid in pids)
         assert list(shm_dir.iterdir()) == []
 
-    def test_unregistering_ends_its_process(self) -> None:
+    def test_unregistering_ends_its_process(self, shm_dir: Path) -> None:
         with Engine() as engine:
             pid = engine.spawn("s", "desk:Quiet", restart="always")
             engine.connected("s")
             engine.unregister_strategy("s")
-            assert not is_alive(pid)
             assert engine.list_strategies() == []
+            engine.until(lambda: not is_alive(pid) and not engine._leaving)
+            assert not [path for path in shm_dir.iterdir() if ".s." in path.name]
+
+    def test_unregistering_one_that_hangs_does_not_stop_the_engine(self) -> None:
+        with Engine() as engine:
+            pid = engine.spawn("s", "desk:Quiet", restart="always")
+            engine.connected("s")
+            os.kill(pid, signal.SIGSTOP)
+            engine.unregister_strategy("s", grace=0.2)
+            assert is_alive(pid)  # it was not waited for
+            with pytest.raises(ValueError, match="is leaving"):
+                engine.register_strategy("s")
+            engine.until(lambda: not is_alive(pid) and not engine._leaving)
+            engine.register_strategy("s")
+            assert engine.exits[-1].signal == signal.SIGKILL
+
+    def test_what_one_that_leaves_still_sends_is_received(self) -> None:
+        with Engine() as engine:
+            engine.spawn("s", "desk:CancelsAtTheEnd", restart="never")
+            engine.connected("s")
+            engine.broadcast_event(tick())
+            [(_, order)] = engine.expect_orders(1)
+            engine.report("s", accepted(order))
+            engine.drain(timeout=DEADLINE)
+            engine.unregister_strategy("s")
+            [(who, cancel)] = engine.expect_orders(1)
+            assert (who, cancel.action) == ("s", OrderAction.CANCEL)
+            assert cancel.client_order_id == order.client_order_id
+            cancel.status = OrderStatus.CANCELED
+            engine.report("s", cancel)  # it may hear that still, or when it is back
+            engine.close(discard=True)
 
     def test_one_that_is_evicted_comes_back(self) -> None:
         with Engine(slow="evict", patience=0.3, capacity=1 << 16) as engine:

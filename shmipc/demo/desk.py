@@ -25,7 +25,7 @@ from typing import Any
 from shmipc import _core, capture
 from shmipc.demo.table import Progress, columns
 from shmipc.demo.watched import CLASSES, Witness
-from shmipc.events import EventKind, OrderAction
+from shmipc.events import EventKind, OrderAction, decode_symbol
 from shmipc.market.exchange import Exchange
 from shmipc.market.feed import feed
 from shmipc.market.ledger import Ledger
@@ -34,7 +34,6 @@ from shmipc.strategy import StrategyManager
 
 __all__ = ["run"]
 
-SYMBOL = "BTCUSDT"
 SYNTHETIC_EVENTS = 20_000
 JOIN_SECONDS = 60.0
 DRAIN_SECONDS = 30.0
@@ -55,8 +54,9 @@ class _Account:
 class _Desk:
     """The engine's loop: the market into the exchange and to the strategies, and back."""
 
-    def __init__(self, manager: StrategyManager) -> None:
+    def __init__(self, manager: StrategyManager, symbols: list[str]) -> None:
         self.manager = manager
+        self.symbols = symbols
         self.exchange = Exchange()
         self.ledger = Ledger()
         self.accounts: defaultdict[str, _Account] = defaultdict(_Account)
@@ -89,7 +89,7 @@ class _Desk:
         row["ts_init"] = time.time_ns()
         if kind == EventKind.TICK:
             bid, ask = float(row["bid_price"][0]), float(row["ask_price"][0])
-            self.ledger.mark(SYMBOL, (bid + ask) / 2)
+            self.ledger.mark(decode_symbol(row["symbol"][0]), (bid + ask) / 2)
         self.witness.add(kind, row.tobytes())
         before = time.thread_time_ns()
         self.manager.broadcast_event(row)
@@ -108,9 +108,7 @@ class _Desk:
                 self.manager.receive_orders(self.take_order, timeout=left)
             self.publish(kind, row)
             self.manager.receive_orders(self.take_order)
-            if number % 1024 == 0:
-                yield number
-        yield len(events)
+            yield number
 
 
 def _load(path: str | None, summary: capture.Summary) -> list[tuple[EventKind, Any]]:
@@ -132,17 +130,17 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
         progress.clear()
         print("there is no event in that capture")
         return 1
+    symbols = sorted({decode_symbol(row["symbol"][0]) for _, row in events})
     logging.getLogger("shmipc.strategy").setLevel(logging.CRITICAL)  # exits are shown below
     name = f"demo-{os.getpid()}-{secrets.token_hex(4)}"
     found: dict[str, Any] = {}
     try:
         with (
             tempfile.TemporaryDirectory(prefix="shmipc-demo-") as directory,
-            StrategyManager(
-                name, instruments=[SYMBOL], max_strategies=max(2, strategies)
-            ) as manager,
+            StrategyManager(name, instruments=symbols, max_strategies=strategies) as manager,
         ):
-            found = _trade(manager, strategies, events, seconds, Path(directory), progress)
+            desk = _Desk(manager, symbols)
+            found = _trade(desk, strategies, events, seconds, Path(directory), progress)
     except KeyboardInterrupt:
         return 130
     finally:
@@ -157,14 +155,14 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
 
 
 def _trade(
-    manager: StrategyManager,
+    desk: _Desk,
     strategies: int,
     events: list[tuple[EventKind, Any]],
     seconds: float,
     directory: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    desk = _Desk(manager)
+    manager = desk.manager
     names = [
         f"{kind}-{number}"
         for number, kind in zip(range(1, strategies + 1), itertools.cycle(CLASSES))
@@ -182,21 +180,20 @@ def _trade(
         ("every strategy joined", manager.wait_until_connected(names, timeout=JOIN_SECONDS))
     )
     victim = names[-1]
-    killed = False
     progress.step(f"playing {len(events):,} events ...")
     began = time.monotonic()
     for number in desk.play(events, seconds):
-        progress.update(number, len(events))
-        if not killed and number >= len(events) // 2:
+        if number % 1024 == 0:
+            progress.update(number, len(events))
+        if number == len(events) // 2 + 1:
             manager.kill(victim)
-            killed = True
     played = time.monotonic() - began
     end = time.monotonic() + DRAIN_SECONDS
     while not manager.drain(timeout=0.05) and time.monotonic() < end:
         manager.receive_orders(desk.take_order)
-    manager.wait_until_connected([victim], timeout=JOIN_SECONDS)
+    back = _wait_for_return(desk, victim)
+    checks.append((f"{victim} was killed, started again, and is back", back))
     infos = {info.strategy_id: info for info in manager.list_strategies()}
-    checks.append((f"{victim} was killed and is back", infos[victim].state == "connected"))
     for strategy_id in names:
         manager.stop(strategy_id)
         manager.receive_orders(desk.take_order)
@@ -212,7 +209,7 @@ def _trade(
             checks.append((f"{strategy_id} saw every event, in order", told["seen"] == sent))
             checks.append((f"{strategy_id} lost none", told["lost"] == 0))
         checks.append((f"each order of {strategy_id} came once", set(account.ids.values()) <= {1}))
-        position = desk.ledger.holding(strategy_id, SYMBOL)
+        held = [desk.ledger.holding(strategy_id, symbol).quantity for symbol in desk.symbols]
         money = desk.ledger.account(strategy_id)
         times = sorted(account.latencies_us)
         rows.append(
@@ -223,7 +220,7 @@ def _trade(
                 "orders": account.orders,
                 "cancels, changes": account.cancels,
                 "fills": account.fills,
-                "position": round(position.quantity, 8),
+                "position": round(sum(held), 8),
                 "profit": round(float(money["equity"]) - 100_000.0, 2),
                 "fees": round(float(money["commission"]), 2),
                 "tick to order p50 us": statistics.median(times) if times else None,
@@ -231,7 +228,6 @@ def _trade(
                 "restarts": info.restarts,
             }
         )
-    checks.append(("the killed strategy was started again", infos[victim].restarts >= 1))
     return {
         "events": len(events),
         "kinds": {name: count for name, (count, _) in desk.witness.seen.items()},
@@ -241,6 +237,17 @@ def _trade(
         "strategies": rows,
         "checks": checks,
     }
+
+
+def _wait_for_return(desk: _Desk, victim: str) -> bool:
+    """Wait until a killed strategy has been started again and has joined."""
+    end = time.monotonic() + JOIN_SECONDS
+    while time.monotonic() < end:
+        desk.manager.receive_orders(desk.take_order, timeout=0.05)
+        for info in desk.manager.list_strategies():
+            if info.strategy_id == victim and info.restarts > 0 and info.state == "connected":
+                return True
+    return False
 
 
 def _sweep(name: str) -> None:

@@ -43,6 +43,7 @@ class _Watched(BaseStrategy):
 
     def __init__(self, *arguments: Any, **parameters: Any) -> None:
         super().__init__(*arguments, **parameters)
+        self.symbols = None  # all that the engine has
         self.witness = Witness()
 
     def on_tick(self, tick: Any) -> None:

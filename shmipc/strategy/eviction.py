@@ -5,8 +5,9 @@ Rules this file keeps:
 - Memory under a live process is never given away: whoever does not read is killed first, and the
   core then lets its cursor go.
 - Nobody is killed by a number alone: the process is pinned by a pidfd, and after that must still
-  hold the place that it held before, and be the one that said HELLO from it, or the one that holds
-  the strategy's ring of orders.
+  hold the place that it held before, be the one that said HELLO from it or that holds the
+  strategy's ring of orders, and have the ring of events in its memory. (The number that a process
+  of another pid namespace has written there is somebody else's here.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 
 from shmipc import Corrupt, NotFound, Producer, _core
 from shmipc.strategy.link import Link
-from shmipc.strategy.protocol import orders_ring
+from shmipc.strategy.protocol import events_ring, orders_ring
 
 __all__ = ["evict_slowest", "slowest"]
 
@@ -43,6 +44,8 @@ def evict_slowest(engine: str, events: Producer, links: Iterable[Link]) -> Link 
     try:
         if (slot, pid) not in [reader[:2] for reader in events.lags()]:
             return None
+        if not _maps(pid, _core.segment_path(events_ring(engine))):
+            return None
         signal.pidfd_send_signal(process, signal.SIGKILL)
     except ProcessLookupError:
         return None
@@ -50,6 +53,16 @@ def evict_slowest(engine: str, events: Producer, links: Iterable[Link]) -> Link 
         os.close(process)
     link.state = "evicted"
     return link
+
+
+def _maps(pid: int, path: str) -> bool:
+    """Is this file in the memory of that process?"""
+    try:
+        inode = str(os.stat(path).st_ino)
+        with open(f"/proc/{pid}/maps") as maps:
+            return any(line.split()[4] == inode for line in maps)
+    except OSError:  # it has gone, or is not ours to look at, nor to kill
+        return False
 
 
 def _strategy_at(engine: str, slot: int, pid: int, links: Iterable[Link]) -> Link | None:

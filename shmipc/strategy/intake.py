@@ -42,6 +42,7 @@ __all__ = ["Intake"]
 _logger = logging.getLogger("shmipc.strategy")
 
 _SERVICE_SECONDS = 0.05
+_INF = math.inf
 _NEW = int(OrderAction.NEW)
 _INF = math.inf
 _KINDS_OF_REPORTS = {made: int(kind) for kind, made in REPORT_TYPES.items()}
@@ -164,7 +165,7 @@ class Intake(Broadcasting):
         def is_drained() -> bool:
             here = [link for link in self._links.values() if link.state == "connected"]
             return not any(lag for _, _, lag in self._events.lags()) and not any(
-                link.waiting or link.reports.pending for link in here
+                link.waiting or link.unread for link in here
             )
 
         return self._poll_until(is_drained, timeout)
@@ -183,16 +184,24 @@ class Intake(Broadcasting):
 
     def _dispatch(self, most: int | None, timeout: float) -> bool:
         """Take what is ready. False: an order waits for receive_orders()."""
-        try:
-            self._dispatcher.run(most, timeout)
-        except _OrderWaits:
-            return False
-        except Error as error:
-            link = self._owners.get(id(getattr(error, "consumer", None)))
-            if link is None:
-                raise  # the callback's
-            self._source_failed(link, error)
-        return True
+        before = self._received
+        waits = False
+        for _ in range(len(self._owners) + 1):  # who cuts a round short is not first in the next
+            left = None if most is None else most - (self._received - before)
+            if left == 0:
+                break
+            try:
+                self._dispatcher.run(left, timeout)
+                break
+            except _OrderWaits:
+                waits = True
+            except Error as error:
+                link = self._owners.get(id(getattr(error, "consumer", None)))
+                if link is None:
+                    raise  # the callback's
+                self._source_failed(link, error)
+            timeout = 0.0
+        return not waits
 
     def _source_failed(self, link: Link, error: Error) -> None:
         """A strategy left, died, or sent what is no order. Its ring was read to the end."""
@@ -202,7 +211,7 @@ class Intake(Broadcasting):
             return
         self._drop_source(link)
         if not isinstance(error, (Closed, ProducerDied)):
-            _logger.error("strategy %s: %s", link.strategy_id, error)
+            link.complain(error)
         link.let_go(died=not isinstance(error, Closed))
 
     def _add_source(self, link: Link) -> None:
@@ -275,6 +284,7 @@ class Intake(Broadcasting):
         """Answer HELLO: who it is here, and how things stand."""
         now = time.time_ns()
         session = hello.session
+        link.forget_answers()
         link.pid, link.slot = hello.pid, hello.slot
         if hello.version != VERSION:
             text = f"its schema has version {hello.version}, the engine's {VERSION}"

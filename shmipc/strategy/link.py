@@ -7,6 +7,7 @@ Rules this file keeps:
 - The books are those of the reports: an order is open from the moment the engine takes it until it
   is reported closed. They outlive the strategy's process, so that it finds them when it comes back.
 - An order that the engine can refuse by itself never reaches its user.
+- Damage to its rings is its own: it is logged once, and raised only from ``report()`` to it.
 - The ring of orders is opened when it appears. Once its strategy is gone and everything is read it
   is given up, and removed if the strategy died and could not.
 """
@@ -15,13 +16,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import time
 from collections import deque
 from typing import Any, Literal
 
-from shmipc import Busy, Consumer, ConsumerDied, Error, Full, NotFound, Producer, _core
+from shmipc import (
+    Busy,
+    Consumer,
+    ConsumerDied,
+    Corrupt,
+    Error,
+    Full,
+    NotFound,
+    Producer,
+    SchemaMismatch,
+    _core,
+)
 from shmipc.events import (
     EventKind,
     OrderAction,
@@ -41,6 +54,8 @@ State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
 SIDES = frozenset(int(side) for side in Side if side)
 ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
 TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
+
+_logger = logging.getLogger("shmipc.strategy")
 
 _BACKLOG_LIMIT = 1 << 16  # reports that wait in the engine for one strategy
 
@@ -106,6 +121,7 @@ class Link:
         self.orders: Consumer | None = None
         self.waiting: deque[tuple[bytes, int, int]] = deque()
         self.backlog_limit = _BACKLOG_LIMIT
+        self._trouble = ""  # that was logged last
         self._instruments = instruments
         self._spin = spin
         self._orders_name = orders_ring(engine, strategy_id)
@@ -125,7 +141,14 @@ class Link:
 
     def send(self, record: Any, kind: int, flags: int = 0, *, control: bool = False) -> None:
         """Send, or let it wait its turn. Full: too many wait already."""
-        if (self.waiting and not self.flush()) or not self._try_send(record, kind, flags):
+        try:
+            sent = (not self.waiting or self.flush()) and self._try_send(record, kind, flags)
+        except Corrupt as error:
+            if not control:
+                raise
+            self.complain(error)
+            return
+        if not sent:
             if len(self.waiting) >= self.backlog_limit and not control:
                 raise Full(
                     f"strategy {self.strategy_id!r} does not read: {len(self.waiting)} reports "
@@ -133,13 +156,22 @@ class Link:
                 )
             self.waiting.append((bytes(record), kind, flags))
 
+    def forget_answers(self) -> None:
+        """Drop answers to a HELLO that wait: whoever says HELLO again does not want them."""
+        reports = [one for one in self.waiting if one[1] < Control.HELLO and not one[2]]
+        self.waiting = deque(reports)
+
     def flush(self) -> bool:
         """Send what waits. True: nothing does any more."""
         waiting = self.waiting
-        while waiting:
-            if not self._try_send(*waiting[0]):
-                return False
-            waiting.popleft()
+        try:
+            while waiting:
+                if not self._try_send(*waiting[0]):
+                    return False
+                waiting.popleft()
+        except Corrupt as error:
+            self.complain(error)
+            waiting.clear()
         return True
 
     def _try_send(self, record: Any, kind: int, flags: int) -> bool:
@@ -214,7 +246,16 @@ class Link:
         answer.status = _REJECTED
         answer.text = why
         answer.ts_event = answer.ts_init = time.time_ns()
-        self.send(answer, _ORDER)
+        try:
+            self.send(answer, _ORDER)
+        except Corrupt as error:
+            self.complain(error)
+
+    def complain(self, error: Exception) -> None:
+        """Log what is wrong with this strategy's rings, once."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            _logger.error("strategy %s: %s", self.strategy_id, error)
 
     # ---- its ring of orders --------------------------------------------------------------------
 
@@ -224,7 +265,14 @@ class Link:
             return False
         try:
             self.orders = Consumer(self._orders_name, timeout=0, spin=self._spin)
+            if self.orders.dtype is not None:
+                self.orders.close()
+                self.orders = None
+                raise SchemaMismatch(f"{self._orders_path} is a ring of items, not of messages")
         except (NotFound, Busy):  # going, or its last reader still is
+            return False
+        except (Error, OSError) as error:
+            self.complain(error)
             return False
         return True
 
@@ -239,6 +287,15 @@ class Link:
         self.slot = -1
         if self.state == "connected":
             self.state = "disconnected" if died else "stopped"
+
+    @property
+    def unread(self) -> int:
+        """Return how many reports are in its ring."""
+        try:
+            return self.reports.pending
+        except Corrupt as error:
+            self.complain(error)
+            return 0
 
     def close(self) -> int:
         """Close both rings; return how many reports are lost, because they did not fit.

@@ -11,19 +11,27 @@ Rules this file keeps:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shmipc import Closed, Full
+from shmipc import Closed, Error, Full, _core
 from shmipc.events import encode_symbol
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.strategy.broadcast import Slow
 from shmipc.strategy.intake import Intake
 from shmipc.strategy.link import Link, StrategyInfo, UnknownStrategy
-from shmipc.strategy.protocol import MAX_PLACES, Instrument, check_custom, check_id
+from shmipc.strategy.protocol import (
+    MAX_PLACES,
+    Instrument,
+    check_custom,
+    check_id,
+    orders_ring,
+    reports_ring,
+)
 from shmipc.strategy.supervisor import Exit, Restart, Supervisor
 
 __all__ = ["StrategyManager"]
@@ -84,6 +92,7 @@ class StrategyManager(Intake):
         self._spin = spin
         self._instruments = _instruments(instruments)
         self._links: dict[str, Link] = {}
+        self._leaving: dict[str, Link] = {}  # unregistered, with a process that has not ended
         self._places = itertools.cycle(range(MAX_PLACES))
         self._supervisor = Supervisor(self.name)
         self._session = time.time_ns()
@@ -112,7 +121,12 @@ class StrategyManager(Intake):
         check_id(strategy_id, "a strategy")
         if strategy_id in self._links:
             raise ValueError(f"strategy {strategy_id!r} is registered already")
-        if len(self._links) >= self.max_strategies:
+        if strategy_id in self._leaving:
+            raise ValueError(
+                f"strategy {strategy_id!r} is leaving: its process runs, or its last orders are "
+                "not received yet"
+            )
+        if len(self._links) + len(self._leaving) >= self.max_strategies:
             raise Full(f"max_strategies={self.max_strategies} allows no more of them")
         if isinstance(symbols, (str, bytes)):
             raise TypeError(f"symbols are several: [{symbols!r}]")
@@ -121,7 +135,7 @@ class StrategyManager(Intake):
             encode_symbol(symbol)
             if self._instruments and symbol not in self._instruments:
                 raise ValueError(f"unknown symbol {symbol!r}: it is not among the instruments")
-        taken = {link.place for link in self._links.values()}
+        taken = {link.place for link in (*self._links.values(), *self._leaving.values())}
         self._links[strategy_id] = Link(
             self.name,
             strategy_id,
@@ -134,17 +148,22 @@ class StrategyManager(Intake):
         )
         self._next_service = 0.0
 
-    def unregister_strategy(self, strategy_id: str) -> None:
-        """Let the strategy go: its run() ends. One that was spawned is stopped.
+    def unregister_strategy(self, strategy_id: str, grace: float = 5.0) -> None:
+        """Let the strategy go: its run() ends. Does not wait for that.
 
-        Orders of it that were not received, and reports that it did not read, are kept for the
-        day when it is registered again. Raises UnknownStrategy.
+        One that was spawned gets SIGTERM, and SIGKILL after `grace` seconds; what it sends until
+        then (cancellations in on_stop, say) is received and can be reported on. Orders that are
+        not received, and reports that are not read, are kept for the day when it is registered
+        again. Raises UnknownStrategy.
         """
-        self._link(strategy_id)
-        if strategy_id in self._supervisor:
-            self.stop(strategy_id)
-            self.poll()  # its goodbye
-        self._close_link(self._links.pop(strategy_id))
+        self._check_open()
+        link = self._links.pop(strategy_id, None)
+        if link is None:
+            raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
+        if self._supervisor.stop(strategy_id, grace):
+            self._leaving[strategy_id] = link
+        else:
+            self._close_link(link)
 
     def list_strategies(self) -> list[StrategyInfo]:
         """Return how each registered strategy fares."""
@@ -253,10 +272,13 @@ class StrategyManager(Intake):
             if link.waiting:
                 link.flush()
         self._supervisor.check()
+        for name, link in list(self._leaving.items()):
+            if self._supervisor.pid(name) is None and link.orders is None:
+                self._close_link(self._leaving.pop(name))
 
     def _link(self, strategy_id: str) -> Link:
         self._check_open()
-        return super()._link(strategy_id)
+        return self._leaving.get(strategy_id) or super()._link(strategy_id)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -268,25 +290,33 @@ class StrategyManager(Intake):
         if lost:
             _logger.error("%d reports for strategy %s did not fit", lost, link.strategy_id)
 
-    def close(self, grace: float = 5.0) -> None:
+    def close(self, grace: float = 5.0, *, discard: bool = False) -> None:
         """End spawned strategies (SIGTERM, SIGKILL after `grace` seconds), then the rings.
         Idempotent.
 
         Strategies that are not ours read what is there and end by themselves; drain() before, if
-        the spawned ones are to do so too. What a strategy has not read of its reports is kept.
+        the spawned ones are to do so too. Orders that were not received, and reports that were not
+        read, are kept for the next engine of this name, and for the strategies: stop() the spawned
+        ones and receive_orders() before, or `discard` what is left.
         """
         if self._closed:
             return
+        names = [*self._links, *self._leaving]
         try:
-            spawned = [name for name in self._links if self._supervisor.stop(name, grace)]
+            spawned = [name for name in names if self._supervisor.stop(name, grace)]
             self._await_ends(spawned)
             self.poll()
         finally:
             self._closed = True
             self._events.close()
-            for link in self._links.values():
+            for link in (*self._links.values(), *self._leaving.values()):
                 self._close_link(link)
             self._links.clear()
+            self._leaving.clear()
+            for name in names if discard else ():
+                for ring in (orders_ring, reports_ring):
+                    with contextlib.suppress(Error, OSError):  # gone, or a strategy is still there
+                        _core.clean_segment(_core.segment_path(ring(self.name, name)), discard=True)
 
     def __enter__(self) -> StrategyManager:
         return self

@@ -25,7 +25,7 @@ from shmipc._core import Dispatcher
 from shmipc.events import EventKind, OrderStatus, Timer, encode_symbol
 from shmipc.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine
 from shmipc.strategy.session import Session, has_live_engine
-from shmipc.strategy.timers import Timers
+from shmipc.strategy.timers import NEVER, Timers
 
 if TYPE_CHECKING:
     from shmipc.strategy.base import BaseStrategy
@@ -36,7 +36,7 @@ POLICIES = ("raise", "log", "stop")
 
 _logger = logging.getLogger("shmipc.strategy")
 
-_BURST = 4096  # events before timers have their turn
+_BURST = 64  # events, at most, between two looks at timers that are set
 _CHORES_NS = 100_000_000  # between two STATUS
 _NAMES: dict[int, str] = {
     EventKind.TICK: "on_tick",
@@ -86,6 +86,7 @@ class Runtime:
         self._connected = False
         self._started = False
         self._stopping = False
+        self._burst: int | None = _BURST
         self._closed = False  # the events, by an engine that went as it should
         self._changing = False  # another engine has taken a ring over
         self._sources: list[Consumer] = []
@@ -121,7 +122,8 @@ class Runtime:
             return self._join(timeout)
         count = 0
         try:
-            count = self._dispatcher.run(_BURST, timeout)
+            most = None if self.timers.next_ns == NEVER else self._burst
+            count = self._dispatcher.run(most, timeout)
         except Exception as error:
             source = getattr(error, "consumer", None)
             if source is not None and any(source is ours for ours in self._sources):
@@ -228,11 +230,12 @@ class Runtime:
         for record in records:
             if self._stopping:
                 return
-            kind, report = session.old_reports[0]
-            self._report(kind, record)
-            del session.old_reports[0]
-            if isinstance(report, Frame):
-                report.release()
+            kind, report = session.old_reports.pop(0)
+            try:
+                self._report(kind, record)
+            finally:
+                if isinstance(report, Frame):
+                    report.release()
         for order in forgotten:
             order.status = OrderStatus.EXPIRED
             order.text = "the engine does not know it"
@@ -291,6 +294,7 @@ class Runtime:
     def _market_handlers(self) -> dict[int, tuple[Any, ...]]:
         types = self.session.market_types()
         if batch := self._override("on_batch"):
+            self._burst = None  # a batch is one call
             return {kind: (made, batch, "batch") for kind, made in types.items()}
         handlers: dict[int, tuple[Any, ...]] = {}
         for kind, made in types.items():

@@ -304,10 +304,14 @@ class Session:
         """Let events and reports go; the next step begins anew. Orders can still be sent."""
         self.joined = False
         self.asked_at = 0
-        for ring in (self.events, self.reports):
-            if ring is not None:
-                ring.close()
-        # leases are dropped after their consumer is closed: unread, they are there again next time
+        if self.events is not None:
+            self.events.close()
+        if self.reports is not None:
+            self.reports.abandon()
+        for _, report in self.old_reports:  # not delivered: unread, and there again next time
+            if isinstance(report, Frame):
+                with contextlib.suppress(Corrupt):
+                    report.release()
         self.old_reports = [old for old in self.old_reports if not isinstance(old[1], Frame)]
         self.events = self.reports = None
 
@@ -337,13 +341,14 @@ class Session:
         except (NotFound, Busy, Corrupt):
             return
         unread: list[Frame] = []
-        with contextlib.suppress(Empty):
+        with contextlib.suppress(Empty, Corrupt):
             while not unread or unread[-1].kind >= Control.HELLO:
                 unread.append(reader.read(timeout=0))
         if all(frame.kind >= Control.HELLO for frame in unread):
-            for frame in unread:
-                frame.release()
-        reader.close()
+            with contextlib.suppress(Corrupt):
+                for frame in unread:
+                    frame.release()
+        reader.abandon()
 
     def _try_send(self, record: Any, kind: Control) -> bool:
         assert self.orders is not None

@@ -38,7 +38,9 @@ void consumer_lease_ended(ConsumerObject *self)
     if (self->core.segment.forked || self->core.segment.header == NULL) {
         return;
     }
-    shmipc_consumer_release(&self->core);
+    if (!self->abandoned) {
+        shmipc_consumer_release(&self->core);
+    }
     if (self->detach_pending && self->leases == 0) {
         detach(self);
     }
@@ -193,6 +195,21 @@ static void consumer_dealloc(PyObject *object)
 }
 
 PyDoc_STRVAR(
+    consumer_abandon_doc,
+    "abandon($self)\n--\n\n"
+    "close(), and what frames hold now is not released when they end: in a durable queue it\n"
+    "goes to the next consumer, as it would if this process had died.");
+
+static PyObject *consumer_abandon(PyObject *object, PyObject *unused)
+{
+    ConsumerObject *self = (ConsumerObject *)object;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    self->abandoned = true;
+    Py_END_CRITICAL_SECTION();
+    return handle_close(object, unused);
+}
+
+PyDoc_STRVAR(
     consumer_close_doc,
     "close($self)\n--\n\n"
     "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
@@ -268,6 +285,7 @@ static PyMethodDef consumer_methods[] = {
     {"read", METHOD(consumer_read), FASTCALL, consumer_read_doc},
     {"read_batch", METHOD(consumer_read_batch), FASTCALL, consumer_read_batch_doc},
     {"close", handle_close, METH_NOARGS, consumer_close_doc},
+    {"abandon", consumer_abandon, METH_NOARGS, consumer_abandon_doc},
     {"stats", consumer_stats, METH_NOARGS, consumer_stats_doc},
     {"__enter__", handle_context_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe consumer itself."},

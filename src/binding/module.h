@@ -195,6 +195,7 @@ typedef struct {
     HandleObject handle;
     Py_ssize_t leases;              /* frames that still hold ring memory */
     bool detach_pending;            /* closed while leases were held: the last one detaches */
+    bool abandoned;                 /* what leases hold stays unread */
     enum shmipc_start_option start; /* as given */
     struct shmipc_consumer core;
 } ConsumerObject;
