@@ -21,6 +21,13 @@ def event(value: float, symbol: str = "A", ts: int = 0) -> Any:
     return Event(symbol=symbol, value=value, ts_init=ts)
 
 
+def targets(*places: int) -> bytes:
+    bits = bytearray(128)
+    for place in places:
+        bits[place // 8] |= 1 << place % 8
+    return bytes(bits)
+
+
 class Rig:
     """A message ring of events, and a Dispatcher that reads it."""
 

@@ -19,6 +19,7 @@ from dispatching import (
     Other,
     Rig,
     event,
+    targets,
 )
 
 import shmipc
@@ -109,13 +110,6 @@ def test_bad_symbols_are_refused(rig: Rig, bad: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, symbols=bad)
     assert rig.dispatcher.consumers == ()
-
-
-def targets(*places: int) -> bytes:
-    bits = bytearray(128)
-    for place in places:
-        bits[place // 8] |= 1 << place % 8
-    return bytes(bits)
 
 
 def test_targeted_events_reach_the_places_they_name(rig: Rig) -> None:

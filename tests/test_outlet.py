@@ -181,3 +181,17 @@ def test_an_outlet_in_a_cycle_is_collected(ring: tuple[Producer, Consumer]) -> N
     del owner
     gc.collect()
     assert gone() is None
+
+
+def test_a_key_that_is_kept_already_is_replaced_and_comes_back_where_nothing_is_sent(
+    ring: tuple[Producer, Consumer],
+) -> None:
+    producer, _ = ring
+    kept: dict[int, Any] = {}
+    outlet = Outlet(producer, Order, 7, fields=("id", "price"), kept=kept)
+    sent = 0.0
+    while outlet(Order(), 5, sent + 1.0):
+        sent += 1.0
+        gc.collect()
+    assert sent > 10
+    assert kept[5].price == sent

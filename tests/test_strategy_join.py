@@ -26,6 +26,9 @@ ENGINE = """
             engine.connected()
         elif words[0] == "tick":
             engine.broadcast_event(desk.tick(sequence=int(words[1])))
+        elif words[0] == "flood":
+            for number in range(int(words[1])):
+                engine.broadcast_event(desk.tick(sequence=number))
         elif words[0] == "orders":
             for who, order in engine.expect_orders(int(words[1])):
                 say("got", order.client_order_id)
@@ -219,6 +222,16 @@ class TestStopping:
             serve()
         assert strategy.found == {cpu}
         assert os.sched_getaffinity(0) == before
+
+    def test_one_that_was_not_heard_leaves_nothing_behind(self) -> None:
+        with Peer(ENGINE) as engine:
+            engine.expect()
+            with pytest.raises(NotFound, match="does not answer"):
+                Quiet("s").run(timeout=0.2)
+            assert not segment_path("engine.s.orders").exists()
+            engine.kill()
+        discard_rings("engine", "s")
+        _remove_events()
 
     def test_without_an_engine_it_leaves_its_orders_but_nothing_else(self) -> None:
         for order in (False, True):
@@ -420,6 +433,30 @@ class TestDeath:
                 peer.expect(line)
             peer.finish()
 
+    def test_it_is_noticed_where_the_news_of_it_was_overwritten(self) -> None:
+        options = "{'slow': 'overwrite', 'capacity': 1 << 16}"
+        with strategy_peer("Teller", "s") as peer:
+            with Peer(ENGINE, options) as engine:
+                engine.expect()
+                tell(engine, "connected")
+                for line in ("connected", "start 0 0"):
+                    peer.expect(line)
+                os.kill(peer.pid, signal.SIGSTOP)
+                engine.kill()
+            with Peer(ENGINE, options) as engine:
+                engine.expect()
+                tell(engine, "flood 2000")
+                os.kill(peer.pid, signal.SIGCONT)
+                while peer.hear() != "disconnected":
+                    pass
+                tell(engine, "connected")
+                peer.expect("connected")
+                engine.tell("quit")
+                engine.expect("closed")
+            while peer.hear() != "done":
+                pass
+            peer.finish()
+
     def test_events_before_the_end_are_all_read(self) -> None:
         """An engine that closes, or dies, after a burst: each of its events arrives."""
         for end in ("quit", "kill"):
@@ -465,6 +502,21 @@ def test_a_joining_strategy_never_holds_a_full_engine_up() -> None:
             assert engine.drain(DEADLINE)
             peer.process.send_signal(signal.SIGTERM)
             peer.expect("done")
+
+
+def test_a_snapshot_that_does_not_fit_arrives_although_the_engine_only_broadcasts() -> None:
+    with Engine(capacity=1 << 16, report_capacity=4096) as engine:
+        for number in range(500):
+            engine.broadcast_event(tick(f"S{number}"))
+        engine.register_strategy("s")
+        with strategy_peer("Teller", "s") as peer:
+            engine.connected("s")  # it was welcomed: the snapshot waits in the engine
+            for number in range(2000):
+                engine.broadcast_event(tick("S1", sequence=number), timeout=DEADLINE)
+            said = [peer.hear() for _ in range(2002)]
+            assert said == ["connected", "start 0 500", *(f"tick {n}" for n in range(2000))]
+            peer.process.send_signal(signal.SIGTERM)
+            peer.expect("stop")
 
 
 def _has_handler(pid: int, number: int) -> bool:

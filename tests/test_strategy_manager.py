@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,18 @@ class TestRegistering:
             strategy = Hears("a")
             made.join(strategy)
             assert [order.client_order_id for order in strategy.heard] == [1]
+
+    def test_an_answer_that_nobody_read_is_owed_to_nobody(self, shm_dir: Path) -> None:
+        with StrategyManager("desk") as manager:
+            manager.register_strategy("a")
+            strategy = Sees("a", engine="desk")
+            with strategy._run_as(0, None, "raise") as runtime:
+                while not runtime.session.asked_at:
+                    runtime.step(0)
+                while manager.list_strategies()[0].state != "connected":
+                    manager.poll()
+                runtime.shut()
+        assert list(shm_dir.iterdir()) == []
 
     def test_what_nobody_is_owed_is_removed(self) -> None:
         with StrategyManager("desk") as manager:
@@ -369,6 +382,24 @@ class TestSnapshot:
         manager.broadcast_event(tick(price=4.0))
         floor.settle()
         assert [event.last_price for event in strategy.seen] == [4.0]
+
+    def test_an_event_while_it_joins_comes_once(self, floor: Desk) -> None:
+        """Attached and asked, but not yet answered: in the snapshot. Answered: an event."""
+        floor.manager.register_strategy("a")
+        strategy = Sees("a", engine="desk")
+        with strategy._run_as(0, None, "raise") as runtime:
+            while not runtime.session.asked_at:
+                runtime.step(0)
+            floor.manager.broadcast_event(tick(price=1.0))
+            while floor.manager.list_strategies()[0].state != "connected":
+                floor.manager.poll()
+            floor.manager.broadcast_event(tick(price=2.0))
+            while not strategy.seen:
+                runtime.step(0)
+            assert strategy.snapshot.ticks["BTCUSDT"].last_price == 1.0
+            assert [event.last_price for event in strategy.seen] == [2.0]
+            runtime.shut()
+        floor.manager.poll()
 
     def test_it_shows_only_what_a_strategy_may_see(self, floor: Desk) -> None:
         floor.manager.broadcast_event(tick("BTCUSDT"))

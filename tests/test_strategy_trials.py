@@ -44,6 +44,16 @@ def test_every_event_of_the_real_capture_reaches_who_wants_it() -> None:
     assert "TradesAndBooks" in said
 
 
+def test_killed_engines_are_followed_by_the_next_and_no_order_is_lost() -> None:
+    said = trial("engines", "--kills", 3, "--strategies", 4, "--rate", 10_000)
+    assert "seen by all to the last" in said
+
+
+@pytest.mark.soak
+def test_a_hundred_engines() -> None:
+    print(trial("engines", "--kills", 100, "--rate", 20_000, seconds=600))
+
+
 @pytest.mark.soak
 def test_fifty_kills_at_a_hundred_thousand_events_a_second() -> None:
     print(trial("kills", "--strategies", 20, "--kills", 50, "--rate", 100_000, seconds=600))

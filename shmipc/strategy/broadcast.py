@@ -11,6 +11,7 @@ Rules this file keeps:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -18,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shmipc import Full, Producer, SchemaMismatch
+from shmipc import Full, SchemaMismatch
 from shmipc._core import Latest
 from shmipc.events import EventKind
 from shmipc.strategy.eviction import evict_slowest, slowest
-from shmipc.strategy.link import Link, UnknownStrategy
+from shmipc.strategy.link import Link, UnknownStrategy, open_ring
 from shmipc.strategy.protocol import (
     BITMAP_LEN,
     REPORT_TYPES,
@@ -81,18 +82,21 @@ class Broadcasting:
             route = (int(kind), _forget if latest is None else latest.update)
             self._routes[made] = self._routes_of_dtypes[made.dtype] = route
         self._stall: tuple[float, int] | None = None  # since when, and how much was sent then
-        self._events = Producer(
+        self._events = open_ring(
             events_ring(self.name),
             capacity=capacity,
             consumers=max(2, places),  # one would make a durable queue
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
-        self._try_send = self._events.try_send
+        self._try_send: Callable[..., bool] = self._events.try_send
+        self._note: Any = None  # that must go out before any event
         if self._events.stats()["took_over"]:
             now = time.time_ns()
-            note = Engine(ts_event=now, ts_init=now, engine_session=session)
-            self._send(note, Control.ENGINE, None)
+            self._note = Engine(ts_event=now, ts_init=now, engine_session=session)
+            self._try_send = _no_room
+            with contextlib.suppress(Full):
+                self._send_note(0.0)
 
     def broadcast_event(
         self, event: Any, filter: Filter | None = None, timeout: float | None = None
@@ -214,6 +218,8 @@ class Broadcasting:
         while True:
             left = _SLICE_SECONDS if end is None else end - time.monotonic()
             try:
+                if self._note is not None:
+                    self._send_note(max(0.0, min(_SLICE_SECONDS, left)))
                 if send(max(0.0, min(_SLICE_SECONDS, left))) is not False:
                     return
             except Full:
@@ -222,6 +228,12 @@ class Broadcasting:
                 self._evict_if_due(now)
                 if end is not None and now >= end:
                     raise Full(self._who_is_slow()) from None
+
+    def _send_note(self, timeout: float) -> None:
+        """Say that another engine goes on with this ring; events may follow."""
+        self._events.send(self._note, kind=Control.ENGINE, timeout=timeout)
+        self._note = None
+        self._try_send = self._events.try_send
 
     def _evict_if_due(self, now: float) -> None:
         """Nothing could be sent. If that has been so for too long, end who is in the way."""
@@ -259,6 +271,11 @@ class Broadcasting:
 
     def _service(self, now: float) -> None:
         raise NotImplementedError
+
+
+def _no_room(event: Any, *, kind: int) -> bool:
+    """Stands for try_send while a note is to go out before."""
+    return False
 
 
 def _forget(event: Any) -> None:

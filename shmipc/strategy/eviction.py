@@ -51,7 +51,7 @@ def evict_slowest(engine: str, events: Producer, links: Iterable[Link]) -> Link 
         return None
     finally:
         os.close(process)
-    link.state = "evicted"
+    link.state, link.pid = "evicted", pid
     return link
 
 

@@ -47,7 +47,7 @@ from shmipc.events import (
 from shmipc.market.positions import apply_trade
 from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
 
-__all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy"]
+__all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
 
 State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
 
@@ -57,6 +57,7 @@ TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
 
 _logger = logging.getLogger("shmipc.strategy")
 
+_LET_GO_SECONDS = 1.0  # that strategies have to notice that their engine died
 _BACKLOG_LIMIT = 1 << 16  # reports that wait in the engine for one strategy
 
 _NEW, _CANCEL, _MODIFY = int(OrderAction.NEW), int(OrderAction.CANCEL), int(OrderAction.MODIFY)
@@ -93,6 +94,18 @@ class StrategyInfo:
     symbols: tuple[str, ...] | None  #: that it may see; None: all
 
 
+def open_ring(name: str, **options: Any) -> Producer:
+    """Open a ring to send by. Where it has another shape its readers may let it go first."""
+    end = time.monotonic() + _LET_GO_SECONDS
+    while True:
+        try:
+            return Producer(name, **options)
+        except SchemaMismatch:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.01)
+
+
 class Link:
     """The engine's end of one strategy."""
 
@@ -126,7 +139,7 @@ class Link:
         self._spin = spin
         self._orders_name = orders_ring(engine, strategy_id)
         self._orders_path = _core.segment_path(self._orders_name)
-        self.reports = Producer(
+        self.reports = open_ring(
             reports_ring(engine, strategy_id), capacity=report_capacity, consumers=1, spin=spin
         )
         found = self.reports.stats()

@@ -96,6 +96,17 @@ static inline struct handler *subscription_handler(struct subscription *source, 
     return NULL;
 }
 
+/* Is an event of a symbol that this reader chose, or of none, or does it take them all? */
+static inline bool subscription_chose(const struct subscription *source,
+                                      const struct handler *handler, const unsigned char *data)
+{
+    if (!source->filtered || handler->len < SYMBOL_FIELD_LEN) {
+        return true;
+    }
+    const struct symbol_key key = symbol_key_of(data);
+    return symbol_key_is_none(key) || symbol_find(&source->symbols, key) != NULL;
+}
+
 /* Call for what is ready in one ring, at most `most` events; *stepped: messages passed, called for
  * or not. The number called for, or -1 with an exception: `.consumer` on it says where, if it is
  * the ring's and not a callable's. */
@@ -104,6 +115,13 @@ Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscripti
 
 /* Say on the exception now set that it is this ring's. */
 void subscription_blame(const struct subscription *source);
+
+/* ---- gathering.c ---------------------------------------------------------------------------- */
+
+/* Copy the wanted messages that follow one just gathered and are like it, at most `most`. How many
+ * there were. */
+uint64_t subscription_gather_alike(struct subscription *source, struct handler *handler,
+                                   uint64_t most);
 
 /* ---- dispatcher_wait.c ----------------------------------------------------------------------- */
 

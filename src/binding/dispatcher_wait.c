@@ -110,7 +110,10 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
         return -1;
     }
     const bool brief = self->spin.limit_ns != 0 && self->spin.budget_ns == self->spin.limit_ns;
-    const Py_ssize_t polls = !brief || self->count == 0 ? 0 : BRIEF_POLLS / self->count;
+    Py_ssize_t polls = !brief || self->count == 0 ? 0 : BRIEF_POLLS;
+    if (self->count > 2) {
+        polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
+    }
     for (Py_ssize_t poll = 0; poll < polls && status == SHMIPC_AGAIN; poll++) {
         for (Py_ssize_t i = 0; i < self->count; i++) {
             if (shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY) {

@@ -100,13 +100,9 @@ static int classify(struct subscription *source, const struct shmipc_message *me
     if (targeted && !is_target(source, event->data + handler->len)) {
         return 0;
     }
-    if (source->filtered && handler->len >= SYMBOL_FIELD_LEN) {
-        const struct symbol_key key = symbol_key_of(event->data);
-        if (!symbol_key_is_none(key) && symbol_find(&source->symbols, key) == NULL) {
-            return 0;
-        }
+    if (subscription_chose(source, handler, event->data)) {
+        event->handler = handler;
     }
-    event->handler = handler;
     return 0;
 }
 
@@ -359,6 +355,7 @@ static int gather(struct subscription *source, uint64_t most, bool *stepped)
         handler->batch_count++;
         count++;
         step_over(source->consumer, &message);
+        count += subscription_gather_alike(source, handler, most - count);
     }
     return 0;
 }

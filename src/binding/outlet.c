@@ -201,11 +201,14 @@ static int send_copy(OutletObject *self, PyObject *copy, PyObject *key)
     PyObject *before = NULL;
     if (self->kept != NULL) { /* first: what has been sent must not fail to be kept */
         before = PyDict_GetItemWithError(self->kept, key);
-        if ((before == NULL && PyErr_Occurred() != NULL) ||
-            PyDict_SetItem(self->kept, key, copy) != 0) {
+        if (before == NULL && PyErr_Occurred() != NULL) {
             return -1;
         }
-        Py_XINCREF(before);
+        Py_XINCREF(before); /* ours before the dictionary lets go of it */
+        if (PyDict_SetItem(self->kept, key, copy) != 0) {
+            Py_XDECREF(before);
+            return -1;
+        }
     }
     const int sent = producer_send_plain(self->producer, record->data, record->len,
                                          (uint16_t)self->kind, &at_once);

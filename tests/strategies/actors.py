@@ -21,6 +21,7 @@ from board import (
     LOST,
     ORDERS,
     SEEN,
+    SILENT,
     STARTED_NS,
     WINDOW_NS,
     WINDOWS,
@@ -183,3 +184,42 @@ class Batches(Watcher):
         numbers = ticks["sequence"]
         if not self.lossy and not (numbers[1:] - numbers[:-1] == 1).all():
             self.complain(f"events out of order in a batch from {numbers[0]} to {numbers[-1]}")
+
+
+class Survivor(EachTick):
+    """Goes through many engines; sends also while there is none."""
+
+    started = False
+
+    def on_start(self) -> None:
+        super().on_start()
+        self.started = True
+        self.begin()
+        self.set_timer("order", 0.01)
+
+    def on_connected(self) -> None:
+        if self.started:
+            self.begin()
+
+    def begin(self) -> None:
+        """Expect what follows the snapshot, or an engine's first event."""
+        ticks = self.snapshot.ticks.values()
+        self.expected = max((tick.sequence + 1 for tick in ticks), default=-1)
+
+    def on_disconnected(self) -> None:
+        last = self.expected - 1
+        self.journal.write("X", last >> 40, last & (1 << 40) - 1)
+
+    def on_timer(self, timer: Any) -> None:
+        if not self.board.area(-1)[SILENT]:
+            self.trade()
+
+    def check_gap(self, first: int, last: int, count: int) -> None:
+        if self.expected != -1 or first & (1 << 40) - 1 or last - first + 1 != count:
+            super().check_gap(first, last, count)
+
+
+class SurvivorOfBatches(Survivor):
+    """The same with arrays."""
+
+    on_batch = Batches.on_batch

@@ -5,7 +5,8 @@ killed.
 
 A journal line is written before or after what it tells of, by one write(2): what a killed process
 had written is there. Lines: ``T action id`` about to send, ``S action id`` sent, ``F trade_id`` a
-fill seen, ``L count`` events lost; ``J`` and ``Z``, the books at joining and at the end, as JSON.
+fill seen, ``L count`` events lost, ``X engine number`` the last event of an engine; ``J`` and
+``Z``, the books at joining and at the end, as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 #: Words of one process. Then, for each window of time, the longest delay of an event, in ns; then,
 #: how long the process waited for a processor.
 INCARNATION, SEEN, GAPS, LAST, STARTED_NS, LOST, ORDERS = range(7)
-HEADER = 16
+SILENT = 7  # in the engine's area: no more orders are to be sent
+EPOCHS = 8  # in the engine's area: two words for each engine, sent at most and at least
+HEADER = 256
 WINDOW_NS = 50_000_000
 WINDOWS = 1 << 15  # 27 minutes
 WAITS = HEADER + WINDOWS

@@ -1,7 +1,7 @@
-"""Strategies on trial: python tests/strategies/run.py [kills|stalls|capture] [--kills N] [--seed S]
+"""Strategies on trial: python tests/strategies/run.py [kills|stalls|capture|engines] [--seed S]
 
 Owns: the command line, the segment directory, the report. Ends with status 1 if shmipc broke a
-promise. Needs the installed extension; runs all three where none is named.
+promise. Needs the installed extension; runs all four where none is named.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from board import violations
 
-TRIALS = ("kills", "stalls", "capture")
+TRIALS = ("kills", "stalls", "capture", "engines")
+MOST_ENGINES = 100
 SHM = "/dev/shm"
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trial", nargs="?", choices=TRIALS)
-    parser.add_argument("--strategies", type=int, help="default: 20, 5, 6")
+    parser.add_argument("--strategies", type=int, help="default: 20, 5, 8, 6")
     parser.add_argument("--rate", type=float, default=100_000, help="events a second")
     parser.add_argument("--period", type=float, default=0.002, help="seconds from batch to batch")
     parser.add_argument("--orders", type=float, default=20, help="a second, each strategy")
@@ -51,9 +52,15 @@ def trial(name: str, options: argparse.Namespace, directory: str) -> list[tuple[
 
         options.strategies = options.strategies or 5
         return stalls.run(options, directory)
+    if name == "engines":
+        import engines
+
+        options.strategies = options.strategies or 6
+        options.kills = min(options.kills, MOST_ENGINES)
+        return engines.Trial(options, directory).run()
     import replay
 
-    options.strategies = options.strategies or 6
+    options.strategies = options.strategies or 8
     return replay.run(options, directory)
 
 
