@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +412,42 @@ def test_sixty_four_strategies() -> None:
         floor.go_on_until(lambda: len(floor.taken) == 6400, timeout=120)
         assert sorted(floor.taken) == sorted(list(range(1, 101)) * 64)
     assert {end.code for end in floor.exits} == {0}
+
+
+def processes_of_session(leader: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            text = Path(f"/proc/{name}/stat").read_text()
+            state, _, _, session = text.rsplit(")", 1)[1].split()[:4]
+            if session == str(leader) and state != "Z":
+                found.append(int(name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "status"),
+    [(signal.SIGINT, True, 130), (signal.SIGINT, False, 130), (signal.SIGTERM, False, 143)],
+)
+def test_a_demo_that_is_broken_off_leaves_nobody_and_nothing(
+    shm_dir: Path, number: int, whole_group: bool, status: int
+) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "shmipc", "demo", "--strategies", "3", "--quiet"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: len(list(shm_dir.glob("*.orders"))) == 3)
+        (os.killpg if whole_group else os.kill)(demo.pid, number)
+        assert demo.wait(DEADLINE) == status
+        eventually(lambda: processes_of_session(demo.pid) == [])
+    finally:
+        for pid in processes_of_session(demo.pid):
+            os.kill(pid, signal.SIGKILL)
+        demo.wait()
+    assert list(shm_dir.iterdir()) == []
 
 
 def test_rings_of_one_killed_while_nobody_looks_are_cleaned_by_the_next_engine(

@@ -34,6 +34,9 @@ ENGINE = """
                 say("got", order.client_order_id)
         elif words[0] == "report":
             engine.report("s", desk.accepted(desk.order_of(client_order_id=int(words[1]))))
+        elif words[0] == "filled":
+            order = desk.order_of(client_order_id=int(words[1]))
+            engine.report("s", desk.accepted(order, desk.OrderStatus.FILLED))
         elif words[0] == "drain":
             assert engine.drain(20)
         elif words[0] == "quit":
@@ -374,6 +377,37 @@ class TestDeath:
             for line in ("disconnected", "stop", "done"):
                 peer.expect(line)
             peer.finish()
+
+    @pytest.mark.parametrize("told", [False, True])
+    def test_an_order_that_the_new_engine_does_not_know_is_closed_once(self, told: bool) -> None:
+        with strategy_peer("EchoTeller", "s") as peer:
+            with Peer(ENGINE) as engine:
+                engine.expect()
+                tell(engine, "connected")
+                tell(engine, "tick 1")
+                engine.tell("orders 1")
+                for line in ("got 1", "ok"):
+                    engine.expect(line)
+                engine.kill()
+            for line in ("connected", "start 0 0", "tick 1", "disconnected"):
+                peer.expect(line)
+            with Peer(ENGINE) as engine:
+                engine.expect()
+                if told:  # what became of it is reported before the strategy is back
+                    tell(engine, "filled 1")
+                tell(engine, "connected")
+                peer.expect("connected")
+                peer.expect("order 1 FILLED" if told else "order 1 EXPIRED")
+                tell(engine, "tick 2")
+                peer.expect("tick 2")
+                engine.tell("orders 1")
+                for line in ("got 2", "ok"):
+                    engine.expect(line)
+                tell(engine, "drain")
+                engine.tell("quit")
+                engine.expect("closed")
+            while peer.hear() != "done":
+                pass
 
     def test_orders_sent_while_the_engine_is_away_arrive_once(self) -> None:
         with strategy_peer("KeepsOrdering", "s") as peer:

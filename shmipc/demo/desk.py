@@ -14,12 +14,15 @@ import json
 import logging
 import os
 import secrets
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from shmipc import _core, capture
@@ -36,6 +39,7 @@ __all__ = ["run"]
 
 SYNTHETIC_EVENTS = 20_000
 JOIN_SECONDS = 60.0
+ORPHAN_SECONDS = 10.0  # for a strategy to go by itself where the demo was killed
 DRAIN_SECONDS = 30.0
 SHOWN_BAD = 5
 
@@ -134,6 +138,7 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
     logging.getLogger("shmipc.strategy").setLevel(logging.CRITICAL)  # exits are shown below
     name = f"demo-{os.getpid()}-{secrets.token_hex(4)}"
     found: dict[str, Any] = {}
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="shmipc-demo-") as directory,
@@ -144,6 +149,7 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
     except KeyboardInterrupt:
         return 130
     finally:
+        signal.signal(signal.SIGTERM, before)
         progress.clear()
         _sweep(name)
     found["lines"] = {**summary.by_name(), "bad": summary.bad_count} if path else {}
@@ -152,6 +158,11 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
     failures = [claim for claim, held in found["checks"] if not held]
     print(json.dumps(found, indent=1) if as_json else _render(found, failures))
     return 1 if failures else 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """On SIGTERM, leave as well as on Ctrl-C: the strategies are processes of their own."""
+    sys.exit(128 + number)
 
 
 def _trade(
@@ -173,6 +184,7 @@ def _trade(
         manager.spawn(
             strategy_id,
             f"{made.__module__}:{made.__name__}",
+            timeout=ORPHAN_SECONDS,
             parameters={"proof": str(directory / strategy_id)},
         )
     checks: list[tuple[str, bool]] = []

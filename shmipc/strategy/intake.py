@@ -10,6 +10,7 @@ Rules this file keeps:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -87,9 +88,9 @@ class Intake(Broadcasting):
         """
         self._callback = callback
         before = self._received
-        end = None if timeout is None else time.monotonic() + timeout if timeout else 0.0
+        now = time.monotonic()
+        end = None if timeout is None else now + timeout
         while True:
-            now = time.monotonic()
             if now >= self._next_service:
                 self._service(now)
             left = _SERVICE_SECONDS if end is None else end - now
@@ -99,6 +100,7 @@ class Intake(Broadcasting):
             self._dispatch(max, left if left < _SERVICE_SECONDS else _SERVICE_SECONDS)
             if self._received > before:
                 return self._received - before
+            now = time.monotonic()
 
     def report(self, strategy_id: str, record: Any) -> None:
         """Send an Order, Trade, Account or Position to one strategy; kept until it has read it.
@@ -186,12 +188,9 @@ class Intake(Broadcasting):
         """Take what is ready. False: an order waits for receive_orders()."""
         before = self._received
         waits = False
-        for _ in range(len(self._owners) + 1):  # who cuts a round short is not first in the next
-            left = None if most is None else most - (self._received - before)
-            if left == 0:
-                break
+        for turn in itertools.count():  # who cuts a round short is not first in the next
             try:
-                self._dispatcher.run(left, timeout)
+                self._dispatcher.run(most, timeout)
                 break
             except _OrderWaits:
                 waits = True
@@ -201,6 +200,11 @@ class Intake(Broadcasting):
                     raise  # the callback's
                 self._source_failed(link, error)
             timeout = 0.0
+            if most is not None:
+                most -= self._received - before
+                before = self._received
+            if turn >= len(self._owners) or most == 0:
+                break
         return not waits
 
     def _source_failed(self, link: Link, error: Error) -> None:

@@ -49,7 +49,8 @@ class Trial:
         return self.judge()
 
     def play(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         for place, name in enumerate(self.names):
             parameters = {"directory": str(self.directory), "place": place}
             kind = "actors:SurvivorOfBatches" if place % 2 else "actors:Survivor"
