@@ -389,4 +389,4 @@ def encode_symbol(symbol: str | bytes) -> bytes:
 
 def decode_symbol(raw: bytes) -> str:
     """Return the symbol in an event's field, as record types do; what is no UTF-8 is escaped."""
-    return bytes(raw).rstrip(b"\0").decode(errors="backslashreplace")
+    return bytes(raw).split(b"\0", 1)[0].decode(errors="backslashreplace")
