@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("soak") is not None:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def ring_name() -> str:
+    """The name of a test's one ring, in the directory of its own."""
+    return "ring"
+
+
+@pytest.fixture
+def rig(ring_name: str) -> Iterator[Any]:
+    """A message ring of events, and a Dispatcher for its reader."""
+    from dispatching import Rig  # not before OPENBLAS_NUM_THREADS is set
+
+    made = Rig(ring_name)
+    yield made
+    made.close()

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,6 @@ from dispatching import (
 import shmipc
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher
-
-
-@pytest.fixture
-def ring_name() -> str:
-    return "ring"
-
-
-@pytest.fixture
-def rig(ring_name: str) -> Iterator[Rig]:
-    made = Rig(ring_name)
-    yield made
-    made.close()
 
 
 def test_each_event_is_handed_over_in_order(rig: Rig) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,18 +22,6 @@ from dispatching import (
 import shmipc
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher
-
-
-@pytest.fixture
-def ring_name() -> str:
-    return "ring"
-
-
-@pytest.fixture
-def rig(ring_name: str) -> Iterator[Rig]:
-    made = Rig(ring_name)
-    yield made
-    made.close()
 
 
 def test_several_rings_take_turns(ring_name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,18 +17,6 @@ from dispatching import (
 import shmipc
 from shmipc import Consumer, Producer
 from shmipc._core import Latest
-
-
-@pytest.fixture
-def ring_name() -> str:
-    return "ring"
-
-
-@pytest.fixture
-def rig(ring_name: str) -> Iterator[Rig]:
-    made = Rig(ring_name)
-    yield made
-    made.close()
 
 
 def test_send_many_makes_each_row_of_an_array_a_message_of_the_kind(rig: Rig) -> None:

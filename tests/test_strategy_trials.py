@@ -62,3 +62,8 @@ def test_fifty_kills_at_a_hundred_thousand_events_a_second() -> None:
 @pytest.mark.soak
 def test_long_stalls() -> None:
     print(trial("stalls", "--strategies", 12, "--seconds", 20, seconds=600))
+
+
+@pytest.mark.soak
+def test_faults_put_in_on_purpose_are_found() -> None:
+    print(trial("--self-test", seconds=1500))

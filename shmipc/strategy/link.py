@@ -40,11 +40,10 @@ from shmipc.events import (
     OrderAction,
     OrderStatus,
     OrderType,
-    Position,
     Side,
     TimeInForce,
 )
-from shmipc.market.positions import apply_trade
+from shmipc.strategy.books import book_holding
 from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
 
 __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
@@ -64,8 +63,7 @@ _NEW, _CANCEL, _MODIFY = int(OrderAction.NEW), int(OrderAction.CANCEL), int(Orde
 _MARKET = int(OrderType.MARKET)
 _SUBMITTED, _REJECTED = int(OrderStatus.SUBMITTED), int(OrderStatus.REJECTED)
 _FILLED = int(OrderStatus.FILLED)
-_ORDER, _TRADE = int(EventKind.ORDER), int(EventKind.TRADE)
-_ACCOUNT, _POSITION = int(EventKind.ACCOUNT), int(EventKind.POSITION)
+_ORDER = int(EventKind.ORDER)
 
 
 class UnknownStrategy(Error, KeyError):
@@ -209,16 +207,8 @@ class Link:
                 self.open.pop(client_order_id, None)
             else:
                 self.open[client_order_id] = record.copy()
-        elif kind == _TRADE:
-            symbol = record.symbol
-            position = self.positions.get(symbol)
-            if position is None:
-                position = self.positions[symbol] = Position(symbol=symbol)
-            apply_trade(position, record)
-        elif kind == _POSITION:
-            self.positions[record.symbol] = record.copy()
-        elif kind == _ACCOUNT:
-            self.account = record.copy()
+        else:
+            book_holding(self, kind, record)
 
     # ---- from the strategy ---------------------------------------------------------------------
 

@@ -34,12 +34,11 @@ from shmipc.events import (
     OrderAction,
     OrderStatus,
     OrderType,
-    Position,
     Side,
     TimeInForce,
     encode_symbol,
 )
-from shmipc.market.positions import apply_trade
+from shmipc.strategy.books import book_holding
 
 __all__ = ["OrderEntry"]
 
@@ -51,8 +50,7 @@ _POST_ONLY = int(TimeInForce.POST_ONLY)
 _SUBMITTED, _REJECTED = int(OrderStatus.SUBMITTED), int(OrderStatus.REJECTED)
 _FILLED = int(OrderStatus.FILLED)
 _BUY, _SELL = int(Side.BUY), int(Side.SELL)
-_ORDER, _TRADE = int(EventKind.ORDER), int(EventKind.TRADE)
-_ACCOUNT, _POSITION = int(EventKind.ACCOUNT), int(EventKind.POSITION)
+_ORDER = int(EventKind.ORDER)
 _LOWEST, _INF, _NAN = -math.inf, math.inf, math.nan
 _GIVEN_IDS = 1 << 60  # those below are for users to give; the time in ns is above
 _ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
@@ -322,16 +320,8 @@ class OrderEntry:
                 self.orders.pop(client_order_id, None)
             else:
                 self.orders[client_order_id] = record.copy()
-        elif kind == _TRADE:
-            symbol = record.symbol
-            position = self.positions.get(symbol)
-            if position is None:
-                position = self.positions[symbol] = Position(symbol=symbol)
-            apply_trade(position, record)
-        elif kind == _POSITION:
-            self.positions[record.symbol] = record.copy()
-        elif kind == _ACCOUNT:
-            self.account = record.copy()
+        else:
+            book_holding(self, kind, record)
 
 
 def _integer(name: str, value: Any) -> int:

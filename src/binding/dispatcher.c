@@ -85,9 +85,11 @@ static bool make_place(DispatcherObject *self)
 static void drop_at(DispatcherObject *self, Py_ssize_t at)
 {
     struct subscription *source = self->sources[at];
+    Py_BEGIN_CRITICAL_SECTION(self); /* for who asks for the consumers meanwhile */
     self->count--;
     memmove(&self->sources[at], &self->sources[at + 1],
             (size_t)(self->count - at) * sizeof *self->sources);
+    Py_END_CRITICAL_SECTION();
     source->removed = true;
     subscription_drop(source);
 }
@@ -137,15 +139,28 @@ static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssiz
         const Py_ssize_t at = index_of(self, given[0]);
         if (at >= 0) {
             struct subscription *old = self->sources[at];
+            if (entered) { /* else a callable of the old one may be at it: it gets the rest */
+                subscription_inherit(source, old);
+            }
+            Py_BEGIN_CRITICAL_SECTION(self);
             self->sources[at] = source;
+            Py_END_CRITICAL_SECTION();
             old->removed = true;
             subscription_drop(old);
             result = Py_NewRef(Py_None);
-        } else if (make_place(self)) {
-            self->sources[self->count++] = source;
-            result = Py_NewRef(Py_None);
         } else {
-            subscription_drop(source);
+            bool placed;
+            Py_BEGIN_CRITICAL_SECTION(self);
+            placed = make_place(self);
+            if (placed) {
+                self->sources[self->count++] = source;
+            }
+            Py_END_CRITICAL_SECTION();
+            if (placed) {
+                result = Py_NewRef(Py_None);
+            } else {
+                subscription_drop(source);
+            }
         }
     }
     if (entered) {
@@ -156,7 +171,7 @@ static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssiz
 
 PyDoc_STRVAR(remove_doc, "remove($self, consumer, /)\n--\n\n"
                          "Read `consumer` no more. ValueError if it is not read. Does not close\n"
-                         "it.");
+                         "it. What was gathered for a batch and not handed over is dropped.");
 
 static PyObject *dispatcher_remove(PyObject *object, PyObject *consumer)
 {
@@ -218,14 +233,15 @@ static Py_ssize_t run(DispatcherObject *self, Py_ssize_t most, struct patience *
             return -1;
         }
         called += more;
-        if (called >= most || (called > 0 && (one_round || !stepped)) || (poll_only && stepped)) {
+        if (called >= most || (called > 0 && (one_round || !stepped)) ||
+            (poll_only && stepped && more == 0)) {
             break;
         }
-        if (stepped) { /* nothing but what nobody wants */
+        if (stepped) { /* nothing but what nobody wants, or not yet as many as may be */
             if (dispatcher_run_signals(self) != 0) {
                 return -1;
             }
-            if (patience->span_ns != SHMIPC_NEVER &&
+            if (!poll_only && patience->span_ns != SHMIPC_NEVER &&
                 shmipc_now_ns() >= patience_deadline(patience)) {
                 break;
             }
@@ -251,6 +267,7 @@ PyDoc_STRVAR(
     "run($self, max=None, timeout=None)\n--\n\n"
     "Call for the events that are ready, and wait for the first if there is none. Returns how\n"
     "many were handed over; 0 after `timeout` seconds (None: for ever, 0: not at all) or stop().\n"
+    "With timeout=0 it passes some thousand messages that nobody wants, then returns 0 too.\n"
     "\n"
     "max: at most so many events (skipped ones do not count), and returns sooner once nothing is\n"
     "    ready. None: each ring one turn, of at most 256 events or one batch a kind.\n"
@@ -384,10 +401,16 @@ static PyObject *dispatcher_get_consumers(PyObject *object, void *unused)
 {
     (void)unused;
     const DispatcherObject *self = (DispatcherObject *)object;
-    PyObject *list = PyTuple_New(self->count);
+    PyObject *list;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    list = PyTuple_New(self->count);
+    while (list != NULL && PyTuple_GET_SIZE(list) != self->count) {
+        Py_SETREF(list, PyTuple_New(self->count)); /* it ran finalizers, and they add or remove */
+    }
     for (Py_ssize_t i = 0; list != NULL && i < self->count; i++) {
         PyTuple_SET_ITEM(list, i, Py_NewRef((PyObject *)self->sources[i]->consumer));
     }
+    Py_END_CRITICAL_SECTION();
     return list;
 }
 

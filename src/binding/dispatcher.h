@@ -13,6 +13,8 @@
 #define TARGETED_FLAG 1u
 #define TARGETS_LEN (SHMIPC_MAX_CONSUMERS / 8u)
 
+#define STEPS_MAX 4096 /* messages passed in one burst, wanted or not */
+
 /* Who is called for one kind of message. */
 struct handler {
     PyTypeObject *type; /* of its records */
@@ -80,6 +82,8 @@ struct subscription *subscription_new(struct module_state *state, PyObject *cons
                                       PyObject *handlers, PyObject *symbols, PyObject *place,
                                       PyObject *from_seq, bool retry, PyObject *on_lost);
 void subscription_drop(struct subscription *source);
+/* Take over what the one that this replaces has gathered and not handed over. */
+void subscription_inherit(struct subscription *source, struct subscription *from);
 int subscription_traverse(const struct subscription *source, visitproc visit, void *arg);
 
 static inline struct handler *subscription_handler(struct subscription *source, uint16_t kind)
@@ -113,15 +117,44 @@ static inline bool subscription_chose(const struct subscription *source,
 Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *source,
                                  Py_ssize_t most, bool *stepped);
 
+/* One message as its reader sees it. */
+struct event {
+    struct handler *handler; /* NULL: not wanted */
+    const unsigned char *data;
+    bool gone;    /* overwritten while it was looked at: peek again */
+    bool refused; /* of the wrong length: to be stepped over when that has been said */
+};
+
+/* A look at one message: whether to go on with the burst, or with this message. */
+enum glance { GLANCE_FAILED = -1, GLANCE_EMPTY, GLANCE_SKIP, GLANCE_WANTED };
+
+/* ---- dispatching.c, for gathering.c too ------------------------------------------------------ */
+
+/* Look at the next message, stepping over what nobody wants. */
+enum glance subscription_glance(struct subscription *source, struct shmipc_message *message,
+                                struct event *event);
+/* Step over a message without giving it back yet; give back what was stepped over. */
+void subscription_step_over(ConsumerObject *consumer, const struct shmipc_message *message);
+void subscription_give_back(ConsumerObject *consumer);
+/* Tell on_lost of what was overwritten since the last time. -1 with its exception. */
+int subscription_tell_lost(struct subscription *source);
+/* Was this source removed, or its consumer closed, by what it called? */
+bool subscription_must_end(const struct subscription *source);
+/* Call for one event. `frame`: the lease it lies under; NULL: it is copied. -1 with an exception.
+ */
+int handler_call(DispatcherObject *self, const struct event *event,
+                 const struct shmipc_message *message, FrameObject *frame);
+
+/* ---- gathering.c ----------------------------------------------------------------------------- */
+
+/* As subscription_dispatch, of a source that has batch handlers. */
+Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *source,
+                                         Py_ssize_t most, bool *stepped);
+
 /* Say on the exception now set that it is this ring's. */
 void subscription_blame(const struct subscription *source);
 
 /* ---- gathering.c ---------------------------------------------------------------------------- */
-
-/* Copy the wanted messages that follow one just gathered and are like it, at most `most`. How many
- * there were. */
-uint64_t subscription_gather_alike(struct subscription *source, struct handler *handler,
-                                   uint64_t most);
 
 /* ---- dispatcher_wait.c ----------------------------------------------------------------------- */
 

@@ -51,8 +51,14 @@ int dispatcher_look_at_peers(DispatcherObject *self)
 
 int dispatcher_run_signals(DispatcherObject *self)
 {
-    return self->count > 0 ? check_signals(&self->sources[0]->consumer->handle)
-                           : PyErr_CheckSignals();
+    if (self->count == 0) {
+        return PyErr_CheckSignals();
+    }
+    ConsumerObject *consumer = self->sources[0]->consumer;
+    Py_INCREF(consumer); /* a signal handler may remove it */
+    const int result = check_signals(&consumer->handle);
+    Py_DECREF(consumer);
+    return result;
 }
 
 static enum shmipc_status nap(uint64_t deadline_ns)
@@ -106,41 +112,46 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
 {
     enum shmipc_status status = SHMIPC_AGAIN;
     bool slept = false;
-    if (!enter_handles(self)) {
-        return -1;
-    }
     const bool brief = self->spin.limit_ns != 0 && self->spin.budget_ns == self->spin.limit_ns;
     Py_ssize_t polls = !brief || self->count == 0 ? 0 : BRIEF_POLLS;
     if (self->count > 2) {
         polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
     }
-    for (Py_ssize_t poll = 0; poll < polls && status == SHMIPC_AGAIN; poll++) {
-        for (Py_ssize_t i = 0; i < self->count; i++) {
-            if (shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY) {
-                status = SHMIPC_OK;
+    if (polls > 0) {
+        if (!enter_handles(self)) {
+            return -1;
+        }
+        for (Py_ssize_t poll = 0; poll < polls && status == SHMIPC_AGAIN; poll++) {
+            for (Py_ssize_t i = 0; i < self->count; i++) {
+                if (shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY) {
+                    status = SHMIPC_OK;
+                }
             }
         }
+        leave_handles(self, self->count);
     }
-    int result = 1;
     if (status == SHMIPC_AGAIN) {
         const uint64_t start_ns = shmipc_now_ns();
         const uint64_t deadline_ns = patience_deadline(patience);
         while (status == SHMIPC_AGAIN) {
+            /* No handle is entered here: a signal handler may add and remove, and close. */
             if (dispatcher_run_signals(self) != 0) {
-                result = -1;
-                break;
+                return -1;
             }
             if (atomic_load(&self->stopping)) {
                 break;
             }
+            if (!enter_handles(self)) {
+                return -1;
+            }
             Py_BEGIN_ALLOW_THREADS
             status = wait_slice(self, start_ns, deadline_ns, &slept);
             Py_END_ALLOW_THREADS
+            leave_handles(self, self->count);
         }
         if (status == SHMIPC_OK) {
             shmipc_spin_learn(&self->spin, shmipc_now_ns() - start_ns, slept);
         }
     }
-    leave_handles(self, self->count);
-    return result < 0 ? -1 : status == SHMIPC_OK;
+    return status == SHMIPC_OK;
 }

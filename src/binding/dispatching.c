@@ -14,31 +14,22 @@
 #include "dispatcher.h"
 #include "module.h"
 
-#define STEPS_MAX 4096           /* messages passed in one burst, wanted or not */
-#define BATCH_MAX_LEN (1u << 18) /* bytes of one batch: stays in the second-level cache */
-
 /* Step over a message without giving it back yet. */
-static void step_over(ConsumerObject *consumer, const struct shmipc_message *message)
+void subscription_step_over(ConsumerObject *consumer, const struct shmipc_message *message)
 {
     Py_BEGIN_CRITICAL_SECTION(consumer);
     shmipc_ring_advance(&consumer->core.ring, message);
     Py_END_CRITICAL_SECTION();
 }
 
-static void give_back(ConsumerObject *consumer)
+void subscription_give_back(ConsumerObject *consumer)
 {
     Py_BEGIN_CRITICAL_SECTION(consumer);
-    shmipc_consumer_release(&consumer->core);
+    if (!consumer->core.segment.forked && !consumer->abandoned) { /* a callable may do either */
+        shmipc_consumer_release(&consumer->core);
+    }
     Py_END_CRITICAL_SECTION();
 }
-
-/* One message as its reader sees it. */
-struct event {
-    struct handler *handler; /* NULL: not wanted */
-    const unsigned char *data;
-    bool gone;    /* overwritten while it was looked at: peek again */
-    bool refused; /* of the wrong length: to be stepped over when that has been said */
-};
 
 /* The exception now set is the ring's, not a callable's: say which ring's. */
 void subscription_blame(const struct subscription *source)
@@ -130,7 +121,7 @@ static int next_message(struct subscription *source, struct shmipc_message *mess
 }
 
 /* Tell of what was overwritten since the last time, before the event that follows the gap. */
-static int tell_lost(struct subscription *source)
+int subscription_tell_lost(struct subscription *source)
 {
     const uint64_t lost = source->consumer->core.ring.lost;
     const uint64_t more = lost - source->lost_told;
@@ -169,8 +160,8 @@ static PyObject *record_of(struct handler *handler, FrameObject *frame, const un
     return record;
 }
 
-static int call(DispatcherObject *self, const struct event *event,
-                const struct shmipc_message *message, FrameObject *frame)
+int handler_call(DispatcherObject *self, const struct event *event,
+                 const struct shmipc_message *message, FrameObject *frame)
 {
     PyObject *args[2] = {NULL, record_of(event->handler, frame, event->data)};
     if (args[1] == NULL) {
@@ -187,11 +178,8 @@ static int call(DispatcherObject *self, const struct event *event,
     return answer == NULL ? -1 : 0;
 }
 
-/* A look at one message: whether to go on with the burst, or with this message. */
-enum glance { GLANCE_FAILED = -1, GLANCE_EMPTY, GLANCE_SKIP, GLANCE_WANTED };
-
-static enum glance glance(struct subscription *source, struct shmipc_message *message,
-                          struct event *event)
+enum glance subscription_glance(struct subscription *source, struct shmipc_message *message,
+                                struct event *event)
 {
     event->refused = false;
     const int next = next_message(source, message);
@@ -207,7 +195,7 @@ static enum glance glance(struct subscription *source, struct shmipc_message *me
         return GLANCE_SKIP;
     }
     if (event->handler == NULL) {
-        step_over(source->consumer, message);
+        subscription_step_over(source->consumer, message);
         return GLANCE_SKIP;
     }
     return GLANCE_WANTED;
@@ -217,6 +205,12 @@ static void let_go(PyObject **frame)
 {
     frame_release_softly((FrameObject *)*frame);
     Py_CLEAR(*frame);
+}
+
+/* Was this source removed, or its consumer closed, by what it called? */
+bool subscription_must_end(const struct subscription *source)
+{
+    return source->removed || shmipc_load_relaxed(source->consumer->handle.interrupted) != 0;
 }
 
 static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *source,
@@ -230,11 +224,12 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
     PyObject *frame = NULL;
     Py_ssize_t called = 0;
     enum glance seen = GLANCE_SKIP;
-    for (int steps = 0; called < most && steps < STEPS_MAX && !source->removed; steps++) {
-        seen = glance(source, &message, &event);
+    for (int steps = 0; called < most && steps < STEPS_MAX && !subscription_must_end(source);
+         steps++) {
+        seen = subscription_glance(source, &message, &event);
         if (seen == GLANCE_FAILED || seen == GLANCE_EMPTY) {
             if (event.refused) {
-                step_over(consumer, &message);
+                subscription_step_over(consumer, &message);
                 *stepped = true;
             }
             break;
@@ -243,9 +238,12 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
         if (seen == GLANCE_SKIP) {
             continue;
         }
-        if (SHMIPC_UNLIKELY(tell_lost(source) != 0)) {
+        if (SHMIPC_UNLIKELY(subscription_tell_lost(source) != 0)) {
             seen = GLANCE_FAILED;
             break;
+        }
+        if (SHMIPC_UNLIKELY(subscription_must_end(source))) {
+            break; /* on_lost ended it: the event stays unread */
         }
         if (frame == NULL && !ring->overwrite) {
             frame = frame_hold(consumer, &message);
@@ -254,11 +252,16 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
                 break;
             }
         }
-        const int result = call(self, &event, &message, (FrameObject *)frame);
+        const int result = handler_call(self, &event, &message, (FrameObject *)frame);
         if (result == 0 || !source->retry) {
-            step_over(consumer, &message);
+            subscription_step_over(consumer, &message);
         }
         if (result != 0) {
+            seen = GLANCE_FAILED;
+            break;
+        }
+        if (SHMIPC_UNLIKELY(!handle_is_ours(&consumer->handle))) {
+            subscription_blame(source); /* the callable forked: what follows is the parent's */
             seen = GLANCE_FAILED;
             break;
         }
@@ -276,204 +279,15 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
             break; /* the latter: so that a slow reader gives memory back in good time */
         }
     }
-    if (seen == GLANCE_EMPTY && tell_lost(source) != 0) {
+    if (seen == GLANCE_EMPTY && subscription_tell_lost(source) != 0) {
         seen = GLANCE_FAILED;
     }
     if (frame != NULL) {
         let_go(&frame);
     } else if (*stepped) {
-        give_back(consumer);
+        subscription_give_back(consumer);
     }
     return seen == GLANCE_FAILED ? -1 : called;
-}
-
-/* ---- batches -------------------------------------------------------------------------------- */
-
-/* Room for one item more. 1: yes. 0: the batch is full. -1: an exception. */
-static int make_room_in_batch(struct subscription *source, struct handler *handler, uint64_t span)
-{
-    if (SHMIPC_LIKELY(handler->batch_count > 0)) {
-        return handler->batch_count < handler->batch_room;
-    }
-    if (handler->batch == NULL) {
-        const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
-        const uint64_t ready = (ring->head_pos_cached - ring->read_pos) / span;
-        const uint64_t fits = BATCH_MAX_LEN / handler->len;
-        handler->batch_room = ready < fits ? ready : fits;
-        handler->batch_room = handler->batch_room > 0 ? handler->batch_room : 1;
-        handler->batch =
-            batch_new(record_dtype_of(handler->type), handler->batch_room, &handler->batch_data);
-        if (handler->batch == NULL) {
-            return -1;
-        }
-    }
-    source->gathered[source->gathered_count++] = handler;
-    return 1;
-}
-
-/* Copy what is wanted into the handlers' batches, up to `most` events or a full batch. Something
- * gathered and then an error: the error comes again, alone. */
-static int gather(struct subscription *source, uint64_t most, bool *stepped)
-{
-    struct shmipc_message message;
-    struct event event;
-    uint64_t count = 0;
-    for (uint64_t steps = 0; count < most && steps < most + STEPS_MAX; steps++) {
-        const enum glance seen = glance(source, &message, &event);
-        if (seen == GLANCE_EMPTY) {
-            return 0;
-        }
-        if (seen == GLANCE_FAILED && count > 0) {
-            PyErr_Clear();
-            return 0;
-        }
-        if (seen == GLANCE_FAILED) {
-            if (event.refused) {
-                step_over(source->consumer, &message);
-                *stepped = true;
-            }
-            return -1;
-        }
-        *stepped = true;
-        if (seen == GLANCE_SKIP) {
-            continue;
-        }
-        if (SHMIPC_UNLIKELY(source->consumer->core.ring.lost != source->lost_told)) {
-            if (count > 0) {
-                return 0; /* told between what came before the gap and what comes after */
-            }
-            if (tell_lost(source) != 0) {
-                return -1;
-            }
-        }
-        struct handler *handler = event.handler;
-        const int room = make_room_in_batch(source, handler, message.span);
-        if (room <= 0) {
-            return room;
-        }
-        memcpy(handler->batch_data + handler->batch_count * handler->len, event.data, handler->len);
-        handler->batch_count++;
-        count++;
-        step_over(source->consumer, &message);
-        count += subscription_gather_alike(source, handler, most - count);
-    }
-    return 0;
-}
-
-/* Fill the same memory again if nobody kept it: it is in the cache. */
-static void keep_batch(struct handler *handler)
-{
-#ifndef Py_GIL_DISABLED
-    if (Py_REFCNT(handler->batch) == 1 && handler->batch_room == BATCH_MAX_LEN / handler->len) {
-        return;
-    }
-#endif
-    Py_CLEAR(handler->batch);
-}
-
-/* Call with the whole batch. 0, or -1 with an exception. */
-static int hand_over_array(DispatcherObject *self, struct handler *handler, PyObject *batch,
-                           uint64_t count)
-{
-    PyObject *args[3] = {NULL, handler->key, batch};
-    self->current = handler->batch_data + (count - 1) * handler->len;
-    self->current_len = handler->len;
-    PyObject *answer =
-        PyObject_Vectorcall(handler->callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    self->current = NULL;
-    Py_XDECREF(answer);
-    return answer == NULL ? -1 : 0;
-}
-
-/* Call for the next of the batch, which is some other kind's neighbour. */
-static int hand_over_one(DispatcherObject *self, struct handler *handler)
-{
-    const struct shmipc_message message = {.seq = 0};
-    const struct event event = {handler, handler->batch_data + handler->batch_done * handler->len,
-                                false, false};
-    return call(self, &event, &message, NULL);
-}
-
-/* What was gathered of one kind. The number called for, or -1: what was not called for stays. */
-static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *source,
-                                 struct handler *handler)
-{
-    const uint64_t count = handler->batch_count;
-    Py_ssize_t called = 0;
-    int result = 0;
-    if (handler->single) {
-        while (result == 0 && handler->batch_done < count &&
-               !atomic_load_explicit(&self->stopping, memory_order_relaxed)) {
-            result = hand_over_one(self, handler);
-            handler->batch_done++;
-            called += result == 0;
-        }
-        if (handler->batch_done < count) {
-            return result != 0 ? -1 : called;
-        }
-    }
-    PyObject *batch = handler->single || count == handler->batch_room
-                          ? Py_NewRef(handler->batch)
-                          : batch_first(handler->batch, count);
-    if (batch == NULL) {
-        return -1;
-    }
-    source->gathered_count--;
-    memmove(source->gathered, source->gathered + 1,
-            source->gathered_count * sizeof *source->gathered);
-    handler->batch_count = 0;
-    handler->batch_done = 0;
-    if (!handler->single) {
-        result = hand_over_array(self, handler, batch, count);
-        called = (Py_ssize_t)count;
-    }
-    Py_DECREF(batch);
-    keep_batch(handler);
-    return result != 0 ? -1 : called;
-}
-
-static Py_ssize_t hand_over(DispatcherObject *self, struct subscription *source)
-{
-    Py_ssize_t called = 0;
-    while (source->gathered_count > 0 &&
-           !atomic_load_explicit(&self->stopping, memory_order_relaxed)) {
-        const Py_ssize_t more = hand_over_kind(self, source, source->gathered[0]);
-        if (more < 0) {
-            return -1;
-        }
-        called += more;
-    }
-    return called;
-}
-
-/* Forget what was gathered: it may be zeros. */
-static void discard(struct subscription *source)
-{
-    for (uint32_t i = 0; i < source->gathered_count; i++) {
-        source->gathered[i]->batch_count = 0;
-        source->gathered[i]->batch_done = 0;
-    }
-    source->gathered_count = 0;
-}
-
-static Py_ssize_t dispatch_batches(DispatcherObject *self, struct subscription *source,
-                                   Py_ssize_t most, bool *stepped)
-{
-    if (source->gathered_count == 0) { /* else: left from a call that raised */
-        const int result = gather(source, (uint64_t)most, stepped);
-        if (*stepped) {
-            give_back(source->consumer);
-        }
-        if (SHMIPC_UNLIKELY(!check_whole(&source->consumer->handle))) {
-            subscription_blame(source);
-            discard(source);
-            return -1;
-        }
-        if (result != 0 || (source->gathered_count == 0 && tell_lost(source) != 0)) {
-            return -1;
-        }
-    }
-    return hand_over(self, source);
 }
 
 Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *source,
@@ -484,8 +298,9 @@ Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscripti
         subscription_blame(source);
         return -1;
     }
-    const Py_ssize_t called = source->batches ? dispatch_batches(dispatcher, source, most, stepped)
-                                              : dispatch_singly(dispatcher, source, most, stepped);
+    const Py_ssize_t called = source->batches || source->gathered_count > 0 /* inherited */
+                                  ? subscription_dispatch_batches(dispatcher, source, most, stepped)
+                                  : dispatch_singly(dispatcher, source, most, stepped);
     handle_leave(&consumer->handle);
     return called;
 }

@@ -174,6 +174,10 @@ static PyObject *latest_values(PyObject *object, PyObject *unused)
     PyObject *list;
     Py_BEGIN_CRITICAL_SECTION(object);
     list = PyList_New((Py_ssize_t)self->count);
+    while (list != NULL && (size_t)PyList_GET_SIZE(list) != self->count) {
+        Py_SETREF(list,
+                  PyList_New((Py_ssize_t)self->count)); /* it ran finalizers, and they update */
+    }
     for (size_t i = 0; list != NULL && i < self->count; i++) {
         PyObject *bytes = bytes_at(self, i);
         if (bytes == NULL) {

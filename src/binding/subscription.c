@@ -28,6 +28,27 @@ void subscription_drop(struct subscription *source)
     PyMem_Free(source);
 }
 
+void subscription_inherit(struct subscription *source, struct subscription *from)
+{
+    for (uint32_t i = 0; i < from->gathered_count; i++) {
+        struct handler *old = from->gathered[i];
+        struct handler *handler = subscription_handler(source, old->kind);
+        if (handler == NULL || handler->type != old->type || handler->batch_count > 0) {
+            continue; /* not wanted any more, or as something else */
+        }
+        const uint64_t left = old->batch_count - old->batch_done;
+        memmove(old->batch_data, old->batch_data + old->batch_done * old->len,
+                (size_t)left * old->len);
+        handler->batch = old->batch; /* with our reference */
+        handler->batch_data = old->batch_data;
+        handler->batch_room = old->batch_room;
+        handler->batch_count = left;
+        old->batch = NULL;
+        source->gathered[source->gathered_count++] = handler;
+    }
+    from->gathered_count = 0;
+}
+
 int subscription_traverse(const struct subscription *source, visitproc visit, void *arg)
 {
     Py_VISIT(source->consumer);

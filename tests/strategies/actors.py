@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 from board import (
@@ -43,6 +44,7 @@ class Watcher(BaseStrategy):
     directory = ""
     place = 0
     order_every = 0  # events between two orders; 0: none
+    batch = 1  # events that come together: the board is told after so many
     lossy = False  # gaps are what on_lost says they are
     symbol = "S0"
 
@@ -166,9 +168,34 @@ class Watcher(BaseStrategy):
 class EachTick(Watcher):
     """Gets its events one by one."""
 
+    def on_start(self) -> None:
+        super().on_start()
+        self.noted = self.expected
+        self.latest = 0
+
     def on_tick(self, tick: Any) -> None:
         number = tick.sequence
-        self.check(number, number, 1, tick.ts_event)
+        due_ns = tick.ts_event
+        if number != self.expected:
+            self.note()
+            self.check(number, number, 1, due_ns)
+            self.noted = number + 1
+            return
+        self.expected = number + 1
+        late = monotonic_ns() - due_ns
+        if late > self.latest:
+            self.latest = late
+        if self.expected % self.batch == 0:
+            self.note()
+
+    def note(self) -> None:
+        """Tell the board of the events since the last time."""
+        expected, latest = self.expected, self.latest
+        if expected > self.noted:
+            self.expected, self.latest = self.noted, 0
+            now = monotonic_ns()
+            self.check(self.noted, expected - 1, expected - self.noted, now - latest)
+            self.noted = expected
 
 
 class Batches(Watcher):
@@ -204,9 +231,10 @@ class Survivor(EachTick):
     def begin(self) -> None:
         """Expect what follows the snapshot, or an engine's first event."""
         ticks = self.snapshot.ticks.values()
-        self.expected = max((tick.sequence + 1 for tick in ticks), default=-1)
+        self.expected = self.noted = max((tick.sequence + 1 for tick in ticks), default=-1)
 
     def on_disconnected(self) -> None:
+        self.note()
         last = self.expected - 1
         self.journal.write("X", last >> 40, last & (1 << 40) - 1)
 

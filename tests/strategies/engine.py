@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
-from board import Board, Processor
+from board import Board, Processor, need
 
 from shmipc.events import OrderAction, OrderStatus, Tick, Trade
 from shmipc.strategy import StrategyManager
@@ -77,6 +77,14 @@ class Exchange:
             side=order.side,
         )
         self.manager.report(strategy_id, trade)
+
+
+def await_all(manager: StrategyManager) -> None:
+    """Wait until all strategies have joined; none may end meanwhile."""
+    end = time.monotonic() + PATIENCE
+    while not manager.wait_until_connected(timeout=0.2):
+        need(not manager.exits, f"a strategy has ended: {[str(one) for one in manager.exits]}")
+        need(time.monotonic() < end, f"not all have joined: {manager.list_strategies()}")
 
 
 class Market:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from board import SEEN, WINDOW_NS, Board, Told, need, violations
-from engine import Exchange, Market
+from engine import Exchange, Market, await_all
 
 from shmipc.events import OrderAction
 from shmipc.strategy import StrategyManager
@@ -23,7 +23,6 @@ from shmipc.strategy import StrategyManager
 ADDED_NS = 100_000_000  # delay that a kill may add
 SETTLE_NS = 500_000_000  # after a restart, for the restarted one to catch up
 BACK = 60.0  # seconds for a killed one to be back
-SHARE_OF_SINGLES = 4  # every fourth strategy gets its events one by one
 
 
 @dataclass
@@ -80,7 +79,7 @@ class Trial:
     def play(self) -> None:
         options = self.options
         for place, name in enumerate(self.names):
-            single = place % SHARE_OF_SINGLES == 0
+            single = place < options.singles
             self.manager.spawn(
                 name,
                 "actors:EachTick" if single else "actors:Batches",
@@ -88,10 +87,11 @@ class Trial:
                 parameters={
                     "directory": self.directory,
                     "place": place,
+                    "batch": len(self.market.batch),
                     "order_every": max(1, int(options.rate / options.orders)),
                 },
             )
-        need(self.manager.wait_until_connected(timeout=BACK), "not all strategies have joined")
+        await_all(self.manager)
         begun_cpu, begun_ns = time.process_time(), time.monotonic_ns()
         self.market.start()
         self.go_on_until(begun_ns + int(1e9))  # warm up
@@ -156,7 +156,7 @@ class Trial:
 
     def judge(self) -> list[tuple[str, str]]:
         market = self.market
-        singles = len(self.names[::SHARE_OF_SINGLES])
+        singles = min(self.options.singles, len(self.names))
         killed = len({kill.strategy_id for kill in self.kills})
         rate = market.sent / ((self.end_ns - self.quiet_ns) / 1e9 + 1)
         for kill in self.kills:
@@ -192,7 +192,7 @@ class Trial:
             worst_net.net <= norm_net.net + ADDED_NS,
             f"late: {worst_net}; the norm is {norm_net}; "
             f"kills: {[(k.strategy_id, self.at(k.at_ns), self.at(k.back_ns)) for k in self.kills]}"
-            f"\n{self.market.notes}",
+            f"\n{self.market.notes[:10]}",
         )
         killing.sort()
         picks = [killing[int(len(killing) * share)].raw / 1e6 for share in (0.5, 0.99, 0.999)]

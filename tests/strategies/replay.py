@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from board import need
+from engine import await_all
 from listeners import Sums
 from reading import ORDER_BOOK, TICK, TRADE_TICK, read
 
@@ -58,7 +59,7 @@ def run(options: Any, directory: str) -> list[tuple[str, str]]:
                 restart="never",
                 parameters={"directory": directory},
             )
-        need(manager.wait_until_connected(timeout=60), "not all strategies have joined")
+        await_all(manager)
         begun = time.monotonic()
         sent: Counter[int] = Counter()
         for kind, events in feed_batches(REAL):

@@ -32,12 +32,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100_000, help="events a second")
     parser.add_argument("--period", type=float, default=0.002, help="seconds from batch to batch")
     parser.add_argument("--orders", type=float, default=20, help="a second, each strategy")
+    parser.add_argument("--singles", type=int, default=5, help="strategies that get on_tick")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--interval", type=float, default=1.0, help="seconds from kill to kill")
     parser.add_argument("--quiet", type=float, default=10.0, help="seconds before the first kill")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each stall")
     parser.add_argument("--capacity", type=int, default=1 << 24, help="bytes of the events ring")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--self-test", action="store_true", help="are faults found?")
     return parser.parse_args()
 
 
@@ -74,6 +76,10 @@ def show(name: str, rows: list[tuple[str, Any]], seconds: float) -> None:
 
 def main() -> int:
     options = parse()
+    if options.self_test:
+        import mutants
+
+        return 0 if mutants.self_test() else 1
     chosen = options.strategies
     for name in TRIALS if options.trial is None else (options.trial,):
         options.strategies = chosen

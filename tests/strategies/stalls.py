@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from board import LAST, LOST, SEEN, Board, Told, need, violations
-from engine import Exchange, Market
+from engine import Exchange, Market, await_all
 
 from shmipc import Full
 from shmipc.strategy import StrategyManager
@@ -58,7 +58,7 @@ class Stall:
                         "lossy": self.slow == "overwrite",
                     },
                 )
-            need(self.manager.wait_until_connected(timeout=60), "not all strategies have joined")
+            await_all(self.manager)
             self.market.start()
             self.go_on(0.5)
             rows: list[tuple[str, str]] = getattr(self, self.slow)()
