@@ -109,3 +109,19 @@ class AlwaysRaises(BaseStrategy):
 
     on_connected = on_start = on_stop = on_disconnected = _raise
     on_tick = on_order = on_trade = on_timer = on_lost = _raise
+
+
+class SlowBatches(BaseStrategy):
+    """Takes its time for each array; how many events of each kind it got is written at the end."""
+
+    marker = ""
+
+    def on_start(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def on_batch(self, kind: int, records: Any) -> None:
+        time.sleep(0.2)
+        self.counts[int(kind)] = self.counts.get(kind, 0) + len(records)
+
+    def on_stop(self) -> None:
+        Path(self.marker).write_text(str(sorted(self.counts.items())))

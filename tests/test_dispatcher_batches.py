@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dispatching import EVENT, EVENT_KIND, OTHER_KIND, Event, Other, event, targets
+from dispatching import EVENT, EVENT_KIND, OTHER_KIND, Event, Other, Rig, event, targets
 
 from shmipc import Consumer, Producer, SchemaMismatch
 from shmipc._core import Dispatcher
@@ -105,3 +105,51 @@ def test_a_targeted_event_without_its_targets_is_of_the_wrong_length_in_a_run_to
             dispatcher.run(timeout=0)
         assert dispatcher.run(timeout=0) == 2
     assert kept == [0, 1, 2, 4, 5]
+
+
+def test_what_is_not_handed_over_counts_as_unread() -> None:
+    """So whoever waits until all is read does not wait in vain for what a stop() then drops."""
+    rig = Rig("unread")
+    lags: list[int] = []
+
+    def look(kind: int, array: Any) -> None:
+        lags.append(rig.producer.lags()[0][2])
+        rig.dispatcher.stop()
+
+    handlers = {EVENT_KIND: (Event, look, "batch"), OTHER_KIND: (Other, look, "batch")}
+    rig.dispatcher.add(rig.consumer, handlers)
+    rig.send(1, 2, 3)
+    rig.producer.send(Other(number=5), kind=OTHER_KIND)
+    assert rig.dispatcher.run(timeout=0) == 3
+    assert rig.producer.lags()[0][2] == 4
+    assert rig.dispatcher.run(timeout=0) == 1
+    assert lags == [4, 4]
+    assert rig.producer.lags()[0][2] == 0
+    rig.close()
+
+
+def test_a_batch_that_raised_is_read() -> None:
+    rig = Rig("raised")
+
+    def fail(kind: int, array: Any) -> None:
+        raise ValueError("on purpose")
+
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, fail, "batch")})
+    rig.send(1, 2, 3)
+    with pytest.raises(ValueError, match="on purpose"):
+        rig.dispatcher.run(timeout=0)
+    assert rig.producer.lags()[0][2] == 0
+    rig.close()
+
+
+def test_a_batch_leaves_its_producer_most_of_the_ring() -> None:
+    rig = Rig("room", capacity=1 << 14)
+    sizes: list[int] = []
+    handlers = {EVENT_KIND: (Event, lambda _, array: sizes.append(len(array)), "batch")}
+    rig.dispatcher.add(rig.consumer, handlers)
+    rig.send(*range(250))
+    while rig.dispatcher.run(timeout=0):
+        pass
+    assert sum(sizes) == 250
+    assert max(sizes) <= (1 << 14) // 4 // 56
+    rig.close()

@@ -19,7 +19,7 @@ from desk import Engine, accepted, desk, discard_rings, order_of, tick
 from helpers import DEADLINE, Peer, eventually, segment_path
 
 from shmipc import Full, _core
-from shmipc.events import OrderStatus, Position
+from shmipc.events import Bar, OrderStatus, Position, TradeTick
 from shmipc.strategy import BaseStrategy
 from shmipc.strategy.protocol import orders_ring, reports_ring
 
@@ -266,6 +266,16 @@ def test_strategies_that_never_read_do_not_keep_an_engine_from_closing(shm_dir: 
     assert time.monotonic() - begun < 5
     assert [end.signal for end in floor.exits] == [signal.SIGKILL] * 2
     assert list(shm_dir.iterdir()) == []
+
+
+def test_drain_waits_for_arrays_in_hand(tmp_path: Path) -> None:
+    marker = tmp_path / "counts"
+    with Floor() as floor:
+        floor.spawn("s", "attackers:SlowBatches", parameters={"marker": str(marker)})
+        floor.connected("s")
+        floor.broadcast_batch([tick(), TradeTick(symbol="A"), tick(), Bar(symbol="A")])
+        assert floor.drain(DEADLINE)
+    assert marker.read_text() == "[(1, 2), (2, 1), (4, 1)]"
 
 
 def test_registering_a_thousand_times_leaks_nothing(shm_dir: Path) -> None:

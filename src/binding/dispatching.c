@@ -4,9 +4,9 @@
  * Two ways. Singly: a record on the ring's memory for each event, under one lease that lasts for
  * the burst, or with retry for the event; the record object serves the next event too unless the
  * callable kept it. A kept one reads on until the lease is over, and is refused after that. In
- * batches: what is wanted is copied into an array a kind, the ring is released, and each array is
- * handed over; a kind of such a ring whose handler is for single events is gathered like the
- * others, and handed over one by one.
+ * batches (gathering.c): what is wanted is copied into an array a kind and handed over; a kind of
+ * such a ring whose handler is for single events is gathered like the others, and handed over one
+ * by one.
  *
  * In a ring that overwrites, an event is copied and found whole before anything of it is believed,
  * and the record is of the copy.

@@ -57,7 +57,9 @@ static int make_room_in_batch(struct subscription *source, struct handler *handl
     }
     if (handler->batch == NULL) {
         const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
-        const uint64_t ready = (ring->head_pos_cached - ring->read_pos) / span;
+        const uint64_t ahead = ring->head_pos_cached - ring->read_pos;
+        const uint64_t quarter = ring->ring.area_len / 4;
+        const uint64_t ready = (ahead < quarter ? ahead : quarter) / span;
         const uint64_t fits = BATCH_MAX_LEN / handler->len;
         handler->batch_room = ready < fits ? ready : fits;
         handler->batch_room = handler->batch_room > 0 ? handler->batch_room : 1;
@@ -71,14 +73,20 @@ static int make_room_in_batch(struct subscription *source, struct handler *handl
     return 1;
 }
 
-/* Copy what is wanted into the handlers' batches, up to `most` events or a full batch. Something
- * gathered and then an error: the error comes again, alone. */
+/* Copy what is wanted into the handlers' batches, up to `most` events, a full batch or a quarter of
+ * the ring (which is given back when all is handed over: the producer has the rest meanwhile).
+ * Something gathered and then an error: the error comes again, alone. */
 static int gather(struct subscription *source, uint64_t most, bool *stepped)
 {
     struct shmipc_message message;
     struct event event;
+    const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
+    const uint64_t begin_pos = ring->read_pos;
     uint64_t count = 0;
     for (uint64_t steps = 0; count < most && steps < most + STEPS_MAX; steps++) {
+        if (ring->read_pos - begin_pos >= ring->ring.area_len / 4) {
+            return 0;
+        }
         const enum glance seen = subscription_glance(source, &message, &event);
         if (seen == GLANCE_EMPTY) {
             return 0;
@@ -232,19 +240,17 @@ static void discard(struct subscription *source)
 Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *source,
                                          Py_ssize_t most, bool *stepped)
 {
-    if (source->gathered_count == 0) { /* else: left from a call that raised */
-        const int result = gather(source, (uint64_t)most, stepped);
-        if (*stepped) {
-            subscription_give_back(source->consumer);
-        }
-        if (SHMIPC_UNLIKELY(!check_whole(&source->consumer->handle))) {
-            subscription_blame(source);
-            discard(source);
-            return -1;
-        }
-        if (result != 0 || (source->gathered_count == 0 && subscription_tell_lost(source) != 0)) {
-            return -1;
-        }
+    const bool some_left = source->gathered_count > 0; /* by a call that raised, or by stop() */
+    const int result = some_left ? 0 : gather(source, (uint64_t)most, stepped);
+    Py_ssize_t called = -1;
+    if (!some_left && SHMIPC_UNLIKELY(!check_whole(&source->consumer->handle))) {
+        subscription_blame(source);
+        discard(source);
+    } else if (result == 0 && (source->gathered_count > 0 || subscription_tell_lost(source) == 0)) {
+        called = hand_over(self, source, most);
     }
-    return hand_over(self, source, most);
+    if (source->gathered_count == 0) {
+        subscription_give_back(source->consumer); /* not before: until then it counts as unread */
+    }
+    return called;
 }
