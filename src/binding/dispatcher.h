@@ -71,6 +71,8 @@ typedef struct {
     size_t current_len;
     uint64_t current_seq;
     _Atomic(PyThreadState *) runner; /* the thread inside run(), add() or remove() */
+    /* stop() sets it, run() clears it. It carries no data and every loop looks again, so a relaxed
+     * look between two events is enough: late by one event at worst. */
     _Atomic(bool) stopping;
 } DispatcherObject;
 

@@ -210,6 +210,7 @@ static void let_go(PyObject **frame)
 /* Was this source removed, or its consumer closed, by what it called? */
 bool subscription_must_end(const struct subscription *source)
 {
+    /* Relaxed: what this thread's own callables did it sees anyway; another's close() waits. */
     return source->removed || shmipc_load_relaxed(source->consumer->handle.interrupted) != 0;
 }
 

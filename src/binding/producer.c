@@ -283,6 +283,8 @@ static PyObject *producer_lags(PyObject *object, PyObject *unused)
         if (!shmipc_producer_is_attached(&self->core, slot)) {
             continue;
         }
+        /* Relaxed, as is the pid: an estimate. Nothing is reused on the strength of it, so it needs
+         * no R2; the position is checked against our own before a header is read there. */
         const uint64_t cursor_pos = shmipc_load_relaxed(&shared->slots[slot].cursor_pos);
         PyObject *lag = Py_BuildValue(
             "(IIK)", slot, shmipc_load_relaxed(&shared->slots[slot].pid),

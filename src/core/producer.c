@@ -360,6 +360,8 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
 bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_t slot)
 {
     const struct shmipc_header *shared = producer->ring.ring.shared;
+    /* Relaxed, and with no partner: it only saves a system call; the kernel's lock is what decides.
+     */
     return shmipc_load_relaxed(&shared->slots[slot].pid) != 0 &&
            shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1);
 }
