@@ -201,6 +201,7 @@ static void check_wait_any(uint32_t count)
         list[i] = &consumers[i];
     }
     CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_TIMEOUT);
+    CHECK_EQ(shmipc_consumers_spin_any(list, count, 0), SHMIPC_EMPTY);
     CHECK_EQ(pthread_create(&other, NULL, send_one_later, &producer), 0);
     do {
         status = shmipc_consumers_wait_any(list, count, ready_ones, words, marks,
@@ -211,6 +212,7 @@ static void check_wait_any(uint32_t count)
     for (uint32_t i = 0; i + 1 < count; i++) {
         receive_one(list[i], 0);
     }
+    CHECK_EQ(shmipc_consumers_spin_any(list, count, 0), SHMIPC_OK); /* the last one is behind */
     CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
     for (uint32_t i = 0; i < count; i++) {
         CHECK_EQ(ready_ones[i], i + 1 == count);
