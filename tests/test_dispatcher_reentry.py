@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -194,7 +195,9 @@ def test_changed_batch_array_is_not_filled_again(ring_name: str) -> None:
 
     def change(kind: int, batch: np.ndarray) -> None:
         seen.append((batch.dtype, batch.flags.writeable))
-        batch.dtype = "V40"  # type: ignore[misc]
+        with warnings.catch_warnings():  # numpy 2.5 deprecates it, and still does it
+            warnings.simplefilter("ignore", DeprecationWarning)
+            batch.dtype = "V40"  # type: ignore[misc]
         batch.flags.writeable = False
 
     rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, change, "batch")})
