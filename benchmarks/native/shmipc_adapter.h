@@ -26,11 +26,11 @@
 #define ADAPTER_IS_MESSAGES (SHMIPC_BENCH_FRAMING == 2)
 
 struct adapter_producer {
-    struct shmipc_producer role;
+    struct shmipc_producer_role role;
 };
 
 struct adapter_consumer {
-    struct shmipc_consumer role;
+    struct shmipc_consumer_role role;
     struct shmipc_message seen; /* what peek showed and release gives back */
 };
 
@@ -63,7 +63,7 @@ static inline void adapter_create(struct adapter_producer *producer, const char 
     };
     adapter_path(name, path);
     memset(producer, 0, sizeof *producer);
-    if (shmipc_producer_open(&producer->role, path, &spec, &error) != SHMIPC_OK)
+    if (shmipc_producer_role_open(&producer->role, path, &spec, &error) != SHMIPC_OK)
         bench_fail(error.text);
     shmipc_spin_init(&producer->role.spin, 0, false);
 }
@@ -75,7 +75,7 @@ static inline void adapter_attach(struct adapter_consumer *consumer, const char 
     enum shmipc_status status;
     adapter_path(name, path);
     memset(consumer, 0, sizeof *consumer);
-    while ((status = shmipc_consumer_open(&consumer->role, path, SHMIPC_START_DEFAULT, &error))
+    while ((status = shmipc_consumer_role_open(&consumer->role, path, SHMIPC_START_DEFAULT, &error))
            == SHMIPC_NOT_FOUND)
         usleep(100);
     if (status != SHMIPC_OK)
@@ -85,12 +85,12 @@ static inline void adapter_attach(struct adapter_consumer *consumer, const char 
 
 /* End the stream; what was committed can still be read. */
 static inline void adapter_end(struct adapter_producer *producer) {
-    shmipc_producer_close(&producer->role, false);
+    shmipc_producer_role_close(&producer->role, false);
 }
 
 /* Leave; the last one out of an ended ring removes its file. */
 static inline void adapter_leave(struct adapter_consumer *consumer) {
-    shmipc_consumer_close(&consumer->role);
+    shmipc_consumer_role_close(&consumer->role);
 }
 
 /* Room for up to `wanted` messages, in place; NULL when there is none. Items of a typed ring lie
@@ -123,7 +123,7 @@ static inline void adapter_commit(struct adapter_producer *producer, size_t coun
 #else
     shmipc_ring_commit(&producer->role.ring, count * sizeof(struct bench_message));
 #endif
-    shmipc_producer_notify(&producer->role);
+    shmipc_producer_role_notify(&producer->role);
 }
 
 /* What is ready, up to `wanted` messages, in place; NULL when nothing is. */
@@ -146,7 +146,7 @@ static inline const struct bench_message *adapter_peek(struct adapter_consumer *
 static inline void adapter_release(struct adapter_consumer *consumer, size_t count) {
     (void)count;
     shmipc_ring_advance(&consumer->role.ring, &consumer->seen);
-    shmipc_consumer_release(&consumer->role);
+    shmipc_consumer_role_release(&consumer->role);
 }
 
 /* Sleep until there is something to peek at; the caller has just found nothing. */
@@ -154,7 +154,7 @@ static inline void adapter_wait(struct adapter_consumer *consumer) {
     struct shmipc_wait wait = {0};
     enum shmipc_status status;
     do
-        status = shmipc_consumer_wait_data(&consumer->role, &wait, SHMIPC_NEVER);
+        status = shmipc_consumer_role_wait_data(&consumer->role, &wait, SHMIPC_NEVER);
     while (status == SHMIPC_AGAIN);
     if (status != SHMIPC_OK)
         bench_fail("the wait for data ended badly");

@@ -8,14 +8,14 @@
 
 static void interrupt(HandleObject *handle)
 {
-    shmipc_consumer_interrupt(&((ConsumerObject *)handle)->core);
+    shmipc_consumer_role_interrupt(&((ConsumerObject *)handle)->core);
 }
 
 static void detach(ConsumerObject *self)
 {
     self->detach_pending = false;
     Py_BEGIN_ALLOW_THREADS
-    shmipc_consumer_close(&self->core);
+    shmipc_consumer_role_close(&self->core);
     Py_END_ALLOW_THREADS
 }
 
@@ -39,7 +39,7 @@ void consumer_lease_ended(ConsumerObject *self)
         return;
     }
     if (!self->abandoned) {
-        shmipc_consumer_release(&self->core);
+        shmipc_consumer_role_release(&self->core);
     }
     if (self->detach_pending && self->leases == 0) {
         detach(self);
@@ -91,7 +91,7 @@ static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_o
     const uint64_t deadline_ns = patience_deadline(patience);
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
-        status = shmipc_consumer_open(&self->core, path, start, &error);
+        status = shmipc_consumer_role_open(&self->core, path, start, &error);
         Py_END_ALLOW_THREADS
         if (status == SHMIPC_OK) {
             return 0;

@@ -62,7 +62,7 @@ typedef struct {
     Py_ssize_t room;
     Py_ssize_t turn; /* whose turn it is to be first */
     /* Scratch of waiting, `room` entries each. */
-    struct shmipc_consumer **cores;
+    struct shmipc_consumer_role **cores;
     shmipc_atomic_u32 **words;
     uint32_t *marks;
     bool *ready;

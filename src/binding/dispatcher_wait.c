@@ -37,7 +37,7 @@ int dispatcher_look_at_peers(DispatcherObject *self)
             subscription_blame(source);
             return -1;
         }
-        const enum shmipc_status status = shmipc_consumer_poll_peer(&source->consumer->core);
+        const enum shmipc_status status = shmipc_consumer_role_poll_peer(&source->consumer->core);
         if (status != SHMIPC_OK && status != SHMIPC_EMPTY) {
             (void)raise_status(handle, status);
             subscription_blame(source);

@@ -26,7 +26,7 @@ void subscription_give_back(ConsumerObject *consumer)
 {
     Py_BEGIN_CRITICAL_SECTION(consumer);
     if (!consumer->core.segment.forked && !consumer->abandoned) { /* a callable may do either */
-        shmipc_consumer_release(&consumer->core);
+        shmipc_consumer_role_release(&consumer->core);
     }
     Py_END_CRITICAL_SECTION();
 }

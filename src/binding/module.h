@@ -188,7 +188,7 @@ typedef struct {
      * except that views fall anywhere. */
     _Atomic(PyObject *) reservation;
     _Atomic(Py_ssize_t) views; /* live writable views of the ring */
-    struct shmipc_producer core;
+    struct shmipc_producer_role core;
 } ProducerObject;
 
 typedef struct {
@@ -197,7 +197,7 @@ typedef struct {
     bool detach_pending;            /* closed while leases were held: the last one detaches */
     bool abandoned;                 /* what leases hold stays unread */
     enum shmipc_start_option start; /* as given */
-    struct shmipc_consumer core;
+    struct shmipc_consumer_role core;
 } ConsumerObject;
 
 typedef struct {
@@ -355,7 +355,7 @@ static inline bool check_whole(HandleObject *handle)
 /* After a commit: wake who sleeps. False, with Corrupt, as above. */
 static inline bool notify(ProducerObject *producer)
 {
-    if (SHMIPC_UNLIKELY(shmipc_producer_notify(&producer->core) != SHMIPC_OK)) {
+    if (SHMIPC_UNLIKELY(shmipc_producer_role_notify(&producer->core) != SHMIPC_OK)) {
         (void)raise_status(&producer->handle, SHMIPC_CORRUPT);
         return false;
     }

@@ -5,7 +5,7 @@
 
 static void interrupt(HandleObject *handle)
 {
-    shmipc_producer_interrupt(&((ProducerObject *)handle)->core);
+    shmipc_producer_role_interrupt(&((ProducerObject *)handle)->core);
 }
 
 static void finish_close(HandleObject *handle)
@@ -13,7 +13,7 @@ static void finish_close(HandleObject *handle)
     ProducerObject *self = (ProducerObject *)handle;
     const bool keep_mapping = reservation_orphan(self);
     Py_BEGIN_ALLOW_THREADS
-    shmipc_producer_close(&self->core, keep_mapping);
+    shmipc_producer_role_close(&self->core, keep_mapping);
     Py_END_ALLOW_THREADS
 }
 
@@ -147,7 +147,7 @@ static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     Py_BEGIN_ALLOW_THREADS
-    status = shmipc_producer_open(&self->core, path, &spec, &error);
+    status = shmipc_producer_role_open(&self->core, path, &spec, &error);
     Py_END_ALLOW_THREADS
     Py_XDECREF(schema);
     if (status != SHMIPC_OK) {
@@ -230,7 +230,7 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
     PyObject *result = NULL;
     if (parse_integer("n", given[0], 0, self->core.ring.ring.slots, 1, &n) == 0 &&
         wait_for_attached(self, (uint32_t)n, &patience) == 0) {
-        result = PyLong_FromUnsignedLong(shmipc_producer_count_attached(&self->core));
+        result = PyLong_FromUnsignedLong(shmipc_producer_role_count_attached(&self->core));
     }
     handle_leave(&self->handle);
     return result;
@@ -256,7 +256,7 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
         (unsigned long long)(ring->ring.item_stride == 0 ? ring->next_seq
                                                          : committed / ring->ring.item_stride),
         "pending", (unsigned long long)shmipc_ring_pending_estimate(ring), "attached",
-        shmipc_producer_count_attached(&self->core), "sleeps",
+        shmipc_producer_role_count_attached(&self->core), "sleeps",
         (unsigned long long)self->core.sleeps, "wakes", (unsigned long long)self->core.wakes,
         "evicted", (unsigned long long)self->core.evicted, "took_over",
         self->core.took_over ? Py_True : Py_False);
@@ -280,7 +280,7 @@ static PyObject *producer_lags(PyObject *object, PyObject *unused)
     }
     PyObject *list = PyList_New(0);
     for (uint32_t slot = 0; list != NULL && slot < self->core.ring.ring.slots; slot++) {
-        if (!shmipc_producer_is_attached(&self->core, slot)) {
+        if (!shmipc_producer_role_is_attached(&self->core, slot)) {
             continue;
         }
         /* Relaxed, as is the pid: an estimate. Nothing is reused on the strength of it, so it needs
@@ -313,7 +313,7 @@ static PyObject *producer_get_attached(PyObject *object, void *unused)
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    const uint32_t count = shmipc_producer_count_attached(&self->core);
+    const uint32_t count = shmipc_producer_role_count_attached(&self->core);
     handle_leave(&self->handle);
     return PyLong_FromUnsignedLong(count);
 }

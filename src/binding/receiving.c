@@ -32,7 +32,7 @@ static inline bool consume(ConsumerObject *self, const struct shmipc_message *me
     }
     Py_BEGIN_CRITICAL_SECTION(self);
     shmipc_ring_advance(&self->core.ring, message);
-    shmipc_consumer_release(&self->core);
+    shmipc_consumer_role_release(&self->core);
     Py_END_CRITICAL_SECTION();
     return true;
 }

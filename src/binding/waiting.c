@@ -78,7 +78,7 @@ int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
 
 int wait_for_data(ConsumerObject *consumer, struct patience *patience)
 {
-    struct shmipc_consumer *core = &consumer->core;
+    struct shmipc_consumer_role *core = &consumer->core;
     enum shmipc_status status = SHMIPC_EMPTY;
     const bool poll_only = patience->span_ns == 0;
     /* Where spinning has not paid of late, neither would this. */
@@ -88,7 +88,7 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
         status = shmipc_ring_readable(&core->ring);
     }
     if (status == SHMIPC_EMPTY && poll_only) {
-        status = shmipc_consumer_poll_peer(core);
+        status = shmipc_consumer_role_poll_peer(core);
     } else if (status == SHMIPC_EMPTY) {
         struct shmipc_wait wait = {0};
         const uint64_t deadline_ns = patience_deadline(patience);
@@ -97,7 +97,7 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
                 return -1;
             }
             Py_BEGIN_ALLOW_THREADS
-            status = shmipc_consumer_wait_data(core, &wait, deadline_ns);
+            status = shmipc_consumer_role_wait_data(core, &wait, deadline_ns);
             Py_END_ALLOW_THREADS
         } while (status == SHMIPC_AGAIN);
     }
@@ -122,10 +122,10 @@ int after_lap(ConsumerObject *consumer, struct patience *patience)
 
 int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patience)
 {
-    struct shmipc_producer *core = &producer->core;
+    struct shmipc_producer_role *core = &producer->core;
     enum shmipc_status status;
     if (patience->span_ns == 0) {
-        status = shmipc_producer_poll_peers(core);
+        status = shmipc_producer_role_poll_peers(core);
         if (status == SHMIPC_OK) {
             unsigned char *at;
             status = shmipc_ring_reserve(&core->ring, len, &at);
@@ -138,7 +138,7 @@ int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patie
                 return -1;
             }
             Py_BEGIN_ALLOW_THREADS
-            status = shmipc_producer_wait_room(core, &wait, len, deadline_ns);
+            status = shmipc_producer_role_wait_room(core, &wait, len, deadline_ns);
             Py_END_ALLOW_THREADS
         } while (status == SHMIPC_AGAIN);
     }
@@ -159,7 +159,7 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
             return -1;
         }
         Py_BEGIN_ALLOW_THREADS
-        status = shmipc_producer_wait_attached(&producer->core, &wait, count, deadline_ns);
+        status = shmipc_producer_role_wait_attached(&producer->core, &wait, count, deadline_ns);
         Py_END_ALLOW_THREADS
     } while (status == SHMIPC_AGAIN);
     if (status == SHMIPC_TIMEOUT) {
@@ -167,7 +167,7 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
         (void)shmipc_fail(&error, SHMIPC_NOT_FOUND, 0,
                           "%u of the %u consumers waited for are attached: are they started, with "
                           "the same name and SHMIPC_DIR?",
-                          shmipc_producer_count_attached(&producer->core), count);
+                          shmipc_producer_role_count_attached(&producer->core), count);
         (void)raise_error(producer->handle.state, &error, producer->core.segment.path);
         return -1;
     }
@@ -183,7 +183,7 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
 struct waiting_set {
     Py_ssize_t count;
     Py_ssize_t entered;
-    struct shmipc_consumer **cores;
+    struct shmipc_consumer_role **cores;
     shmipc_atomic_u32 **words;
     uint32_t *marks;
     bool *ready;

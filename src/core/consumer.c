@@ -8,7 +8,7 @@
 
 /* ---- open ---------------------------------------------------------------------------------- */
 
-static enum shmipc_status claim_slot(struct shmipc_consumer *consumer, uint32_t *slot,
+static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint32_t *slot,
                                      struct shmipc_error *error)
 {
     const struct shmipc_segment *segment = &consumer->segment;
@@ -29,8 +29,8 @@ static enum shmipc_status claim_slot(struct shmipc_consumer *consumer, uint32_t 
 }
 
 /* Behind the gate of an open segment. NOT_FOUND: it is going away. */
-static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_start_option start,
-                                 struct shmipc_error *error)
+static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
+                                 enum shmipc_start_option start, struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &consumer->segment;
     struct shmipc_ring *ring = &consumer->ring.ring;
@@ -86,8 +86,9 @@ static enum shmipc_status attach(struct shmipc_consumer *consumer, enum shmipc_s
     return SHMIPC_OK;
 }
 
-enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const char *path,
-                                        enum shmipc_start_option start, struct shmipc_error *error)
+enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
+                                             const char *path, enum shmipc_start_option start,
+                                             struct shmipc_error *error)
 {
     memset(consumer, 0, sizeof *consumer);
     consumer->segment.fd = -1;
@@ -112,7 +113,7 @@ enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const 
 
 /* ---- close --------------------------------------------------------------------------------- */
 
-void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
+void shmipc_consumer_role_interrupt(struct shmipc_consumer_role *consumer)
 {
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&consumer->interrupted, 1u);
@@ -120,7 +121,7 @@ void shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
     shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
 }
 
-void shmipc_consumer_close(struct shmipc_consumer *consumer)
+void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
 {
     struct shmipc_segment *segment = &consumer->segment;
     if (segment->fd >= 0 && segment->header != NULL) {
@@ -147,7 +148,7 @@ void shmipc_consumer_close(struct shmipc_consumer *consumer)
 
 /* ---- waking and waiting -------------------------------------------------------------------- */
 
-void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t old_pos)
+void shmipc_consumer_role_wake_producer(struct shmipc_consumer_role *consumer, uint64_t old_pos)
 {
     struct shmipc_space_line *space = &consumer->ring.ring.shared->space;
     /* Relaxed, both: our cursor was stored before a barrier (K2), the wanted position before the
@@ -167,13 +168,13 @@ void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t ol
 
 static enum shmipc_status look_for_data(void *self)
 {
-    struct shmipc_consumer *consumer = self;
+    struct shmipc_consumer_role *consumer = self;
     return shmipc_ring_readable(&consumer->ring);
 }
 
 static enum shmipc_status peer_of_consumer(void *self, bool thorough)
 {
-    struct shmipc_consumer *consumer = self;
+    struct shmipc_consumer_role *consumer = self;
     const struct shmipc_header *shared = consumer->ring.ring.shared;
     enum shmipc_status verdict = SHMIPC_OK;
     if (thorough ? shmipc_segment_examine(&consumer->segment)
@@ -194,8 +195,8 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     return verdict;
 }
 
-enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
-                                             struct shmipc_wait *wait, uint64_t deadline_ns)
+enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
+                                                  struct shmipc_wait *wait, uint64_t deadline_ns)
 {
     wait->deadline_ns = deadline_ns;
     wait->peer_look_ns = &consumer->peer_look_ns;
@@ -213,7 +214,7 @@ enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
 
 /* Look at the producer's lock no more than once in a slice. What has ended is looked at every time:
  * else a caller that was just told so would next be told that there is only nothing to read. */
-static enum shmipc_status look_at_peer(struct shmipc_consumer *consumer, uint64_t now_ns)
+static enum shmipc_status look_at_peer(struct shmipc_consumer_role *consumer, uint64_t now_ns)
 {
     const bool due = now_ns >= consumer->peer_look_ns;
     const enum shmipc_status status = peer_of_consumer(consumer, due);
@@ -223,7 +224,7 @@ static enum shmipc_status look_at_peer(struct shmipc_consumer *consumer, uint64_
     return status;
 }
 
-enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
+enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *consumer)
 {
     const enum shmipc_status status = look_at_peer(consumer, shmipc_now_ns());
     if (status != SHMIPC_OK) {
@@ -232,7 +233,7 @@ enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer)
     return look_for_data(consumer);
 }
 
-static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count, bool *ready,
+static bool find_ready(struct shmipc_consumer_role *const *consumers, uint32_t count, bool *ready,
                        uint64_t now_ns)
 {
     bool any = false;
@@ -246,7 +247,7 @@ static bool find_ready(struct shmipc_consumer *const *consumers, uint32_t count,
     return any;
 }
 
-enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer *const *consumers,
+enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer_role *const *consumers,
                                              uint32_t count, uint64_t span_ns)
 {
     const uint64_t start_ns = shmipc_now_ns();
@@ -263,7 +264,7 @@ enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer *const *cons
     return SHMIPC_EMPTY;
 }
 
-enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
+enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer_role *const *consumers,
                                              uint32_t count, bool *ready, shmipc_atomic_u32 **words,
                                              uint32_t *marks, uint64_t deadline_ns)
 {

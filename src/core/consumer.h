@@ -6,8 +6,9 @@
  *           ring or several.
  * Must not know: Python.
  *
- * Threads: one at a time in one handle, but shmipc_consumer_interrupt, which any thread may call,
- * and the end of a lease, which the caller must keep apart from other uses of the same handle.
+ * Threads: one at a time in one handle, but shmipc_consumer_role_interrupt, which any thread may
+ * call, and the end of a lease, which the caller must keep apart from other uses of the same
+ * handle.
  */
 #ifndef SHMIPC_CONSUMER_H
 #define SHMIPC_CONSUMER_H
@@ -17,7 +18,7 @@
 
 enum shmipc_start_option { SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST, SHMIPC_START_AT_EARLIEST };
 
-struct shmipc_consumer {
+struct shmipc_consumer_role {
     struct shmipc_ring_consumer ring; /* hot; first */
     bool asymmetric;                  /* membarrier does our half of the barrier (wait.h) */
     struct shmipc_spin spin;
@@ -31,46 +32,47 @@ struct shmipc_consumer {
 /* Attach to an existing ring; tried once. NOT_FOUND: no such ring, or one that has ended and has
  * nothing for us: try again later. BUSY: every slot is taken by a live consumer. INVALID: a durable
  * ring has no "latest". CORRUPT, OS. `consumer` must stay where it is until closed. */
-enum shmipc_status shmipc_consumer_open(struct shmipc_consumer *consumer, const char *path,
-                                        enum shmipc_start_option start, struct shmipc_error *error);
+enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
+                                             const char *path, enum shmipc_start_option start,
+                                             struct shmipc_error *error);
 
 /* Leave. Everything not released goes to the next consumer of a durable ring. The last one out of
  * a closed ring removes the file. No lease may be left. In a forked child: only forgets. */
-void shmipc_consumer_close(struct shmipc_consumer *consumer);
+void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer);
 
-void shmipc_consumer_interrupt(struct shmipc_consumer *consumer);
+void shmipc_consumer_role_interrupt(struct shmipc_consumer_role *consumer);
 
 /* Slow half of release: the producer sleeps; wake it if our step from `old_pos` to the cursor was
  * the one it waits for. */
-void shmipc_consumer_wake_producer(struct shmipc_consumer *consumer, uint64_t old_pos);
+void shmipc_consumer_role_wake_producer(struct shmipc_consumer_role *consumer, uint64_t old_pos);
 
 /* Publish the cursor. Wait-free while the producer is awake. */
-static inline void shmipc_consumer_release(struct shmipc_consumer *consumer)
+static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *consumer)
 {
     const uint64_t old_pos = consumer->ring.cursor_pos;
     if (shmipc_ring_publish_cursor(&consumer->ring) &&
         shmipc_wait_wanted(&consumer->ring.ring.shared->space.sleepers, consumer->asymmetric)) {
-        shmipc_consumer_wake_producer(consumer, old_pos);
+        shmipc_consumer_role_wake_producer(consumer, old_pos);
     }
 }
 
 /* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT. */
-enum shmipc_status shmipc_consumer_wait_data(struct shmipc_consumer *consumer,
-                                             struct shmipc_wait *wait, uint64_t deadline_ns);
+enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
+                                                  struct shmipc_wait *wait, uint64_t deadline_ns);
 
 /* Nothing is ready and the caller does not want to wait: has the stream ended? OK: data came.
  * EMPTY, CLOSED, DIED, CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
-enum shmipc_status shmipc_consumer_poll_peer(struct shmipc_consumer *consumer);
+enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *consumer);
 
 /* Poll until any of `count` consumers has data or something to report, at most about `span_ns`. OK
  * or EMPTY. No system call, and no look at a peer's lock: shmipc_consumers_wait_any does that. */
-enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer *const *consumers,
+enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer_role *const *consumers,
                                              uint32_t count, uint64_t span_ns);
 
 /* One slice of waiting until any of `count` consumers has data, has ended or is damaged; ready[i]
  * says which.
  * OK, TIMEOUT, AGAIN. `words` and `marks` are scratch for `count` entries each. */
-enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer *const *consumers,
+enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer_role *const *consumers,
                                              uint32_t count, bool *ready, shmipc_atomic_u32 **words,
                                              uint32_t *marks, uint64_t deadline_ns);
 

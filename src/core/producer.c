@@ -10,7 +10,7 @@
 
 /* ---- open ---------------------------------------------------------------------------------- */
 
-static void identify(struct shmipc_producer *producer)
+static void identify(struct shmipc_producer_role *producer)
 {
     struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
     /* A predecessor may have died asleep. Only a producer sleeps here, and that is us, awake. */
@@ -57,7 +57,7 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
                : "another dtype or shape";
 }
 
-static enum shmipc_status create(struct shmipc_producer *producer, const char *path,
+static enum shmipc_status create(struct shmipc_producer_role *producer, const char *path,
                                  const struct shmipc_spec *spec, struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &producer->segment;
@@ -90,7 +90,7 @@ static enum shmipc_status create(struct shmipc_producer *producer, const char *p
 }
 
 /* Behind the gate of an existing segment. AGAIN: it was unlinked, create one. */
-static enum shmipc_status take_over(struct shmipc_producer *producer,
+static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                                     const struct shmipc_spec *spec, struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &producer->segment;
@@ -154,8 +154,9 @@ static enum shmipc_status take_over(struct shmipc_producer *producer,
     return SHMIPC_AGAIN;
 }
 
-enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const char *path,
-                                        const struct shmipc_spec *spec, struct shmipc_error *error)
+enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *producer,
+                                             const char *path, const struct shmipc_spec *spec,
+                                             struct shmipc_error *error)
 {
     enum shmipc_status status = SHMIPC_AGAIN;
     memset(producer, 0, sizeof *producer);
@@ -195,7 +196,7 @@ enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const 
 
 /* ---- close --------------------------------------------------------------------------------- */
 
-void shmipc_producer_interrupt(struct shmipc_producer *producer)
+void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer)
 {
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&producer->interrupted, 1u);
@@ -203,7 +204,7 @@ void shmipc_producer_interrupt(struct shmipc_producer *producer)
     shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
 }
 
-void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
+void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep_mapping)
 {
     struct shmipc_segment *segment = &producer->segment;
     if (segment->fd >= 0 && segment->header != NULL) {
@@ -245,7 +246,7 @@ void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping)
 
 /* Let go of slots whose holders died. The slot's lock proves the death and keeps a new holder out
  * while we clear it. DIED: the durable consumer is the one. */
-static enum shmipc_status look_after_consumers(struct shmipc_producer *producer)
+static enum shmipc_status look_after_consumers(struct shmipc_producer_role *producer)
 {
     struct shmipc_segment *segment = &producer->segment;
     const struct shmipc_ring *ring = &producer->ring.ring;
@@ -286,7 +287,7 @@ static enum shmipc_status look_after_consumers(struct shmipc_producer *producer)
 
 static enum shmipc_status look_for_room(void *self)
 {
-    struct shmipc_producer *producer = self;
+    struct shmipc_producer_role *producer = self;
     if (shmipc_ring_room(&producer->ring) >= producer->wanted_len) {
         return SHMIPC_OK;
     }
@@ -295,8 +296,8 @@ static enum shmipc_status look_for_room(void *self)
 
 static void tell_wanted(void *self)
 {
-    struct shmipc_producer *producer = self;
-    /* Relaxed: the barrier (S2) follows, see shmipc_consumer_wake_producer. */
+    struct shmipc_producer_role *producer = self;
+    /* Relaxed: the barrier (S2) follows, see shmipc_consumer_role_wake_producer. */
     shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
                          producer->ring.head_pos + producer->wanted_len -
                              producer->ring.ring.area_len);
@@ -305,7 +306,7 @@ static void tell_wanted(void *self)
 
 static enum shmipc_status peer_of_producer(void *self, bool thorough)
 {
-    struct shmipc_producer *producer = self;
+    struct shmipc_producer_role *producer = self;
     if (thorough ? shmipc_segment_examine(&producer->segment)
                  : shmipc_segment_is_damaged(&producer->segment)) {
         return SHMIPC_CORRUPT;
@@ -314,7 +315,7 @@ static enum shmipc_status peer_of_producer(void *self, bool thorough)
     return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
 }
 
-static void wait_begin(struct shmipc_producer *producer, struct shmipc_wait *wait,
+static void wait_begin(struct shmipc_producer_role *producer, struct shmipc_wait *wait,
                        uint64_t deadline_ns)
 {
     wait->deadline_ns = deadline_ns;
@@ -325,9 +326,9 @@ static void wait_begin(struct shmipc_producer *producer, struct shmipc_wait *wai
     wait->sleeps = 0;
 }
 
-enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
-                                             struct shmipc_wait *wait, uint64_t len,
-                                             uint64_t deadline_ns)
+enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *producer,
+                                                  struct shmipc_wait *wait, uint64_t len,
+                                                  uint64_t deadline_ns)
 {
     producer->wanted_len = len;
     wait_begin(producer, wait, deadline_ns);
@@ -339,7 +340,7 @@ enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
     return status;
 }
 
-enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
+enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer)
 {
     const uint64_t now_ns = shmipc_now_ns();
     if (now_ns < producer->peer_look_ns) {
@@ -357,7 +358,7 @@ enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer)
     return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
 }
 
-bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_t slot)
+bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot)
 {
     const struct shmipc_header *shared = producer->ring.ring.shared;
     /* Relaxed, and with no partner: it only saves a system call; the kernel's lock is what decides.
@@ -366,31 +367,31 @@ bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_
            shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1);
 }
 
-uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer)
+uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer)
 {
     uint32_t count = 0;
     for (uint32_t slot = 0; slot < producer->ring.ring.slots; slot++) {
-        count += shmipc_producer_is_attached(producer, slot);
+        count += shmipc_producer_role_is_attached(producer, slot);
     }
     return count;
 }
 
 static enum shmipc_status look_for_consumers(void *self)
 {
-    const struct shmipc_producer *producer = self;
-    return shmipc_producer_count_attached(producer) >= producer->wanted_len ? SHMIPC_OK
-                                                                            : SHMIPC_EMPTY;
+    const struct shmipc_producer_role *producer = self;
+    return shmipc_producer_role_count_attached(producer) >= producer->wanted_len ? SHMIPC_OK
+                                                                                 : SHMIPC_EMPTY;
 }
 
 static enum shmipc_status any_peer_will_do(void *self, bool thorough)
 {
-    struct shmipc_producer *producer = self;
+    struct shmipc_producer_role *producer = self;
     return thorough && shmipc_segment_examine(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
 }
 
-enum shmipc_status shmipc_producer_wait_attached(struct shmipc_producer *producer,
-                                                 struct shmipc_wait *wait, uint32_t count,
-                                                 uint64_t deadline_ns)
+enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_role *producer,
+                                                      struct shmipc_wait *wait, uint32_t count,
+                                                      uint64_t deadline_ns)
 {
     struct shmipc_spin no_spin;
     shmipc_spin_init(&no_spin, 0, false);

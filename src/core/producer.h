@@ -6,7 +6,8 @@
  *           evicting dead consumers.
  * Must not know: Python.
  *
- * Threads: one at a time in one handle, but shmipc_producer_interrupt, which any thread may call.
+ * Threads: one at a time in one handle, but shmipc_producer_role_interrupt, which any thread may
+ * call.
  */
 #ifndef SHMIPC_PRODUCER_H
 #define SHMIPC_PRODUCER_H
@@ -14,7 +15,7 @@
 #include "role.h"
 #include "wait.h"
 
-struct shmipc_producer {
+struct shmipc_producer_role {
     struct shmipc_ring_producer ring; /* hot; first */
     bool asymmetric;                  /* membarrier does our half of the barrier (wait.h) */
     struct shmipc_spin spin;
@@ -33,20 +34,21 @@ struct shmipc_producer {
  * closed. BUSY: it has a live producer (named); MISMATCH: somebody uses, or still has to read, a
  * ring of another kind; INVALID, CORRUPT, OS. Blocks for microseconds (2 s if the gate's holder is
  * stopped). */
-enum shmipc_status shmipc_producer_open(struct shmipc_producer *producer, const char *path,
-                                        const struct shmipc_spec *spec, struct shmipc_error *error);
+enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *producer,
+                                             const char *path, const struct shmipc_spec *spec,
+                                             struct shmipc_error *error);
 
 /* End the stream: consumers drain, then get CLOSED. Removes the file if nobody is left and nothing
  * is owed. `keep_mapping`: views of the ring live on (made private); unmap later with
  * shmipc_segment_close. In a forked child: only forgets. Idempotent. */
-void shmipc_producer_close(struct shmipc_producer *producer, bool keep_mapping);
+void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep_mapping);
 
 /* Make a blocked wait in another thread return CLOSED. */
-void shmipc_producer_interrupt(struct shmipc_producer *producer);
+void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer);
 
 /* Wake consumers if any sleeps. After every commit. Wait-free while nobody sleeps. OK, or CORRUPT:
  * the file was cut, and what was committed may have gone nowhere. */
-static inline enum shmipc_status shmipc_producer_notify(struct shmipc_producer *producer)
+static inline enum shmipc_status shmipc_producer_role_notify(struct shmipc_producer_role *producer)
 {
     if (shmipc_wait_wanted(&producer->ring.ring.shared->data.sleepers, producer->asymmetric)) {
         producer->wakes++;
@@ -57,23 +59,23 @@ static inline enum shmipc_status shmipc_producer_notify(struct shmipc_producer *
 
 /* One slice of waiting until `len` bytes can be reserved. OK, TIMEOUT, AGAIN (call again), CLOSED
  * (interrupted), DIED (the durable consumer died and the ring is full), CORRUPT. */
-enum shmipc_status shmipc_producer_wait_room(struct shmipc_producer *producer,
-                                             struct shmipc_wait *wait, uint64_t len,
-                                             uint64_t deadline_ns);
+enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *producer,
+                                                  struct shmipc_wait *wait, uint64_t len,
+                                                  uint64_t deadline_ns);
 
 /* The ring is full and the caller does not want to wait: look after dead consumers now and then.
  * OK: room may have come of it, try again. FULL, DIED, CORRUPT. */
-enum shmipc_status shmipc_producer_poll_peers(struct shmipc_producer *producer);
+enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer);
 
 /* Is there a live consumer in this place? A system call if anybody says so. */
-bool shmipc_producer_is_attached(const struct shmipc_producer *producer, uint32_t slot);
+bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot);
 /* Consumers attached and alive. System calls. */
-uint32_t shmipc_producer_count_attached(const struct shmipc_producer *producer);
+uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer);
 
 /* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED, CORRUPT.
  */
-enum shmipc_status shmipc_producer_wait_attached(struct shmipc_producer *producer,
-                                                 struct shmipc_wait *wait, uint32_t count,
-                                                 uint64_t deadline_ns);
+enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_role *producer,
+                                                      struct shmipc_wait *wait, uint32_t count,
+                                                      uint64_t deadline_ns);
 
 #endif

@@ -16,17 +16,18 @@
 extern struct test_gate ready;
 
 /* Open without spinning; must succeed. */
-void open_producer(struct shmipc_producer *producer, const struct shmipc_spec *spec);
-void open_consumer(struct shmipc_consumer *consumer, enum shmipc_start_option start);
+void open_producer(struct shmipc_producer_role *producer, const struct shmipc_spec *spec);
+void open_consumer(struct shmipc_consumer_role *consumer, enum shmipc_start_option start);
 
 /* What a wait comes to, however many slices it takes. */
-enum shmipc_status await_data(struct shmipc_consumer *consumer, uint64_t span_ns);
-enum shmipc_status await_room(struct shmipc_producer *producer, uint64_t len, uint64_t span_ns);
-void await_attached(struct shmipc_producer *producer, uint32_t count);
+enum shmipc_status await_data(struct shmipc_consumer_role *consumer, uint64_t span_ns);
+enum shmipc_status await_room(struct shmipc_producer_role *producer, uint64_t len,
+                              uint64_t span_ns);
+void await_attached(struct shmipc_producer_role *producer, uint32_t count);
 
 /* One message, waiting as long as it takes; the received one must have this sequence number. */
-void send_one(struct shmipc_producer *producer);
-void receive_one(struct shmipc_consumer *consumer, uint64_t seq);
+void send_one(struct shmipc_producer_role *producer);
+void receive_one(struct shmipc_consumer_role *consumer, uint64_t seq);
 
 /* Bodies for test_fork: attach (a producer sends two messages), open `ready`, stay until killed. */
 void be_a_consumer(void *argument);

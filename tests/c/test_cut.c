@@ -29,7 +29,7 @@ static struct shmipc_spec wide_spec(uint32_t slots)
 }
 
 /* The reader copies a message as the binding does, then asks. CORRUPT unless it was whole. */
-static enum shmipc_status receive(struct shmipc_consumer *consumer, unsigned char *copy,
+static enum shmipc_status receive(struct shmipc_consumer_role *consumer, unsigned char *copy,
                                   struct shmipc_message *message)
 {
     const enum shmipc_status status = shmipc_ring_peek(&consumer->ring, message);
@@ -41,7 +41,7 @@ static enum shmipc_status receive(struct shmipc_consumer *consumer, unsigned cha
         return SHMIPC_CORRUPT;
     }
     shmipc_ring_advance(&consumer->ring, message);
-    shmipc_consumer_release(consumer);
+    shmipc_consumer_role_release(consumer);
     return SHMIPC_OK;
 }
 
@@ -56,15 +56,15 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
     CHECK(copy != NULL);
     for (int pages = 0; pages < 5; pages++) {
         struct shmipc_spec spec = wide_spec(1);
-        struct shmipc_producer producer;
-        struct shmipc_consumer consumer;
+        struct shmipc_producer_role producer;
+        struct shmipc_consumer_role consumer;
         struct shmipc_message message;
         enum shmipc_status status = SHMIPC_OK;
         open_producer(&producer, &spec);
         open_consumer(&consumer, SHMIPC_START_DEFAULT);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(rig_send(&producer.ring, len), SHMIPC_OK);
-            CHECK_EQ(shmipc_producer_notify(&producer), SHMIPC_OK);
+            CHECK_EQ(shmipc_producer_role_notify(&producer), SHMIPC_OK);
         }
         cut("x", pages * page());
         for (uint64_t seq = 0; status == SHMIPC_OK; seq++) {
@@ -81,15 +81,15 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
         for (int i = 0; i < 8 && !shmipc_segment_is_damaged(&producer.segment); i++) {
             status = rig_send(&producer.ring, len);
             if (status == SHMIPC_OK) {
-                status = shmipc_producer_notify(&producer);
+                status = shmipc_producer_role_notify(&producer);
             } else if (status == SHMIPC_FULL) {
                 status = await_room(&producer, len + 16, PATIENCE);
             }
         }
         CHECK_EQ(status, SHMIPC_CORRUPT);
         CHECK(shmipc_segment_is_damaged(&producer.segment));
-        shmipc_consumer_close(&consumer);
-        shmipc_producer_close(&producer, false);
+        shmipc_consumer_role_close(&consumer);
+        shmipc_producer_role_close(&producer, false);
         CHECK_EQ(unlink(test_path("x")), 0);
     }
     free(copy);
@@ -98,8 +98,8 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
 static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
 {
     struct shmipc_spec spec = wide_spec(2);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role consumer;
     struct shmipc_message message;
     unsigned char copy[64];
     spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
@@ -114,9 +114,9 @@ static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
         CHECK(status == SHMIPC_CORRUPT || status == SHMIPC_EMPTY);
         CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CORRUPT);
         CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
-        CHECK_EQ(shmipc_producer_notify(&producer), SHMIPC_CORRUPT);
-        shmipc_consumer_close(&consumer);
-        shmipc_producer_close(&producer, false);
+        CHECK_EQ(shmipc_producer_role_notify(&producer), SHMIPC_CORRUPT);
+        shmipc_consumer_role_close(&consumer);
+        shmipc_producer_role_close(&producer, false);
         CHECK(!test_exists(test_path("x"))); /* nobody is owed anything: the last one took it */
     }
 }
@@ -126,8 +126,8 @@ static void test_cut_file_made_long_again_contradicts_the_positions(void)
 {
     struct shmipc_spec spec = wide_spec(1);
     for (int header_too = 0; header_too < 2; header_too++) {
-        struct shmipc_producer producer;
-        struct shmipc_consumer consumer;
+        struct shmipc_producer_role producer;
+        struct shmipc_consumer_role consumer;
         struct shmipc_message message;
         unsigned char copy[64];
         open_producer(&producer, &spec);
@@ -140,8 +140,8 @@ static void test_cut_file_made_long_again_contradicts_the_positions(void)
         cut("x", 5 * page());
         CHECK_EQ(receive(&consumer, copy, &message), SHMIPC_CORRUPT);
         CHECK(!shmipc_segment_is_damaged(&consumer.segment)); /* no fault: the ring found out */
-        shmipc_consumer_close(&consumer);
-        shmipc_producer_close(&producer, false);
+        shmipc_consumer_role_close(&consumer);
+        shmipc_producer_role_close(&producer, false);
         (void)unlink(test_path("x"));
     }
 }
@@ -176,7 +176,7 @@ static void test_other_segments_go_on_undisturbed(void)
 static void test_segment_cut_before_it_is_mapped_is_found_out(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     struct shmipc_segment segment;
     open_producer(&producer, &spec);
     CHECK_EQ(shmipc_segment_open(&segment, test_path("x"), &error), SHMIPC_OK);
@@ -188,7 +188,7 @@ static void test_segment_cut_before_it_is_mapped_is_found_out(void)
     CHECK_EQ(shmipc_segment_fail_damaged(&segment, &error), SHMIPC_CORRUPT);
     CHECK(strstr(error.text, "was truncated while in use") != NULL);
     shmipc_segment_close(&segment);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
     CHECK_EQ(unlink(test_path("x")), 0);
 }
 
@@ -223,39 +223,40 @@ static enum shmipc_status expected_end;
 
 static void wait_for_data(void *argument)
 {
-    struct shmipc_consumer consumer;
+    struct shmipc_consumer_role consumer;
     (void)argument;
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     test_gate_open(&ready);
     CHECK_EQ(await_data(&consumer, PATIENCE), expected_end);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
 }
 
 static void wait_for_room(void *argument)
 {
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     (void)argument;
     open_producer(&producer, &waiting_spec);
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
     }
     test_gate_open(&ready);
     CHECK_EQ(await_room(&producer, 64, PATIENCE), expected_end);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
 }
 
 static void wait_for_consumers(void *argument)
 {
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     struct shmipc_wait wait = {0};
     enum shmipc_status status;
     (void)argument;
     open_producer(&producer, &waiting_spec);
     test_gate_open(&ready);
     do {
-        status = shmipc_producer_wait_attached(&producer, &wait, 1, shmipc_now_ns() + PATIENCE);
+        status =
+            shmipc_producer_role_wait_attached(&producer, &wait, 1, shmipc_now_ns() + PATIENCE);
     } while (status == SHMIPC_AGAIN);
     CHECK_EQ(status, expected_end);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
 }
 
 static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
@@ -265,7 +266,7 @@ static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
     expected_end = SHMIPC_CORRUPT;
     for (int i = 0; i < 3; i++) {
         for (int pages = 0; pages < 4; pages++) {
-            struct shmipc_producer producer;
+            struct shmipc_producer_role producer;
             if (i == 0) {
                 open_producer(&producer, &waiting_spec);
             }
@@ -274,7 +275,7 @@ static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
             cut("x", pages * page() + (pages == 3 ? 2 * page() - 1 : 0)); /* or by one byte */
             test_join(waiter);
             if (i == 0) {
-                shmipc_producer_close(&producer, false);
+                shmipc_producer_role_close(&producer, false);
             }
             (void)unlink(test_path("x")); /* who saw no damage took it along */
         }
@@ -284,9 +285,9 @@ static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
 static void test_wait_on_several_reports_the_one_that_was_cut(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_producer producers[2];
-    struct shmipc_consumer consumers[2];
-    struct shmipc_consumer *both[2] = {&consumers[0], &consumers[1]};
+    struct shmipc_producer_role producers[2];
+    struct shmipc_consumer_role consumers[2];
+    struct shmipc_consumer_role *both[2] = {&consumers[0], &consumers[1]};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool is_ready[2];
@@ -294,8 +295,8 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     static const char *const names[] = {"x", "y"};
     for (int i = 0; i < 2; i++) {
         const char *path = test_path(names[i]);
-        CHECK_EQ(shmipc_producer_open(&producers[i], path, &spec, &error), SHMIPC_OK);
-        CHECK_EQ(shmipc_consumer_open(&consumers[i], path, SHMIPC_START_DEFAULT, &error),
+        CHECK_EQ(shmipc_producer_role_open(&producers[i], path, &spec, &error), SHMIPC_OK);
+        CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_DEFAULT, &error),
                  SHMIPC_OK);
     }
     cut("y", 0);
@@ -306,8 +307,8 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     CHECK_EQ(status, SHMIPC_OK);
     CHECK(!is_ready[0] && is_ready[1]);
     for (int i = 0; i < 2; i++) {
-        shmipc_consumer_close(&consumers[i]);
-        shmipc_producer_close(&producers[i], false);
+        shmipc_consumer_role_close(&consumers[i]);
+        shmipc_producer_role_close(&producers[i], false);
     }
     CHECK_EQ(unlink(test_path("y")), 0);
 }
@@ -318,7 +319,7 @@ static void copy_until_cut(void *argument)
 {
     const uint64_t len = *(const uint64_t *)argument;
     unsigned char *copy = malloc(len);
-    struct shmipc_consumer consumer;
+    struct shmipc_consumer_role consumer;
     struct shmipc_message message;
     CHECK(copy != NULL);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
@@ -339,7 +340,7 @@ static void copy_until_cut(void *argument)
         }
     }
     free(copy);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
 }
 
 static void test_copy_that_is_cut_is_never_called_whole(void)
@@ -348,7 +349,7 @@ static void test_copy_that_is_cut_is_never_called_whole(void)
     uint64_t seed = 11;
     struct shmipc_spec spec = rig_typed_spec(1, len, 1);
     for (uint64_t round = 0; round < test_rounds(24); round++) {
-        struct shmipc_producer producer;
+        struct shmipc_producer_role producer;
         unsigned char *at = NULL;
         open_producer(&producer, &spec);
         CHECK_EQ(shmipc_ring_reserve(&producer.ring, len, &at), SHMIPC_OK);
@@ -359,7 +360,7 @@ static void test_copy_that_is_cut_is_never_called_whole(void)
         shmipc_wait_nap(test_random(&seed) % 2000000);
         cut("x", (off_t)(test_random(&seed) % 3 * len / 3) / page() * page());
         test_join(reader);
-        shmipc_producer_close(&producer, false);
+        shmipc_producer_role_close(&producer, false);
         CHECK_EQ(unlink(test_path("x")), 0);
     }
 }
@@ -436,8 +437,8 @@ static void test_cut_file_names_its_remedy_and_the_remedy_works(void)
     const off_t lens[] = {0, 8, 16, 60, page(), 2 * page()};
     struct shmipc_spec spec = wide_spec(1);
     for (size_t i = 0; i < 2 * sizeof lens / sizeof *lens; i++) {
-        struct shmipc_producer producer;
-        struct shmipc_producer next;
+        struct shmipc_producer_role producer;
+        struct shmipc_producer_role next;
         open_producer(&producer, &spec);
         send_one(&producer);
         cut("x", lens[i / 2]);
@@ -445,15 +446,15 @@ static void test_cut_file_names_its_remedy_and_the_remedy_works(void)
             cut("x", 5 * page()); /* zeros to the old length: what was cut is a hole now */
         }
         const enum shmipc_status status =
-            shmipc_producer_open(&next, test_path("x"), &spec, &error);
+            shmipc_producer_role_open(&next, test_path("x"), &spec, &error);
         CHECK_EQ(status, SHMIPC_CORRUPT);
         CHECK(strstr(error.text, "shmipc clean --discard") != NULL);
         check_clean(true, SHMIPC_CLEAN_ALIVE);
-        shmipc_producer_close(&producer, false);
+        shmipc_producer_role_close(&producer, false);
         check_clean(false, SHMIPC_CLEAN_DAMAGED);
         check_clean(true, SHMIPC_CLEAN_REMOVED);
-        CHECK_EQ(shmipc_producer_open(&next, test_path("x"), &spec, &error), SHMIPC_OK);
-        shmipc_producer_close(&next, false);
+        CHECK_EQ(shmipc_producer_role_open(&next, test_path("x"), &spec, &error), SHMIPC_OK);
+        shmipc_producer_role_close(&next, false);
     }
 }
 

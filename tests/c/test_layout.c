@@ -89,7 +89,7 @@ static void test_fresh_segment_with_one_message_has_the_bytes_of_the_vector(void
     static unsigned char expected[8192];
     static unsigned char found[8192];
     static bool known[8192];
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     struct shmipc_error error;
     unsigned char *at = NULL;
     struct shmipc_spec spec = {.framing = SHMIPC_FRAMING_MESSAGE,
@@ -101,7 +101,7 @@ static void test_fresh_segment_with_one_message_has_the_bytes_of_the_vector(void
         return; /* the vector is of the usual page */
     }
     read_vector(expected, known, sizeof expected);
-    CHECK_EQ(shmipc_producer_open(&producer, test_path("vector"), &spec, &error), SHMIPC_OK);
+    CHECK_EQ(shmipc_producer_role_open(&producer, test_path("vector"), &spec, &error), SHMIPC_OK);
     CHECK_EQ(shmipc_ring_reserve(&producer.ring, 32, &at), SHMIPC_OK);
     CHECK(at != NULL);
     shmipc_message_header_store(at, 5, 7, 3, 0);
@@ -114,7 +114,7 @@ static void test_fresh_segment_with_one_message_has_the_bytes_of_the_vector(void
                       expected[i]);
         }
     }
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
 }
 
 static const struct test tests[] = {

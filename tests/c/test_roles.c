@@ -15,60 +15,62 @@ static struct shmipc_error error;
 static void test_producer_makes_the_ring_and_takes_it_along_when_nobody_is_left(void)
 {
     struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role consumer;
     open_producer(&producer, &spec);
     CHECK(test_exists(test_path("x")));
     CHECK(!producer.took_over);
-    CHECK_EQ(shmipc_producer_count_attached(&producer), 0);
+    CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
-    CHECK_EQ(shmipc_producer_count_attached(&producer), 1);
+    CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_one(&producer);
-    shmipc_producer_close(&producer, false);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
     CHECK(test_exists(test_path("x"))); /* its consumer has not read it */
     receive_one(&consumer, 0);
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
-    CHECK_EQ(shmipc_consumer_poll_peer(&consumer), SHMIPC_CLOSED);
-    shmipc_consumer_close(&consumer);
-    shmipc_consumer_close(&consumer);
+    CHECK_EQ(shmipc_consumer_role_poll_peer(&consumer), SHMIPC_CLOSED);
+    shmipc_consumer_role_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
     CHECK(!test_exists(test_path("x")));
 }
 
 static void test_second_live_producer_is_refused_by_the_pid_of_the_first(void)
 {
     struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_producer first;
-    struct shmipc_producer second;
+    struct shmipc_producer_role first;
+    struct shmipc_producer_role second;
     char pid[32];
     open_producer(&first, &spec);
-    CHECK_EQ(shmipc_producer_open(&second, test_path("x"), &spec, &error), SHMIPC_BUSY);
+    CHECK_EQ(shmipc_producer_role_open(&second, test_path("x"), &spec, &error), SHMIPC_BUSY);
     (void)snprintf(pid, sizeof pid, "process %d", (int)getpid());
     CHECK(strstr(error.text, pid) != NULL);
-    shmipc_producer_close(&first, false);
+    shmipc_producer_role_close(&first, false);
     open_producer(&second, &spec);
-    shmipc_producer_close(&second, false);
+    shmipc_producer_role_close(&second, false);
 }
 
 static void test_consumer_finds_no_ring_no_place_or_nothing_left(void)
 {
     struct shmipc_spec spec = rig_message_spec(2);
-    struct shmipc_producer producer;
-    struct shmipc_consumer first;
-    struct shmipc_consumer second;
-    struct shmipc_consumer third;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role first;
+    struct shmipc_consumer_role second;
+    struct shmipc_consumer_role third;
     const char *path = test_path("x");
-    CHECK_EQ(shmipc_consumer_open(&first, path, SHMIPC_START_DEFAULT, &error), SHMIPC_NOT_FOUND);
+    CHECK_EQ(shmipc_consumer_role_open(&first, path, SHMIPC_START_DEFAULT, &error),
+             SHMIPC_NOT_FOUND);
     open_producer(&producer, &spec);
     open_consumer(&first, SHMIPC_START_DEFAULT);
     open_consumer(&second, SHMIPC_START_AT_LATEST);
-    CHECK_EQ(shmipc_consumer_open(&third, path, SHMIPC_START_DEFAULT, &error), SHMIPC_BUSY);
-    shmipc_consumer_close(&second);
+    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_DEFAULT, &error), SHMIPC_BUSY);
+    shmipc_consumer_role_close(&second);
     open_consumer(&third, SHMIPC_START_AT_EARLIEST);
-    shmipc_consumer_close(&third);
-    shmipc_producer_close(&producer, false);
-    CHECK_EQ(shmipc_consumer_open(&third, path, SHMIPC_START_DEFAULT, &error), SHMIPC_NOT_FOUND);
-    shmipc_consumer_close(&first);
+    shmipc_consumer_role_close(&third);
+    shmipc_producer_role_close(&producer, false);
+    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_DEFAULT, &error),
+             SHMIPC_NOT_FOUND);
+    shmipc_consumer_role_close(&first);
 }
 
 static void test_ring_of_another_kind_is_a_mismatch_while_used_and_replaced_when_not(void)
@@ -78,8 +80,8 @@ static void test_ring_of_another_kind_is_a_mismatch_while_used_and_replaced_when
     struct shmipc_spec others[] = {rig_typed_spec(2, 24, 16), rig_typed_spec(2, 32, 16),
                                    rig_typed_spec(3, 24, 16), rig_typed_spec(2, 24, 10000),
                                    rig_typed_spec(2, 24, 16)};
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role consumer;
     others[0].overflow = SHMIPC_OVERFLOW_OVERWRITE;
     others[4].schema = "another";
     others[4].schema_len = 7;
@@ -90,45 +92,47 @@ static void test_ring_of_another_kind_is_a_mismatch_while_used_and_replaced_when
     CHECK(!producer.took_over);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     CHECK_EQ(rig_put(&producer.ring), SHMIPC_OK);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        CHECK_EQ(shmipc_producer_open(&producer, test_path("x"), &others[i], &error),
+        CHECK_EQ(shmipc_producer_role_open(&producer, test_path("x"), &others[i], &error),
                  SHMIPC_MISMATCH);
     }
-    CHECK_EQ(shmipc_producer_open(&producer, test_path("x"), &messages, &error), SHMIPC_MISMATCH);
+    CHECK_EQ(shmipc_producer_role_open(&producer, test_path("x"), &messages, &error),
+             SHMIPC_MISMATCH);
     items.capacity = 3; /* less than there is will do */
     open_producer(&producer, &items);
     CHECK(producer.took_over);
-    shmipc_consumer_close(&consumer);
-    shmipc_producer_close(&producer, false);
+    shmipc_consumer_role_close(&consumer);
+    shmipc_producer_role_close(&producer, false);
 }
 
 static void test_durable_queue_outlives_both_sides_until_it_is_read(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role consumer;
     const char *path = test_path("x");
     open_producer(&producer, &spec);
     for (int i = 0; i < 3; i++) {
         send_one(&producer);
     }
-    shmipc_producer_close(&producer, false);
-    CHECK_EQ(shmipc_consumer_open(&consumer, path, SHMIPC_START_AT_LATEST, &error), SHMIPC_INVALID);
+    shmipc_producer_role_close(&producer, false);
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_AT_LATEST, &error),
+             SHMIPC_INVALID);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     receive_one(&consumer, 0);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
     CHECK(test_exists(path));
     open_producer(&producer, &spec);
     CHECK(producer.took_over);
     send_one(&producer);
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
     open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
     for (uint64_t seq = 1; seq < 4; seq++) {
         receive_one(&consumer, seq);
     }
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
     CHECK(!test_exists(path));
 }
 
@@ -137,22 +141,22 @@ static void test_durable_queue_outlives_both_sides_until_it_is_read(void)
 static void *interrupt_consumer(void *argument)
 {
     (void)usleep(20000);
-    shmipc_consumer_interrupt(argument);
+    shmipc_consumer_role_interrupt(argument);
     return NULL;
 }
 
 static void *interrupt_producer(void *argument)
 {
     (void)usleep(20000);
-    shmipc_producer_interrupt(argument);
+    shmipc_producer_role_interrupt(argument);
     return NULL;
 }
 
 static void test_interrupt_ends_the_waits_of_both_roles(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
-    struct shmipc_producer producer;
-    struct shmipc_consumer consumer;
+    struct shmipc_producer_role producer;
+    struct shmipc_consumer_role consumer;
     pthread_t other;
     open_producer(&producer, &spec);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
@@ -170,9 +174,9 @@ static void test_interrupt_ends_the_waits_of_both_roles(void)
         CHECK_EQ(shmipc_ring_peek(&consumer.ring, &message), SHMIPC_OK);
         shmipc_ring_advance(&consumer.ring, &message);
     }
-    shmipc_consumer_release(&consumer);
-    shmipc_consumer_close(&consumer);
-    shmipc_producer_close(&producer, false);
+    shmipc_consumer_role_release(&consumer);
+    shmipc_consumer_role_close(&consumer);
+    shmipc_producer_role_close(&producer, false);
 }
 
 enum { CROWD = 130 };
@@ -186,13 +190,13 @@ static void *send_one_later(void *argument)
 
 static void check_wait_any(uint32_t count)
 {
-    static struct shmipc_consumer consumers[CROWD];
-    struct shmipc_consumer *list[CROWD];
+    static struct shmipc_consumer_role consumers[CROWD];
+    struct shmipc_consumer_role *list[CROWD];
     shmipc_atomic_u32 *words[CROWD];
     uint32_t marks[CROWD];
     bool ready_ones[CROWD];
     struct shmipc_spec spec = rig_message_spec(CROWD);
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     enum shmipc_status status;
     pthread_t other;
     open_producer(&producer, &spec);
@@ -217,11 +221,11 @@ static void check_wait_any(uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         CHECK_EQ(ready_ones[i], i + 1 == count);
     }
-    shmipc_producer_close(&producer, false); /* the end is worth a call too */
+    shmipc_producer_role_close(&producer, false); /* the end is worth a call too */
     CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(ready_ones[i]);
-        shmipc_consumer_close(list[i]);
+        shmipc_consumer_role_close(list[i]);
     }
 }
 

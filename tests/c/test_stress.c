@@ -276,26 +276,27 @@ struct play {
 static void play_consumer(void *argument)
 {
     const struct play *play = argument;
-    struct shmipc_consumer consumer;
+    struct shmipc_consumer_role consumer;
     struct shmipc_wait wait = {0};
     struct shmipc_error error;
     struct tally tally = {0};
-    CHECK_EQ(shmipc_consumer_open(&consumer, test_path("play"), SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("play"), SHMIPC_START_DEFAULT, &error),
              SHMIPC_OK);
     shmipc_spin_init(&consumer.spin, play->spin_ns, false);
     for (;;) {
         const uint64_t old_pos = consumer.ring.cursor_pos;
         if (consume_one(&consumer.ring, &tally)) {
-            /* consume_one published; tell a producer that waits, as shmipc_consumer_release does */
+            /* consume_one published; tell a producer that waits, as shmipc_consumer_role_release
+             * does */
             if (consumer.ring.cursor_pos != old_pos &&
                 shmipc_wait_wanted(&consumer.ring.ring.shared->space.sleepers,
                                    consumer.asymmetric)) {
-                shmipc_consumer_wake_producer(&consumer, old_pos);
+                shmipc_consumer_role_wake_producer(&consumer, old_pos);
             }
             continue;
         }
-        const enum shmipc_status status =
-            shmipc_consumer_wait_data(&consumer, &wait, shmipc_now_ns() + UINT64_C(60000000000));
+        const enum shmipc_status status = shmipc_consumer_role_wait_data(
+            &consumer, &wait, shmipc_now_ns() + UINT64_C(60000000000));
         if (status == SHMIPC_CLOSED) {
             break;
         }
@@ -303,24 +304,24 @@ static void play_consumer(void *argument)
         wait.start_ns = status == SHMIPC_OK ? 0 : wait.start_ns;
     }
     CHECK_EQ(tally.received + consumer.ring.lost, play->count);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_close(&consumer);
 }
 
 static void run_processes(struct shmipc_spec spec, uint32_t readers, uint64_t spin_ns)
 {
     struct play play = {.spec = spec, .count = test_rounds(60000), .spin_ns = spin_ns};
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     struct shmipc_wait wait = {0};
     struct shmipc_error error;
     pid_t pids[MOST_READERS];
     enum shmipc_status status;
-    CHECK_EQ(shmipc_producer_open(&producer, test_path("play"), &spec, &error), SHMIPC_OK);
+    CHECK_EQ(shmipc_producer_role_open(&producer, test_path("play"), &spec, &error), SHMIPC_OK);
     shmipc_spin_init(&producer.spin, spin_ns, false);
     for (uint32_t i = 0; i < readers; i++) {
         pids[i] = test_fork(play_consumer, &play);
     }
     do {
-        status = shmipc_producer_wait_attached(&producer, &wait, readers, SHMIPC_NEVER);
+        status = shmipc_producer_role_wait_attached(&producer, &wait, readers, SHMIPC_NEVER);
     } while (status == SHMIPC_AGAIN);
     CHECK_EQ(status, SHMIPC_OK);
     for (uint64_t number = 0; number < play.count; number++) {
@@ -329,14 +330,14 @@ static void run_processes(struct shmipc_spec spec, uint32_t readers, uint64_t sp
             const uint64_t len = spec.framing == SHMIPC_FRAMING_TYPED
                                      ? producer.ring.ring.item_stride
                                      : shmipc_message_span(len_of(number));
-            status = shmipc_producer_wait_room(&producer, &wait, len,
-                                               shmipc_now_ns() + UINT64_C(60000000000));
+            status = shmipc_producer_role_wait_room(&producer, &wait, len,
+                                                    shmipc_now_ns() + UINT64_C(60000000000));
             CHECK(status == SHMIPC_OK || status == SHMIPC_AGAIN);
         }
         CHECK_EQ(status, SHMIPC_OK);
-        shmipc_producer_notify(&producer);
+        shmipc_producer_role_notify(&producer);
     }
-    shmipc_producer_close(&producer, false);
+    shmipc_producer_role_close(&producer, false);
     for (uint32_t i = 0; i < readers; i++) {
         test_join(pids[i]);
     }

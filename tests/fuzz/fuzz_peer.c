@@ -66,7 +66,7 @@ static void write_and_commit(struct stage *stage, unsigned char *at, uint64_t le
         memset(at + sizeof(struct shmipc_message_header), (int)(head_pos & 0xff), payload);
         shmipc_ring_commit_messages(ring, len, 1);
     }
-    shmipc_producer_notify(&stage->producer);
+    shmipc_producer_role_notify(&stage->producer);
     REQUIRE(ring->head_pos == head_pos + len); /* ours alone, whatever the shared one says */
 }
 
@@ -117,7 +117,7 @@ static uint64_t deadline(struct stage *stage)
 
 static void produce(struct stage *stage, uint8_t what, struct reservation *reservation)
 {
-    struct shmipc_producer *producer = &stage->producer;
+    struct shmipc_producer_role *producer = &stage->producer;
     struct shmipc_wait wait = {0};
     uint64_t slowest = 0;
     uint32_t slot = 0;
@@ -155,19 +155,19 @@ static void produce(struct stage *stage, uint8_t what, struct reservation *reser
     case 8: {
         const uint64_t len = wanted_len(stage);
         const enum shmipc_status status =
-            shmipc_producer_wait_room(producer, &wait, len, deadline(stage));
+            shmipc_producer_role_wait_room(producer, &wait, len, deadline(stage));
         REQUIRE_ONE_OF(status, SHMIPC_OK, SHMIPC_TIMEOUT, SHMIPC_AGAIN, SHMIPC_DIED,
                        SHMIPC_CORRUPT);
         REQUIRE(status != SHMIPC_OK || shmipc_ring_room(&producer->ring) >= len);
         break;
     }
     case 9:
-        REQUIRE_ONE_OF(shmipc_producer_poll_peers(producer), SHMIPC_OK, SHMIPC_FULL, SHMIPC_DIED,
-                       SHMIPC_CORRUPT);
+        REQUIRE_ONE_OF(shmipc_producer_role_poll_peers(producer), SHMIPC_OK, SHMIPC_FULL,
+                       SHMIPC_DIED, SHMIPC_CORRUPT);
         break;
     case 10:
-        REQUIRE(shmipc_producer_count_attached(producer) <= producer->ring.ring.slots);
-        REQUIRE_ONE_OF(shmipc_producer_wait_attached(producer, &wait, 2, 0), SHMIPC_OK,
+        REQUIRE(shmipc_producer_role_count_attached(producer) <= producer->ring.ring.slots);
+        REQUIRE_ONE_OF(shmipc_producer_role_wait_attached(producer, &wait, 2, 0), SHMIPC_OK,
                        SHMIPC_TIMEOUT, SHMIPC_CORRUPT);
         break;
     case 11:
@@ -230,7 +230,7 @@ static void read_one(struct stage *stage, struct stage_consumer *consumer, uint8
     const uint8_t lease = what / 2 % LEASES;
     if (what < 4) {
         shmipc_ring_advance(ring, &message);
-        shmipc_consumer_release(&consumer->core);
+        shmipc_consumer_role_release(&consumer->core);
     } else if (what < 8 && !consumer->is_leased[lease]) {
         shmipc_ring_take(ring, &message, &consumer->leases[lease]);
         consumer->leased[lease] = message;
@@ -246,13 +246,13 @@ static void end_lease(struct stage *stage, struct stage_consumer *consumer, uint
     stage_check_message(stage, &consumer->leased[lease]);
     shmipc_ring_end(&consumer->core.ring, &consumer->leases[lease]);
     consumer->is_leased[lease] = false;
-    shmipc_consumer_release(&consumer->core);
+    shmipc_consumer_role_release(&consumer->core);
 }
 
 static void consume(struct stage *stage, uint32_t index, uint8_t what)
 {
     struct stage_consumer *consumer = &stage->consumers[index];
-    struct shmipc_consumer *core = &consumer->core;
+    struct shmipc_consumer_role *core = &consumer->core;
     struct shmipc_wait wait = {0};
     core->peer_look_ns = 0;
     if (!consumer->joined) {
@@ -271,11 +271,11 @@ static void consume(struct stage *stage, uint32_t index, uint8_t what)
         (void)shmipc_ring_lag_estimate(&core->ring);
         break;
     case 11:
-        REQUIRE_ONE_OF(shmipc_consumer_poll_peer(core), SHMIPC_OK, SHMIPC_EMPTY, SHMIPC_CLOSED,
+        REQUIRE_ONE_OF(shmipc_consumer_role_poll_peer(core), SHMIPC_OK, SHMIPC_EMPTY, SHMIPC_CLOSED,
                        SHMIPC_DIED, SHMIPC_CORRUPT);
         break;
     case 12:
-        REQUIRE_ONE_OF(shmipc_consumer_wait_data(core, &wait, deadline(stage)), SHMIPC_OK,
+        REQUIRE_ONE_OF(shmipc_consumer_role_wait_data(core, &wait, deadline(stage)), SHMIPC_OK,
                        SHMIPC_TIMEOUT, SHMIPC_AGAIN, SHMIPC_CLOSED, SHMIPC_DIED, SHMIPC_CORRUPT);
         break;
     case 13:
@@ -301,7 +301,7 @@ static void consume(struct stage *stage, uint32_t index, uint8_t what)
 
 static void wait_for_any(struct stage *stage)
 {
-    struct shmipc_consumer *joined[CONSUMERS];
+    struct shmipc_consumer_role *joined[CONSUMERS];
     shmipc_atomic_u32 *words[CONSUMERS];
     uint32_t marks[CONSUMERS];
     bool ready[CONSUMERS];
@@ -322,7 +322,7 @@ static bool take_over(struct stage *stage, bool close_first)
 {
     if (close_first) {
         /* A peer's gate would make this wait for 2 s: nobody holds one here. */
-        shmipc_producer_close(&stage->producer, false);
+        shmipc_producer_role_close(&stage->producer, false);
     }
     const enum shmipc_status status = stage_attach_producer(stage);
     REQUIRE_ONE_OF(status, SHMIPC_OK, SHMIPC_CORRUPT);
@@ -332,7 +332,7 @@ static bool take_over(struct stage *stage, bool close_first)
 static void close_consumer(struct stage *stage, uint32_t index)
 {
     if (stage->consumers[index].joined) {
-        shmipc_consumer_close(&stage->consumers[index].core);
+        shmipc_consumer_role_close(&stage->consumers[index].core);
         stage->consumers[index].joined = false;
     }
 }

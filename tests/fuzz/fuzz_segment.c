@@ -19,8 +19,8 @@ enum { FILE_MAX = 5 * 4096, STEPS = 8, ITEM_LEN = 24 };
 
 static char path[SHMIPC_PATH_MAX];
 static struct shmipc_error error;
-static struct shmipc_producer producer;
-static struct shmipc_consumer consumer;
+static struct shmipc_producer_role producer;
+static struct shmipc_consumer_role consumer;
 
 /* The files are the peer here; between our accesses it does nothing (fuzz_peer.c does that). */
 void fuzz_peer_acts(void)
@@ -62,7 +62,7 @@ static void send(unsigned char fill)
         shmipc_message_header_store(at, 40, 1, 0, ring->next_seq);
         shmipc_ring_commit_messages(ring, len, 1);
     }
-    shmipc_producer_notify(&producer);
+    shmipc_producer_role_notify(&producer);
 }
 
 /* The bytes of a ring whose producer died with three messages in it, made once for each kind. */
@@ -72,7 +72,7 @@ static size_t whole_file(uint8_t kind, unsigned char *bytes)
     static size_t lens[16];
     if (lens[kind] == 0) {
         const struct shmipc_spec spec = spec_of(kind);
-        REQUIRE(shmipc_producer_open(&producer, path, &spec, &error) == SHMIPC_OK);
+        REQUIRE(shmipc_producer_role_open(&producer, path, &spec, &error) == SHMIPC_OK);
         for (int i = 0; i < 3; i++) {
             send((unsigned char)(1 + i));
         }
@@ -82,7 +82,7 @@ static size_t whole_file(uint8_t kind, unsigned char *bytes)
         lens[kind] = (size_t)len;
         (void)close(fd);
         (void)unlink(path);
-        shmipc_producer_close(&producer, false);
+        shmipc_producer_role_close(&producer, false);
     }
     memcpy(bytes, files[kind], lens[kind]);
     return lens[kind];
@@ -222,12 +222,12 @@ static void read_some(void)
         const enum shmipc_status status = shmipc_ring_peek(ring, &message);
         REQUIRE(status == SHMIPC_OK || status == SHMIPC_EMPTY || status == SHMIPC_CORRUPT);
         if (status != SHMIPC_OK) {
-            (void)shmipc_consumer_poll_peer(&consumer);
+            (void)shmipc_consumer_role_poll_peer(&consumer);
             break;
         }
         look_at(message.data, message.len, &consumer.segment);
         shmipc_ring_advance(ring, &message);
-        shmipc_consumer_release(&consumer);
+        shmipc_consumer_role_release(&consumer);
     }
     (void)shmipc_ring_unread_estimate(ring);
     (void)shmipc_ring_lag_estimate(ring);
@@ -238,7 +238,7 @@ static void open_consumer(struct script *script, bool *consuming)
     if (!*consuming) {
         const enum shmipc_start_option start =
             (script_u8(script) & 1) != 0 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT;
-        const enum shmipc_status status = shmipc_consumer_open(&consumer, path, start, &error);
+        const enum shmipc_status status = shmipc_consumer_role_open(&consumer, path, start, &error);
         REQUIRE(is_answer(status));
         *consuming = status == SHMIPC_OK;
     }
@@ -248,7 +248,7 @@ static void open_producer(uint8_t kind, bool *producing)
 {
     if (!*producing) {
         const struct shmipc_spec spec = spec_of(kind);
-        const enum shmipc_status status = shmipc_producer_open(&producer, path, &spec, &error);
+        const enum shmipc_status status = shmipc_producer_role_open(&producer, path, &spec, &error);
         REQUIRE(is_answer(status));
         *producing = status == SHMIPC_OK;
     }
@@ -260,9 +260,9 @@ static void produce_some(void)
         send(7);
     }
     producer.peer_look_ns = 0;
-    (void)shmipc_producer_poll_peers(&producer);
+    (void)shmipc_producer_role_poll_peers(&producer);
     (void)shmipc_ring_pending_estimate(&producer.ring);
-    (void)shmipc_producer_count_attached(&producer);
+    (void)shmipc_producer_role_count_attached(&producer);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -309,13 +309,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             break;
         case 5:
             if (consuming) {
-                shmipc_consumer_close(&consumer);
+                shmipc_consumer_role_close(&consumer);
                 consuming = false;
             }
             break;
         case 6:
             if (producing) {
-                shmipc_producer_close(&producer, (step & 8) != 0);
+                shmipc_producer_role_close(&producer, (step & 8) != 0);
                 shmipc_segment_close(&producer.segment);
                 producing = false;
             }
@@ -326,10 +326,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         }
     }
     if (consuming) {
-        shmipc_consumer_close(&consumer);
+        shmipc_consumer_role_close(&consumer);
     }
     if (producing) {
-        shmipc_producer_close(&producer, false);
+        shmipc_producer_role_close(&producer, false);
     }
     (void)unlink(path);
     return 0;

@@ -143,8 +143,8 @@ static unsigned char *writable;
 
 enum shmipc_status stage_attach_producer(struct stage *on)
 {
-    struct shmipc_producer *producer = &on->producer;
-    memset(producer, 0, offsetof(struct shmipc_producer, segment));
+    struct shmipc_producer_role *producer = &on->producer;
+    memset(producer, 0, offsetof(struct shmipc_producer_role, segment));
     attach_segment(&producer->segment, memory.fds[0], writable, &geometry);
     shmipc_ring_attach(&producer->ring.ring, &producer->segment);
     shmipc_spin_init(&producer->spin, 0, false);
@@ -155,7 +155,7 @@ enum shmipc_status stage_attach_producer(struct stage *on)
 void stage_attach_consumer(struct stage *on, uint32_t index)
 {
     struct stage_consumer *consumer = &on->consumers[index];
-    memset(&consumer->core, 0, offsetof(struct shmipc_consumer, segment));
+    memset(&consumer->core, 0, offsetof(struct shmipc_consumer_role, segment));
     memset(consumer->is_leased, 0, sizeof consumer->is_leased);
     consumer->joined = false;
     attach_segment(&consumer->core.segment, memory.fds[1 + index], on->data, &geometry);

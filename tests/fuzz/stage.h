@@ -17,7 +17,7 @@
 enum { CONSUMERS = 3, LEASES = 4, AREA_MAX = 16384 };
 
 struct stage_consumer {
-    struct shmipc_consumer core;
+    struct shmipc_consumer_role core;
     struct shmipc_lease leases[LEASES];
     struct shmipc_message leased[LEASES];
     bool is_leased[LEASES];
@@ -30,7 +30,7 @@ struct stage {
     struct shmipc_header *shared;
     const unsigned char *data; /* as consumers see it: read-only */
     uint64_t area_len;
-    struct shmipc_producer producer;
+    struct shmipc_producer_role producer;
     struct stage_consumer consumers[CONSUMERS];
     uint32_t slot_of[CONSUMERS];
 };

@@ -8,7 +8,7 @@
 #define PATIENCE_NS UINT64_C(20000000000)
 #define MOST_LEASES 3
 
-static struct shmipc_consumer consumer;
+static struct shmipc_consumer_role consumer;
 static uint64_t first;    /* number of the first message that was for us; UINT64_MAX: not known */
 static uint64_t received; /* since then */
 static uint64_t lost_before;  /* what .lost said then */
@@ -72,7 +72,7 @@ static bool open_it(void)
     const bool earliest = actor_random() % 2 == 0;
     for (;;) {
         const uint64_t start_ns = shmipc_now_ns();
-        const enum shmipc_status status = shmipc_consumer_open(
+        const enum shmipc_status status = shmipc_consumer_role_open(
             &consumer, board->path, earliest ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT,
             &error);
         if (status == SHMIPC_OK) {
@@ -147,7 +147,7 @@ static void release(void)
     if (is_durable()) {
         board->releasing = oldest != NULL ? number_of_lease(oldest) : (uint64_t)seat->number;
     }
-    shmipc_consumer_release(&consumer);
+    shmipc_consumer_role_release(&consumer);
 }
 
 static void end_a_lease(void)
@@ -310,17 +310,18 @@ static void update_number(void)
 static enum shmipc_status wait_for_any(void)
 {
     /* The same one twice: enough to sleep as for several rings. */
-    struct shmipc_consumer *const both[2] = {&consumer, &consumer};
+    struct shmipc_consumer_role *const both[2] = {&consumer, &consumer};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
     enum shmipc_status status =
         shmipc_consumers_wait_any(both, 2, ready, words, marks, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK) {
-        status = shmipc_consumer_poll_peer(&consumer);
+        status = shmipc_consumer_role_poll_peer(&consumer);
         if (status == SHMIPC_EMPTY) { /* ready for its end, which a wait will tell */
             struct shmipc_wait wait = {0};
-            status = shmipc_consumer_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
+            status =
+                shmipc_consumer_role_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
         }
     }
     return status;
@@ -341,8 +342,9 @@ static void wait_for_more(void)
     int producers = board->producers;
     producers = board->arriving != 0 ? -1 : producers;
     enum shmipc_status status =
-        seat->wait_any ? wait_for_any()
-                       : shmipc_consumer_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
+        seat->wait_any
+            ? wait_for_any()
+            : shmipc_consumer_role_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK || status == SHMIPC_AGAIN) {
         return;
     }
@@ -366,8 +368,8 @@ static void close_it(void)
     seat->state = LEAVING;
     actor_phase(CLOSING);
     const uint64_t start_ns = shmipc_now_ns();
-    shmipc_consumer_interrupt(&consumer);
-    shmipc_consumer_close(&consumer);
+    shmipc_consumer_role_interrupt(&consumer);
+    shmipc_consumer_role_close(&consumer);
     actor_waited(start_ns);
     _exit(0);
 }

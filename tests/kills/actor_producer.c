@@ -9,7 +9,7 @@
 #define BURST 100      /* more than the ring holds, so that it fills */
 #define REST_NS 300000 /* long enough for consumers to run dry and sleep */
 
-static struct shmipc_producer producer;
+static struct shmipc_producer_role producer;
 
 static bool is_broken(const char *how)
 {
@@ -56,7 +56,8 @@ static void open_it(void)
     board->producers++;
     actor_phase(OPENING);
     const uint64_t start_ns = shmipc_now_ns();
-    const enum shmipc_status status = shmipc_producer_open(&producer, board->path, &spec, &error);
+    const enum shmipc_status status =
+        shmipc_producer_role_open(&producer, board->path, &spec, &error);
     actor_waited(start_ns);
     if (status != SHMIPC_OK) {
         actor_fail("open came to status %d: %s", (int)status, error.text);
@@ -85,7 +86,7 @@ static unsigned char *reserve(uint64_t span)
         start_ns = start_ns != 0 ? start_ns : shmipc_now_ns();
         const uint64_t deadline_ns = shmipc_now_ns() + PATIENCE_NS;
         do {
-            status = shmipc_producer_wait_room(&producer, &wait, span, deadline_ns);
+            status = shmipc_producer_role_wait_room(&producer, &wait, span, deadline_ns);
             if (seat->command == LEAVE) {
                 return NULL;
             }
@@ -169,7 +170,7 @@ static bool send_some(uint64_t count)
     if (!((board->config & TYPED) != 0 ? send_items(count) : send_messages(count))) {
         return false;
     }
-    shmipc_producer_notify(&producer);
+    shmipc_producer_role_notify(&producer);
     board->sent += count;
     seat->number = board->committed;
     return true;
@@ -200,8 +201,8 @@ static void close_it(void)
         _exit(0);
     }
     const uint64_t start_ns = shmipc_now_ns();
-    shmipc_producer_interrupt(&producer);
-    shmipc_producer_close(&producer, board->keep_mapping);
+    shmipc_producer_role_interrupt(&producer);
+    shmipc_producer_role_close(&producer, board->keep_mapping);
     actor_waited(start_ns);
     if (board->keep_mapping) {
         shmipc_segment_close(&producer.segment);

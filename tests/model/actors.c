@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-struct shmipc_producer producers[MODEL_MAX_THREADS];
-struct shmipc_consumer consumers[MODEL_MAX_THREADS];
+struct shmipc_producer_role producers[MODEL_MAX_THREADS];
+struct shmipc_consumer_role consumers[MODEL_MAX_THREADS];
 struct log logs[MODEL_MAX_THREADS];
 
 static struct shmipc_spec spec;
@@ -35,7 +35,7 @@ static void put_payload(const struct shmipc_ring *ring, unsigned char *at, uint6
 
 void remember_producer(int thread, enum point where, enum shmipc_status status)
 {
-    const struct shmipc_producer *producer = &producers[thread];
+    const struct shmipc_producer_role *producer = &producers[thread];
     struct {
         struct shmipc_ring_producer ring;
         struct log log;
@@ -52,7 +52,7 @@ void remember_producer(int thread, enum point where, enum shmipc_status status)
 
 void remember_consumer(int thread, enum point where, enum shmipc_status status)
 {
-    struct shmipc_consumer *consumer = &consumers[thread];
+    struct shmipc_consumer_role *consumer = &consumers[thread];
     struct {
         struct shmipc_ring_consumer ring;
         struct log log;
@@ -75,8 +75,8 @@ void remember_consumer(int thread, enum point where, enum shmipc_status status)
 enum shmipc_status try_open_producer(int thread)
 {
     struct shmipc_error error;
-    struct shmipc_producer *producer = &producers[thread];
-    const enum shmipc_status status = shmipc_producer_open(producer, "model", &spec, &error);
+    struct shmipc_producer_role *producer = &producers[thread];
+    const enum shmipc_status status = shmipc_producer_role_open(producer, "model", &spec, &error);
     shmipc_spin_init(&producer->spin, 0, false);
     return status;
 }
@@ -90,10 +90,10 @@ void open_producer(int thread)
 enum shmipc_status open_consumer(int thread, enum shmipc_start_option start)
 {
     struct shmipc_error error;
-    struct shmipc_consumer *consumer = &consumers[thread];
+    struct shmipc_consumer_role *consumer = &consumers[thread];
     kernel_act_as(thread);
     logs[thread].calls++;
-    const enum shmipc_status status = shmipc_consumer_open(consumer, "model", start, &error);
+    const enum shmipc_status status = shmipc_consumer_role_open(consumer, "model", start, &error);
     shmipc_spin_init(&consumer->spin, 0, false);
     if (status == SHMIPC_OK) {
         logs[thread].first_seq = UINT64_MAX;
@@ -126,19 +126,19 @@ void make_ring(enum shmipc_framing framing, enum shmipc_overflow overflow, uint3
 
 void close_producer(int thread)
 {
-    shmipc_producer_close(&producers[thread], false);
+    shmipc_producer_role_close(&producers[thread], false);
 }
 
 void close_consumer(int thread)
 {
-    shmipc_consumer_close(&consumers[thread]);
+    shmipc_consumer_role_close(&consumers[thread]);
 }
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
 enum shmipc_status send_next(int thread, bool waits)
 {
-    struct shmipc_producer *producer = &producers[thread];
+    struct shmipc_producer_role *producer = &producers[thread];
     struct shmipc_ring_producer *ring = &producer->ring;
     const bool typed = ring->ring.item_stride != 0;
     const uint64_t len = typed ? ITEM_LEN : MESSAGE_SPAN;
@@ -148,7 +148,7 @@ enum shmipc_status send_next(int thread, bool waits)
     enum shmipc_status status = shmipc_ring_reserve(ring, len, &at);
     while (status == SHMIPC_FULL && waits) {
         do {
-            status = shmipc_producer_wait_room(producer, &wait, len, SHMIPC_NEVER);
+            status = shmipc_producer_role_wait_room(producer, &wait, len, SHMIPC_NEVER);
             remember_producer(thread, POINT_WAITED, status);
         } while (status == SHMIPC_AGAIN);
         if (status != SHMIPC_OK) {
@@ -170,7 +170,7 @@ enum shmipc_status send_next(int thread, bool waits)
         shmipc_ring_commit_messages(ring, len, 1);
     }
     logs[thread].sent++;
-    shmipc_producer_notify(producer);
+    shmipc_producer_role_notify(producer);
     remember_producer(thread, POINT_SENT, status);
     return SHMIPC_OK;
 }
@@ -186,7 +186,7 @@ uint64_t committed(void)
 static void meet_claims(int thread, uint64_t seq, uint64_t payload)
 {
     struct log *log = &logs[thread];
-    const struct shmipc_consumer *consumer = &consumers[thread];
+    const struct shmipc_consumer_role *consumer = &consumers[thread];
     model_check(payload == payload_of(seq), "no message is torn or stale");
     if (log->first_seq == UINT64_MAX) {
         log->first_seq = seq;
@@ -205,7 +205,7 @@ static void meet_claims(int thread, uint64_t seq, uint64_t payload)
 /* Copy, look whether it held, step over, give back. False: overtaken, read again. */
 static bool consume(int thread, const struct shmipc_message *message)
 {
-    struct shmipc_consumer *consumer = &consumers[thread];
+    struct shmipc_consumer_role *consumer = &consumers[thread];
     const struct shmipc_ring *ring = &consumer->ring.ring;
     const uint64_t seq =
         ring->item_stride != 0 ? shmipc_ring_seq_of(ring, message->pos) : message->seq;
@@ -222,13 +222,13 @@ static bool consume(int thread, const struct shmipc_message *message)
     meet_claims(thread, seq, payload);
     shmipc_ring_advance(&consumer->ring, message);
     logs[thread].released++;
-    shmipc_consumer_release(consumer);
+    shmipc_consumer_role_release(consumer);
     return true;
 }
 
 enum shmipc_status receive_next(int thread, bool waits)
 {
-    struct shmipc_consumer *consumer = &consumers[thread];
+    struct shmipc_consumer_role *consumer = &consumers[thread];
     struct shmipc_wait wait = {0};
     logs[thread].calls++;
     for (;;) {
@@ -244,7 +244,7 @@ enum shmipc_status receive_next(int thread, bool waits)
         }
         while (status == SHMIPC_EMPTY && waits) {
             do {
-                status = shmipc_consumer_wait_data(consumer, &wait, SHMIPC_NEVER);
+                status = shmipc_consumer_role_wait_data(consumer, &wait, SHMIPC_NEVER);
                 remember_consumer(thread, POINT_WAITED, status);
             } while (status == SHMIPC_AGAIN);
             if (status == SHMIPC_OK) {
@@ -262,7 +262,7 @@ enum shmipc_status receive_next(int thread, bool waits)
 
 enum shmipc_status receive_batch(int thread)
 {
-    struct shmipc_consumer *consumer = &consumers[thread];
+    struct shmipc_consumer_role *consumer = &consumers[thread];
     const struct shmipc_ring *ring = &consumer->ring.ring;
     struct shmipc_message message;
     uint64_t count = 0;
@@ -276,7 +276,7 @@ enum shmipc_status receive_batch(int thread)
         }
         shmipc_ring_advance(&consumer->ring, &message);
         logs[thread].released += count;
-        shmipc_consumer_release(consumer);
+        shmipc_consumer_role_release(consumer);
     }
     model_check(status != SHMIPC_CORRUPT, "an honest ring is never corrupt");
     remember_consumer(thread, POINT_READ, status);

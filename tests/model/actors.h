@@ -16,8 +16,8 @@
 enum { MESSAGE_SPAN = 32, ITEM_LEN = 8, EVERY_THREAD = (1 << MODEL_MAX_THREADS) - 1 };
 
 /* One handle of each kind a thread. */
-extern struct shmipc_producer producers[MODEL_MAX_THREADS];
-extern struct shmipc_consumer consumers[MODEL_MAX_THREADS];
+extern struct shmipc_producer_role producers[MODEL_MAX_THREADS];
+extern struct shmipc_consumer_role consumers[MODEL_MAX_THREADS];
 
 /* What a thread has seen; at_end reads it. Reset by make_ring. */
 struct log {

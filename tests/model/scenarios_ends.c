@@ -25,7 +25,7 @@ static void poll_until_closed(void)
 {
     for (int i = 0; i < 3; i++) {
         if (receive_next(1, false) != SHMIPC_OK &&
-            shmipc_consumer_poll_peer(&consumers[1]) == SHMIPC_CLOSED) {
+            shmipc_consumer_role_poll_peer(&consumers[1]) == SHMIPC_CLOSED) {
             model_check(logs[1].received == 1, "the end comes after the last message");
         }
         remember_consumer(1, POINT_WAITED, SHMIPC_OK);
@@ -53,7 +53,7 @@ static void nothing_is_left(void)
 
 static void interrupt_consumer(void)
 {
-    shmipc_consumer_interrupt(&consumers[1]);
+    shmipc_consumer_role_interrupt(&consumers[1]);
 }
 
 static void wait_until_interrupted(void)
@@ -75,7 +75,7 @@ static void send_until_interrupted(void)
 
 static void interrupt_producer(void)
 {
-    shmipc_producer_interrupt(&producers[0]);
+    shmipc_producer_role_interrupt(&producers[0]);
 }
 
 static void make_fenced_full_queue(void)
@@ -87,7 +87,7 @@ static void make_fenced_full_queue(void)
 static void wait_on_two(void)
 {
     kernel_let_clock_run();
-    struct shmipc_consumer *both[2] = {&consumers[1], &consumers[2]};
+    struct shmipc_consumer_role *both[2] = {&consumers[1], &consumers[2]};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
@@ -103,7 +103,7 @@ static void await_consumer(void)
     struct shmipc_wait wait = {0};
     enum shmipc_status status;
     do {
-        status = shmipc_producer_wait_attached(&producers[0], &wait, 1, SHMIPC_NEVER);
+        status = shmipc_producer_role_wait_attached(&producers[0], &wait, 1, SHMIPC_NEVER);
     } while (status == SHMIPC_AGAIN);
     model_check(status == SHMIPC_OK, "wait_for_consumers() sees the consumer");
 }
