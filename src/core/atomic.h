@@ -33,6 +33,12 @@
 #define shmipc_compare_exchange_release(object, expected, value)                                 \
     atomic_compare_exchange_strong_explicit((object), (expected), (value), memory_order_release, \
                                             memory_order_relaxed)
+#define shmipc_exchange_acquire(object, value) \
+    atomic_exchange_explicit((object), (value), memory_order_acquire)
+#define shmipc_fetch_add_relaxed(object, value) \
+    atomic_fetch_add_explicit((object), (value), memory_order_relaxed)
+#define shmipc_fetch_sub_release(object, value) \
+    atomic_fetch_sub_explicit((object), (value), memory_order_release)
 #define shmipc_fetch_or_relaxed(object, value) \
     atomic_fetch_or_explicit((object), (value), memory_order_relaxed)
 #define shmipc_fetch_and_release(object, value) \

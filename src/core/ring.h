@@ -307,6 +307,9 @@ static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *c
     return SHMIPC_OK;
 }
 
+/* Something is readable; may there be more than when we last looked? */
+void shmipc_ring_look_ahead(struct shmipc_ring_consumer *consumer);
+
 /* Typed ring: all that is ready, up to `max` items, as one stretch; message->len counts its bytes
  * from the first item to the end of the last, message->span to the next item, `count` the items.
  * OK, EMPTY or CORRUPT. */

@@ -159,6 +159,16 @@ enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consume
     return SHMIPC_EMPTY;
 }
 
+void shmipc_ring_look_ahead(struct shmipc_ring_consumer *consumer)
+{
+    /* R1 <-> W1. A head that no producer of ours writes is left to reload, which reports it. */
+    const uint64_t head = shmipc_load_acquire(&consumer->ring.shared->commit.head_pos);
+    if (head - consumer->read_pos <= consumer->ring.area_len &&
+        head - consumer->read_pos > consumer->head_pos_cached - consumer->read_pos) {
+        consumer->head_pos_cached = head;
+    }
+}
+
 enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer, uint64_t max,
                                           struct shmipc_message *message, uint64_t *count)
 {
@@ -169,13 +179,8 @@ enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer,
     }
     uint64_t items = (consumer->head_pos_cached - consumer->read_pos) / ring->item_stride;
     if (items < max) {
-        /* All that is ready, not all that was when we last looked. R1 <-> W1. */
-        const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
-        if (head - consumer->read_pos <= ring->area_len &&
-            head - consumer->read_pos > items * ring->item_stride) {
-            consumer->head_pos_cached = head;
-            items = (head - consumer->read_pos) / ring->item_stride;
-        }
+        shmipc_ring_look_ahead(consumer);
+        items = (consumer->head_pos_cached - consumer->read_pos) / ring->item_stride;
     }
     if (items > max) {
         items = max;

@@ -1,4 +1,4 @@
-"""Build and run the C tests of the core: ``python tests/c/run.py [--cc CC] VARIANT...``.
+"""Build and run the C tests of the core and the C API: ``python tests/c/run.py [--cc CC] VARIANT...``.
 
 Needs a C compiler and nothing else. A variant is a set of flags; see VARIANTS. For another
 processor, name a cross compiler and an emulator of its user mode; the programs are linked
@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CORE = HERE.parent.parent / "src" / "core"
-HARNESS = (HERE / "test.c", HERE / "rig.c", HERE / "crew.c")
+SOURCE = HERE.parent.parent / "src"
+HARNESS = tuple(HERE / name for name in ("test.c", "rig.c", "crew.c", "api.c"))
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror")
-BASE = ("-std=c11", "-g", "-pthread", *WARNINGS)
+BASE = ("-std=c11", "-g", "-pthread", '-DSHMIPC_VERSION="0"', *WARNINGS)
 VARIANTS = {
     "plain": ("-O2",),
     "asan": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
@@ -65,7 +65,7 @@ def build(cc: str, variant: str, out: Path, *, static: bool = False) -> dict[str
     flags = (*VARIANTS[variant], f'-DTEST_SOURCE_DIR="{HERE}"')
     link = ("-static",) if static else ()
     out.mkdir(parents=True, exist_ok=True)
-    common = [*sorted(CORE.glob("*.c")), *HARNESS]
+    common = [*sorted(SOURCE.glob("core/*.c")), *sorted(SOURCE.glob("api/*.c")), *HARNESS]
     tests = [HERE / f"{name}.c" for name in suites()]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = {

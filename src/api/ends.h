@@ -1,0 +1,134 @@
+/*
+ * ends.h: the two ends of a ring as a user of shmipc.h holds them.
+ *
+ * Owns:     struct shmipc_producer and struct shmipc_consumer, what both do alike: options, facts,
+ *           deadlines, the texts of a ring's failures.
+ * May be included by: the C files of src/api.
+ */
+#ifndef SHMIPC_API_ENDS_H
+#define SHMIPC_API_ENDS_H
+
+#include "../core/consumer.h"
+#include "../core/producer.h"
+#include "handle.h"
+
+#define SHMIPC_MAX_WAITED (1u << 20) /* consumers in one shmipc_wait */
+
+struct shmipc_producer {
+    struct shmipc_handle handle; /* first */
+    /* The open reservation: items (typed) or payload bytes (message) at most; NULL: none. */
+    unsigned char *reserved;
+    uint64_t reserved_amount;
+    struct shmipc_producer_role role;
+    char *schema; /* "" in a message ring */
+};
+
+/* A lease on ring memory, and what it shows. Lives in its consumer's lists. */
+struct shmipc_frame {
+    shmipc_atomic_u32 tag;
+    struct shmipc_consumer *consumer;
+    struct shmipc_view view;
+    struct shmipc_lease lease;
+    struct shmipc_frame *next; /* in `returned` or `spare` */
+};
+
+typedef _Atomic(struct shmipc_frame *) shmipc_atomic_frame;
+
+struct shmipc_consumer {
+    struct shmipc_handle handle;  /* first */
+    struct shmipc_message peeked; /* the stretch that the last peek showed */
+    uint64_t peeked_count;        /* messages or items in it; 0: nothing is peeked */
+    uint64_t seq_pos;             /* typed ring: the item at this position has number seq_at_pos */
+    uint64_t seq_at_pos;
+    uint32_t empty_looks;
+    struct shmipc_consumer_role role;
+    char *schema;
+    /* Frames. `returned` is pushed to by any thread; the rest belongs to who is inside, or holds
+     * the lock with the owner kept out. */
+    shmipc_atomic_frame returned;
+    struct shmipc_frame *spare;
+    uint64_t frames;         /* not yet given back */
+    bool detach_pending;     /* closed while frames were held: the last one detaches */
+    shmipc_atomic_u32 holds; /* the user's handle and each frame; the last one frees the struct */
+    shmipc_atomic_u32 waits; /* the owner waits inside, and takes returned frames itself */
+};
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+/* What a caller takes a ring's items for: schema text and size. */
+struct shmipc_expectation {
+    char schema[SHMIPC_MAX_SCHEMA_LEN + 1];
+    uint32_t schema_len;
+    uint64_t item_len; /* 0: a message ring */
+};
+
+/* "": a message ring. A result. */
+int shmipc_expectation_read(struct shmipc_expectation *expected, const char *dtype,
+                            const uint64_t *shape, uint32_t axes, uint64_t item_size);
+int shmipc_options_check(const void *options, uint32_t abi, uint32_t size, uint32_t known_size);
+int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns);
+/* "DIR/shmipc.NAME". A result. */
+int shmipc_path_of(const char *name, char path[SHMIPC_PATH_MAX]);
+
+/* ---- facts ---------------------------------------------------------------------------------- */
+
+/* A copy of the segment's schema with a zero behind it, or NULL with the result kept. */
+char *shmipc_schema_copy(const struct shmipc_segment *segment, enum shmipc_side side, int *result);
+void shmipc_info_fill(struct shmipc_info *info, const struct shmipc_segment *segment,
+                      const struct shmipc_handle *handle, const char *schema);
+
+/* ---- failing -------------------------------------------------------------------------------- */
+
+/* The result of a status that a ring gave, its words kept. */
+int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_segment *segment,
+                       enum shmipc_status status, enum shmipc_side side);
+int shmipc_refuse_null(const char *what);
+
+/* ---- deadlines ------------------------------------------------------------------------------ */
+
+/* A result: negative timeouts but SHMIPC_FOREVER are INVALID. */
+int shmipc_refuse_timeout(int64_t timeout_ns);
+static inline int shmipc_check_timeout(int64_t timeout_ns)
+{
+    return SHMIPC_LIKELY(timeout_ns >= SHMIPC_FOREVER) ? SHMIPC_SUCCESS
+                                                       : shmipc_refuse_timeout(timeout_ns);
+}
+
+/* When a checked timeout that begins now is over. */
+uint64_t shmipc_deadline_after(int64_t timeout_ns);
+
+/* What is left of a checked timeout for the next of several waits; *deadline_ns is 0 before the
+ * first. */
+int64_t shmipc_timeout_left(int64_t timeout_ns, uint64_t *deadline_ns);
+static inline bool shmipc_is_over(int64_t timeout_ns, uint64_t *deadline_ns)
+{
+    return shmipc_timeout_left(timeout_ns, deadline_ns) == 0;
+}
+
+/* The core ended a wait with CLOSED, perhaps because somebody called us out. Take that back.
+ * SUCCESS: it was for another reason, or none that the user needs to know: go on. INTERRUPTED: the
+ * user's. CLOSED: this handle is being closed. */
+int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted);
+
+/* ---- frames (frame.c) ----------------------------------------------------------------------- */
+
+/* End the leases of frames that other threads gave back. The caller is inside, or has the owner
+ * kept out. */
+void shmipc_frames_collect(struct shmipc_consumer *consumer);
+/* Drop one hold; the last one frees. */
+void shmipc_consumer_drop(struct shmipc_consumer *consumer);
+
+/* ---- reading (reading.c) --------------------------------------------------------------------- */
+
+/* Inside: wait until there is something to look at. `deadline_ns` as in shmipc_timeout_left. A
+ * result. */
+int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
+                          uint64_t *deadline_ns);
+/* Around the core's wait, inside: other threads' frames come to us meanwhile (frame.c). */
+void shmipc_consumer_begin_wait(struct shmipc_consumer *consumer);
+void shmipc_consumer_end_wait(struct shmipc_consumer *consumer);
+/* What `message` describes, as the user sees it. */
+void shmipc_view_fill(struct shmipc_consumer *consumer, const struct shmipc_message *message,
+                      uint64_t count, struct shmipc_view *view);
+
+#endif

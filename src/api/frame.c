@@ -1,0 +1,259 @@
+/*
+ * frame.c: leases that any thread may give back.
+ *
+ * The list of leases belongs to whoever is inside the consumer, so a frame given back by its
+ * reader, between two calls, ends there and then. Another thread pushes it on `returned` and sees
+ * to it that somebody ends it:
+ *
+ *   - nobody is inside: it keeps the owner out (handle.h) and does it itself;
+ *   - the owner waits inside (`waits`): it is called out of its sleep, and does it;
+ *   - the owner is in a short call: try again.
+ *
+ * `waits` and `returned` are Dekker's two words once more, with full fences on both sides: the
+ * owner stores `waits` = 0 and then looks at `returned`; the other thread pushes and then looks at
+ * `waits`.
+ *
+ * A frame is one hold on its consumer, as is the user's handle: the last one frees the struct. The
+ * mapping goes when the consumer is closed and the last lease has ended.
+ */
+#define _GNU_SOURCE
+#include "ends.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#define CONSUMER SHMIPC_TAG_CONSUMER
+
+/* ---- giving back ---------------------------------------------------------------------------- */
+
+void shmipc_consumer_drop(struct shmipc_consumer *consumer)
+{
+    /* Release: what each holder did comes before the end. Acquire, by the fence: of the last one.
+     */
+    if (shmipc_fetch_sub_release(&consumer->holds, 1u) != 1) {
+        return;
+    }
+    shmipc_fence_acquire();
+    if (consumer->frames != 0) {
+        return; /* a forked child: its frames are the parent's, and their memory stays */
+    }
+    while (consumer->spare != NULL) {
+        struct shmipc_frame *frame = consumer->spare;
+        consumer->spare = frame->next;
+        free(frame);
+    }
+    shmipc_store_relaxed(&consumer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+    free(consumer->schema);
+    free(consumer);
+}
+
+/* Inside, or with the owner kept out. */
+static void end(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
+{
+    shmipc_ring_end(&consumer->role.ring, &frame->lease);
+    frame->next = consumer->spare;
+    consumer->spare = frame;
+    consumer->frames--;
+}
+
+void shmipc_frames_collect(struct shmipc_consumer *consumer)
+{
+    if (SHMIPC_LIKELY(shmipc_load_relaxed(&consumer->returned) == NULL)) {
+        return;
+    }
+    /* Acquire <-> the push's release: the frame as the other thread left it. */
+    struct shmipc_frame *frame = shmipc_exchange_acquire(&consumer->returned, NULL);
+    while (frame != NULL) {
+        struct shmipc_frame *next = frame->next;
+        end(consumer, frame);
+        frame = next;
+    }
+    shmipc_consumer_role_release(&consumer->role);
+}
+
+static void push(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
+{
+    struct shmipc_frame *first = shmipc_load_relaxed(&consumer->returned);
+    do {
+        frame->next = first;
+    } while (!shmipc_compare_exchange_release(&consumer->returned, &first, frame));
+    shmipc_fence_full(); /* before the look at `waits` */
+}
+
+/* One try at having what was pushed ended. False: the owner is in a short call. */
+static bool settle(struct shmipc_consumer *consumer)
+{
+    uintptr_t owner;
+    const bool waits = shmipc_handle_call(&consumer->handle, CONSUMER) &&
+                       shmipc_load_relaxed(&consumer->waits) != 0;
+    if (waits) {
+        consumer->handle.interrupt(&consumer->handle);
+    }
+    shmipc_handle_depart(&consumer->handle);
+    if (waits) {
+        return true;
+    }
+    shmipc_handle_lock(&consumer->handle);
+    const bool alone = shmipc_handle_keep_out(&consumer->handle, &owner);
+    if (alone) {
+        shmipc_frames_collect(consumer);
+        if (consumer->detach_pending && consumer->frames == 0) {
+            consumer->detach_pending = false;
+            shmipc_handle_await_callers(&consumer->handle);
+            shmipc_consumer_role_close(&consumer->role);
+        }
+        shmipc_handle_readmit(&consumer->handle, owner);
+    }
+    shmipc_handle_unlock(&consumer->handle);
+    return alone;
+}
+
+void shmipc_frame_release(struct shmipc_frame *frame)
+{
+    uint32_t tag = SHMIPC_TAG_FRAME;
+    /* Relaxed: of two that release one frame by mistake, one wins. */
+    if (frame == NULL ||
+        !shmipc_compare_exchange_relaxed(&frame->tag, &tag, (uint32_t)SHMIPC_TAG_FREED)) {
+        return;
+    }
+    struct shmipc_consumer *consumer = frame->consumer;
+    if (consumer->role.segment.forked) {
+        return; /* the parent's; here it stays readable */
+    }
+    if (SHMIPC_LIKELY(shmipc_handle_try_enter(&consumer->handle, CONSUMER))) {
+        end(consumer, frame);
+        shmipc_consumer_role_release(&consumer->role);
+        shmipc_handle_leave(&consumer->handle);
+    } else {
+        push(consumer, frame);
+        while (!settle(consumer)) {
+            (void)sched_yield();
+        }
+    }
+    shmipc_consumer_drop(consumer);
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+static int check(const struct shmipc_frame *frame)
+{
+    if (frame == NULL) {
+        return shmipc_refuse_null("the frame");
+    }
+    return shmipc_load_relaxed(&frame->tag) == SHMIPC_TAG_FRAME
+               ? SHMIPC_SUCCESS
+               : shmipc_result_fail(SHMIPC_E_INVALID, "this is no frame, or it was released");
+}
+
+int shmipc_frame_view(const struct shmipc_frame *frame, struct shmipc_view *view)
+{
+    const int result = view == NULL ? shmipc_refuse_null("view") : check(frame);
+    if (result == SHMIPC_SUCCESS) {
+        *view = frame->view;
+    }
+    return result;
+}
+
+bool shmipc_frame_is_intact(const struct shmipc_frame *frame)
+{
+    return check(frame) == SHMIPC_SUCCESS &&
+           shmipc_ring_intact(&frame->consumer->role.ring.ring, frame->lease.pos) &&
+           !shmipc_segment_is_damaged(&frame->consumer->role.segment);
+}
+
+/* ---- taking --------------------------------------------------------------------------------- */
+
+/* Inside. NULL: no memory. */
+static struct shmipc_frame *frame_new(struct shmipc_consumer *consumer)
+{
+    struct shmipc_frame *frame = consumer->spare;
+    if (frame != NULL) {
+        consumer->spare = frame->next;
+        return frame;
+    }
+    return calloc(1, sizeof *frame);
+}
+
+/* Inside, after a wait found something. A result. */
+static int take(struct shmipc_consumer *consumer, bool many, uint64_t max,
+                struct shmipc_frame **frame)
+{
+    struct shmipc_ring_consumer *ring = &consumer->role.ring;
+    struct shmipc_message message = {0};
+    uint64_t count = 1;
+    const enum shmipc_status status = many ? shmipc_ring_peek_batch(ring, max, &message, &count)
+                                           : shmipc_ring_peek(ring, &message);
+    if (status != SHMIPC_OK || shmipc_segment_is_damaged(&consumer->role.segment)) {
+        return status == SHMIPC_EMPTY
+                   ? SHMIPC_E_EMPTY
+                   : shmipc_ring_result(&consumer->handle, &consumer->role.segment, SHMIPC_CORRUPT,
+                                        SHMIPC_SIDE_CONSUMER);
+    }
+    struct shmipc_frame *made = frame_new(consumer);
+    if (made == NULL) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for a frame of ring \"%s\"",
+                          consumer->handle.name);
+        return shmipc_result_keep(&error, SHMIPC_SIDE_CONSUMER);
+    }
+    made->consumer = consumer;
+    shmipc_view_fill(consumer, &message, count, &made->view);
+    shmipc_ring_take(ring, &message, &made->lease);
+    consumer->frames++;
+    (void)shmipc_fetch_add_relaxed(&consumer->holds, 1u); /* the handle's hold keeps it above 0 */
+    /* Relaxed: whoever hands the frame to another thread orders that. */
+    shmipc_store_relaxed(&made->tag, (uint32_t)SHMIPC_TAG_FRAME);
+    *frame = made;
+    return SHMIPC_SUCCESS;
+}
+
+static int read(struct shmipc_consumer *consumer, bool many, uint64_t max,
+                struct shmipc_frame **frame, int64_t timeout_ns)
+{
+    if (frame == NULL) {
+        return shmipc_refuse_null("where the frame is to go");
+    }
+    *frame = NULL;
+    int result = shmipc_check_timeout(timeout_ns);
+    if (result == SHMIPC_SUCCESS) {
+        result = shmipc_handle_enter((struct shmipc_handle *)consumer, CONSUMER);
+    }
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (consumer->peeked_count != 0) {
+        result = shmipc_result_fail(SHMIPC_E_MISUSE,
+                                    "something of ring \"%s\" is peeked at: release it first",
+                                    consumer->handle.name);
+    } else if (many && consumer->role.ring.ring.item_stride == 0) {
+        result = shmipc_result_fail(SHMIPC_E_MISMATCH,
+                                    "ring \"%s\" is a message ring: use shmipc_consumer_read()",
+                                    consumer->handle.name);
+    } else {
+        uint64_t deadline_ns = 0;
+        do {
+            result = shmipc_consumer_await(consumer, timeout_ns, &deadline_ns);
+            if (result == SHMIPC_SUCCESS) {
+                result = take(consumer, many, max == 0 ? UINT64_MAX : max, frame);
+            } else {
+                break;
+            }
+            /* With SHMIPC_OVERWRITE what came may be gone again. */
+        } while (result == SHMIPC_E_EMPTY && !shmipc_is_over(timeout_ns, &deadline_ns));
+    }
+    shmipc_handle_leave(&consumer->handle);
+    return result;
+}
+
+int shmipc_consumer_read(struct shmipc_consumer *consumer, struct shmipc_frame **frame,
+                         int64_t timeout_ns)
+{
+    return read(consumer, false, 1, frame, timeout_ns);
+}
+
+int shmipc_consumer_read_n(struct shmipc_consumer *consumer, uint64_t max,
+                           struct shmipc_frame **frame, int64_t timeout_ns)
+{
+    return read(consumer, true, max, frame, timeout_ns);
+}

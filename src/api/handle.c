@@ -1,0 +1,242 @@
+/* handle.c: see handle.h. */
+#define _GNU_SOURCE
+#include "handle.h"
+
+#include "../core/wait.h"
+
+#include <sched.h>
+#include <string.h>
+
+#define NOBODY ((uintptr_t)0)
+#define CLOSE_NAP_NS UINT64_C(50000)
+
+_Thread_local char shmipc_thread_here;
+
+void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *name,
+                        bool asymmetric, const bool *forked,
+                        void (*interrupt)(struct shmipc_handle *handle))
+{
+    memcpy(handle->name, name, strnlen(name, sizeof handle->name - 1)); /* the rest is 0 */
+    handle->asymmetric = asymmetric;
+    handle->forked = forked;
+    handle->interrupt = interrupt;
+    /* Relaxed, both: nobody else has the pointer yet. */
+    shmipc_store_relaxed(&handle->owner, shmipc_thread_self());
+    shmipc_store_relaxed(&handle->tag, tag);
+}
+
+/* ---- refusals ------------------------------------------------------------------------------- */
+
+static bool is_consumer(uint32_t tag)
+{
+    return tag == SHMIPC_TAG_CONSUMER || tag == SHMIPC_TAG_CONSUMER_CLOSED;
+}
+
+static const char *called(uint32_t tag)
+{
+    switch (tag) {
+    case SHMIPC_TAG_PRODUCER:
+    case SHMIPC_TAG_PRODUCER_CLOSED:
+        return "a producer";
+    case SHMIPC_TAG_CONSUMER:
+    case SHMIPC_TAG_CONSUMER_CLOSED:
+        return "a consumer";
+    case SHMIPC_TAG_FRAME:
+        return "a frame";
+    case SHMIPC_TAG_FREED:
+        return "a handle that was freed";
+    default:
+        return "no handle of shmipc's";
+    }
+}
+
+/* Is it a pointer to a handle of this kind at all? A result. */
+static int check_kind(const struct shmipc_handle *handle, uint32_t tag)
+{
+    if (handle == NULL) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "the %s is NULL: was it opened?",
+                                  is_consumer(tag) ? "consumer" : "producer");
+    }
+    const uint32_t found = shmipc_load_relaxed(&handle->tag);
+    const bool mine = is_consumer(tag)
+                          ? is_consumer(found)
+                          : found == SHMIPC_TAG_PRODUCER || found == SHMIPC_TAG_PRODUCER_CLOSED;
+    return mine ? SHMIPC_SUCCESS
+                : shmipc_result_fail(SHMIPC_E_INVALID, "this is %s, not %s", called(found),
+                                     called(tag));
+}
+
+static int refuse_closed(const struct shmipc_handle *handle)
+{
+    return shmipc_result_fail(
+        SHMIPC_E_CLOSED, "this handle of ring \"%s\" was closed: open a new one", handle->name);
+}
+
+static int refuse_forked(const struct shmipc_handle *handle)
+{
+    return shmipc_result_fail(
+        SHMIPC_E_MISUSE,
+        "this handle of ring \"%s\" belongs to the parent process: open one by name in the child",
+        handle->name);
+}
+
+static int refuse_second(const struct shmipc_handle *handle)
+{
+    return shmipc_result_fail(SHMIPC_E_MISUSE,
+                              "another thread is using this handle of ring \"%s\": a handle serves "
+                              "one thread at a time. Lock around it, or open one a thread",
+                              handle->name);
+}
+
+/* ---- entering ------------------------------------------------------------------------------- */
+
+void shmipc_handle_lock(struct shmipc_handle *handle)
+{
+    uint32_t expected = 0;
+    while (!shmipc_compare_exchange_acquire(&handle->lock, &expected, 1u)) { /* L */
+        expected = 0;
+        (void)sched_yield();
+    }
+}
+
+void shmipc_handle_unlock(struct shmipc_handle *handle)
+{
+    shmipc_store_release(&handle->lock, 0u); /* L */
+}
+
+bool shmipc_handle_keep_out(struct shmipc_handle *handle, uintptr_t *owner)
+{
+    *owner = shmipc_load_relaxed(&handle->owner); /* the lock's holder alone changes it */
+    shmipc_store_relaxed(&handle->owner, NOBODY); /* T1 */
+    shmipc_fence_full();                          /* T2 <-> H2 */
+    if (handle->asymmetric && !shmipc_membarrier()) {
+        /* It could be had when the handle was opened, and cannot now. No store stays in a buffer
+         * as long as this. */
+        shmipc_wait_nap(SHMIPC_BLIND_SLICE_NS);
+    }
+    if (shmipc_load_acquire(&handle->busy) != 0) { /* T3 <-> H4 */
+        shmipc_handle_readmit(handle, *owner);
+        return false;
+    }
+    return true;
+}
+
+void shmipc_handle_readmit(struct shmipc_handle *handle, uintptr_t owner)
+{
+    shmipc_store_release(&handle->owner, owner); /* T4 <-> H3 */
+}
+
+int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
+{
+    const uintptr_t self = shmipc_thread_self();
+    uintptr_t owner;
+    int result = check_kind(handle, tag);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (shmipc_load_relaxed(&handle->tag) != tag) {
+        return refuse_closed(handle);
+    }
+    if (*handle->forked) {
+        return refuse_forked(handle); /* and no look at the lock: its holder stayed in the parent */
+    }
+    shmipc_handle_lock(handle);
+    if (shmipc_load_relaxed(&handle->tag) != tag) {
+        result = refuse_closed(handle);
+    } else if (shmipc_load_relaxed(&handle->owner) == self) {
+        /* Nobody takes it from us while we hold the lock, so this is an entrance like any other. */
+        if (shmipc_load_relaxed(&handle->busy) != 0) {
+            result = shmipc_result_fail(SHMIPC_E_MISUSE,
+                                        "this handle of ring \"%s\" is in the middle of a call: "
+                                        "what runs inside it (a signal handler) cannot use it",
+                                        handle->name);
+        } else {
+            shmipc_store_relaxed(&handle->busy, 1u);
+        }
+    } else if (!shmipc_handle_keep_out(handle, &owner)) {
+        result = refuse_second(handle);
+    } else {
+        shmipc_store_relaxed(&handle->busy, 1u);
+        shmipc_handle_readmit(handle, self);
+    }
+    shmipc_handle_unlock(handle);
+    return result;
+}
+
+/* ---- closing -------------------------------------------------------------------------------- */
+
+int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32_t closed_tag,
+                              bool *already)
+{
+    uintptr_t owner;
+    const int result = check_kind(handle, tag);
+    *already = false;
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (*handle->forked) { /* this thread is the only one there is */
+        shmipc_store_relaxed(&handle->lock, 1u);
+        shmipc_store_relaxed(&handle->callers, 0u);
+        *already = shmipc_load_relaxed(&handle->tag) == closed_tag;
+        shmipc_store_relaxed(&handle->tag, closed_tag);
+        return SHMIPC_SUCCESS;
+    }
+    shmipc_handle_lock(handle);
+    if (shmipc_load_relaxed(&handle->tag) == closed_tag) {
+        *already = true;
+        return SHMIPC_SUCCESS;
+    }
+    if (shmipc_load_relaxed(&handle->owner) == shmipc_thread_self() &&
+        shmipc_load_relaxed(&handle->busy) != 0) {
+        shmipc_handle_unlock(handle);
+        return shmipc_result_fail(SHMIPC_E_MISUSE,
+                                  "this handle of ring \"%s\" is in the middle of a call: what "
+                                  "runs inside it (a signal handler) cannot close it",
+                                  handle->name);
+    }
+    shmipc_store_relaxed(&handle->tag, closed_tag);
+    while (!shmipc_handle_keep_out(handle, &owner)) {
+        handle->interrupt(handle);
+        shmipc_wait_nap(CLOSE_NAP_NS);
+    }
+    shmipc_handle_await_callers(handle);
+    return SHMIPC_SUCCESS;
+}
+
+/* ---- from outside --------------------------------------------------------------------------- */
+
+bool shmipc_handle_call(struct shmipc_handle *handle, uint32_t tag)
+{
+    (void)shmipc_fetch_add_relaxed(&handle->callers, 1u);
+    shmipc_fence_full(); /* <-> the one in keep_out: one of us sees the other */
+    return shmipc_load_relaxed(&handle->tag) == tag;
+}
+
+void shmipc_handle_depart(struct shmipc_handle *handle)
+{
+    /* Release <-> await_callers: what was done here comes before what is undone there. */
+    (void)shmipc_fetch_sub_release(&handle->callers, 1u);
+}
+
+void shmipc_handle_await_callers(struct shmipc_handle *handle)
+{
+    while (shmipc_load_acquire(&handle->callers) != 0) {
+        (void)sched_yield();
+    }
+}
+
+int shmipc_handle_interrupt(struct shmipc_handle *handle, uint32_t tag)
+{
+    /* No texts: a signal handler may be the caller. */
+    if (handle == NULL || *handle->forked) {
+        return handle == NULL ? SHMIPC_E_INVALID : SHMIPC_E_MISUSE;
+    }
+    const bool open = shmipc_handle_call(handle, tag);
+    if (open) {
+        shmipc_store_relaxed(&handle->called_out, 1u);
+        shmipc_fence_full(); /* before the core's flag, which makes the waiter look at this one */
+        handle->interrupt(handle);
+    }
+    shmipc_handle_depart(handle);
+    return open ? SHMIPC_SUCCESS : SHMIPC_E_CLOSED;
+}

@@ -1,0 +1,258 @@
+/* producer.c: the producer of shmipc.h: its life and its facts. Its sending is in sending.c. */
+#define _GNU_SOURCE
+#include "ends.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PRODUCER SHMIPC_TAG_PRODUCER
+#define SIDE SHMIPC_SIDE_PRODUCER
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+void shmipc_producer_options_init(struct shmipc_producer_options *options)
+{
+    if (options != NULL) {
+        *options = (struct shmipc_producer_options){
+            .abi = SHMIPC_ABI_VERSION,
+            .size = sizeof *options,
+            .consumers = 1,
+            .spin_ns = SHMIPC_SPIN_ADAPTIVE,
+            .overflow = SHMIPC_BLOCK,
+            .mode = 0600,
+        };
+    }
+}
+
+static int read_spec(const struct shmipc_producer_options *options,
+                     struct shmipc_expectation *expected, struct shmipc_spec *spec)
+{
+    const int result = shmipc_expectation_read(expected, options->dtype, options->shape,
+                                               options->axes, options->item_size);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (options->consumers < 1 || options->consumers > SHMIPC_MAX_CONSUMERS) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "consumers is %u: a ring has 1 to %u",
+                                  options->consumers, SHMIPC_MAX_CONSUMERS);
+    }
+    if (options->overflow != SHMIPC_BLOCK && options->overflow != SHMIPC_OVERWRITE) {
+        return shmipc_result_fail(SHMIPC_E_INVALID,
+                                  "overflow is %u: it is SHMIPC_BLOCK or SHMIPC_OVERWRITE",
+                                  options->overflow);
+    }
+    if (options->mode > 0777) {
+        return shmipc_result_fail(SHMIPC_E_INVALID,
+                                  "mode is 0%o: it is the permission bits of a file, as 0600",
+                                  options->mode);
+    }
+    *spec = (struct shmipc_spec){
+        .framing = expected->item_len != 0 ? SHMIPC_FRAMING_TYPED : SHMIPC_FRAMING_MESSAGE,
+        .overflow =
+            options->overflow == SHMIPC_BLOCK ? SHMIPC_OVERFLOW_BLOCK : SHMIPC_OVERFLOW_OVERWRITE,
+        .slots = options->consumers,
+        .item_len = expected->item_len,
+        .capacity = options->capacity,
+        .schema = expected->schema,
+        .schema_len = expected->schema_len,
+        .mode = options->mode,
+    };
+    if (options->capacity > SHMIPC_MAX_AREA_LEN || shmipc_area_len_for(spec) == 0) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "a capacity of %llu is more than can be mapped",
+                                  (unsigned long long)options->capacity);
+    }
+    return SHMIPC_SUCCESS;
+}
+
+static void interrupt(struct shmipc_handle *handle)
+{
+    shmipc_producer_role_interrupt(&((struct shmipc_producer *)(void *)handle)->role);
+}
+
+static int open_role(struct shmipc_producer *self, const char *path,
+                     const struct shmipc_producer_options *options)
+{
+    struct shmipc_expectation expected;
+    struct shmipc_spec spec;
+    struct shmipc_spin spin;
+    struct shmipc_error error;
+    int result = shmipc_spin_set(&spin, options->spin_ns);
+    if (result == SHMIPC_SUCCESS) {
+        result = read_spec(options, &expected, &spec);
+    }
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (shmipc_producer_role_open(&self->role, path, &spec, &error) != SHMIPC_OK) {
+        return shmipc_result_keep(&error, SIDE);
+    }
+    self->role.spin = spin;
+    self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
+    if (self->schema == NULL) {
+        shmipc_producer_role_close(&self->role, false);
+    }
+    return result;
+}
+
+int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
+                         const struct shmipc_producer_options *options)
+{
+    struct shmipc_producer_options defaults;
+    struct shmipc_producer *self;
+    char path[SHMIPC_PATH_MAX];
+    if (producer == NULL) {
+        return shmipc_refuse_null("where the producer is to go");
+    }
+    *producer = NULL;
+    shmipc_producer_options_init(&defaults);
+    int result = options == NULL
+                     ? SHMIPC_SUCCESS
+                     : shmipc_options_check(options, options->abi, options->size, sizeof *options);
+    if (result == SHMIPC_SUCCESS) {
+        result = shmipc_path_of(name, path);
+    }
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    self = aligned_alloc(SHMIPC_LINE, sizeof *self);
+    if (self == NULL) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for a producer of \"%s\"", name);
+        return shmipc_result_keep(&error, SIDE);
+    }
+    memset(self, 0, sizeof *self);
+    result = open_role(self, path, options != NULL ? options : &defaults);
+    if (result != SHMIPC_SUCCESS) {
+        free(self);
+        return result;
+    }
+    shmipc_handle_init(&self->handle, PRODUCER, name, self->role.asymmetric,
+                       &self->role.segment.forked, interrupt);
+    *producer = self;
+    return SHMIPC_SUCCESS;
+}
+
+/* ---- closing -------------------------------------------------------------------------------- */
+
+int shmipc_producer_interrupt(struct shmipc_producer *producer)
+{
+    return shmipc_handle_interrupt((struct shmipc_handle *)producer, PRODUCER);
+}
+
+int shmipc_producer_close(struct shmipc_producer *producer)
+{
+    bool already;
+    const int result = shmipc_handle_begin_close((struct shmipc_handle *)producer, PRODUCER,
+                                                 SHMIPC_TAG_PRODUCER_CLOSED, &already);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (!already) {
+        producer->reserved = NULL;
+        shmipc_producer_role_close(&producer->role, false);
+    }
+    shmipc_handle_unlock(&producer->handle);
+    return SHMIPC_SUCCESS;
+}
+
+void shmipc_producer_free(struct shmipc_producer *producer)
+{
+    if (producer != NULL && shmipc_producer_close(producer) == SHMIPC_SUCCESS) {
+        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+        free(producer->schema);
+        free(producer);
+    }
+}
+
+/* ---- the rest ------------------------------------------------------------------------------- */
+
+int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_t count,
+                                       int64_t timeout_ns)
+{
+    struct shmipc_wait wait = {0};
+    enum shmipc_status status = SHMIPC_AGAIN;
+    int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    struct shmipc_producer_role *role = &producer->role;
+    result = count <= role->ring.ring.slots
+                 ? shmipc_check_timeout(timeout_ns)
+                 : shmipc_result_fail(SHMIPC_E_INVALID,
+                                      "ring \"%s\" has places for %u consumers, not %u: create it "
+                                      "with a larger `consumers`",
+                                      producer->handle.name, role->ring.ring.slots, count);
+    const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
+    while (result == SHMIPC_SUCCESS) {
+        status = shmipc_producer_role_wait_attached(role, &wait, count, deadline_ns);
+        if (status == SHMIPC_CLOSED) {
+            result = shmipc_take_call(&producer->handle, PRODUCER, &role->interrupted);
+        } else if (status != SHMIPC_AGAIN) {
+            break;
+        }
+    }
+    if (result == SHMIPC_SUCCESS && status == SHMIPC_TIMEOUT) {
+        result = shmipc_result_fail(SHMIPC_E_NOT_FOUND,
+                                    "%u of the %u consumers waited for are attached to ring "
+                                    "\"%s\": are they started, with the same name and SHMIPC_DIR?",
+                                    shmipc_producer_role_count_attached(role), count,
+                                    producer->handle.name);
+    } else if (result == SHMIPC_SUCCESS) {
+        result = shmipc_ring_result(&producer->handle, &role->segment, status, SIDE);
+    }
+    shmipc_handle_leave(&producer->handle);
+    return result;
+}
+
+int shmipc_producer_unlink(struct shmipc_producer *producer)
+{
+    int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (!shmipc_segment_unlink(&producer->role.segment)) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_OS, errno, "cannot remove %s",
+                          producer->role.segment.path);
+        result = shmipc_result_keep(&error, SIDE);
+    }
+    shmipc_handle_leave(&producer->handle);
+    return result;
+}
+
+int shmipc_producer_info(struct shmipc_producer *producer, struct shmipc_info *info)
+{
+    const int result = info == NULL
+                           ? shmipc_refuse_null("info")
+                           : shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
+    if (result == SHMIPC_SUCCESS) {
+        shmipc_info_fill(info, &producer->role.segment, &producer->handle, producer->schema);
+        shmipc_handle_leave(&producer->handle);
+    }
+    return result;
+}
+
+int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_producer_stats *stats)
+{
+    const int result = stats == NULL
+                           ? shmipc_refuse_null("stats")
+                           : shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
+    if (result == SHMIPC_SUCCESS) {
+        const struct shmipc_producer_role *role = &producer->role;
+        const struct shmipc_ring *ring = &role->ring.ring;
+        const uint64_t committed = role->ring.head_pos - ring->origin_pos;
+        *stats = (struct shmipc_producer_stats){
+            .committed_len = committed,
+            .count = ring->item_stride == 0 ? role->ring.next_seq : committed / ring->item_stride,
+            .pending = shmipc_ring_pending_estimate(&role->ring),
+            .sleeps = role->sleeps,
+            .wakes = role->wakes,
+            .evicted = role->evicted,
+            .attached = shmipc_producer_role_count_attached(role),
+            .took_over = role->took_over,
+        };
+        shmipc_handle_leave(&producer->handle);
+    }
+    return result;
+}

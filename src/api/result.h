@@ -1,0 +1,26 @@
+/*
+ * result.h: from the core's statuses to the public results, and the words kept for
+ * shmipc_last_error.
+ *
+ * Owns:     the one table from status to result, this thread's last error.
+ * Must not know: handles, rings.
+ */
+#ifndef SHMIPC_API_RESULT_H
+#define SHMIPC_API_RESULT_H
+
+#include "../../shmipc/include/shmipc.h"
+#include "../core/error.h"
+
+enum shmipc_side { SHMIPC_SIDE_PRODUCER, SHMIPC_SIDE_CONSUMER };
+
+/* The result that `status` is for a call of this side. */
+int shmipc_result_of(enum shmipc_status status, enum shmipc_side side);
+
+/* Keep `error` for shmipc_last_error; return its result. */
+int shmipc_result_keep(const struct shmipc_error *error, enum shmipc_side side);
+
+/* Keep words of our own; return `result`. */
+int shmipc_result_fail(int result, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
+
+#endif

@@ -1,0 +1,120 @@
+/* waiting.c: shmipc_wait: several consumers at once. */
+#define _GNU_SOURCE
+#include "ends.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONSUMER SHMIPC_TAG_CONSUMER
+
+struct waiting_set {
+    struct shmipc_consumer *const *consumers;
+    size_t count;
+    size_t entered;
+    struct shmipc_consumer_role **roles; /* the one block; the rest lies behind it */
+    shmipc_atomic_u32 **words;
+    uint32_t *marks;
+    bool *ready;
+};
+
+static int set_fill(struct waiting_set *set)
+{
+    const size_t each =
+        sizeof *set->roles + sizeof *set->words + sizeof *set->marks + sizeof *set->ready;
+    set->roles = set->count > SHMIPC_MAX_WAITED ? NULL : calloc(set->count, each);
+    if (set->roles == NULL) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory to wait for %zu consumers",
+                          set->count);
+        return shmipc_result_keep(&error, SHMIPC_SIDE_CONSUMER);
+    }
+    set->words = (shmipc_atomic_u32 **)(void *)(set->roles + set->count);
+    set->marks = (uint32_t *)(void *)(set->words + set->count);
+    set->ready = (bool *)(void *)(set->marks + set->count);
+    for (size_t i = 0; i < set->count; i++) {
+        const int result = shmipc_handle_enter((struct shmipc_handle *)set->consumers[i], CONSUMER);
+        if (result != SHMIPC_SUCCESS) {
+            return result;
+        }
+        set->entered++;
+        set->roles[i] = &set->consumers[i]->role;
+    }
+    return SHMIPC_SUCCESS;
+}
+
+static void set_leave(struct waiting_set *set)
+{
+    for (size_t i = 0; i < set->entered; i++) {
+        shmipc_handle_leave(&set->consumers[i]->handle);
+    }
+    free(set->roles);
+}
+
+/* Those that were ready because somebody called them out are not, unless that ends the wait. */
+static int take_calls(struct waiting_set *set, bool *any)
+{
+    int result = SHMIPC_SUCCESS;
+    *any = false;
+    for (size_t i = 0; i < set->count; i++) {
+        struct shmipc_consumer *consumer = set->consumers[i];
+        if (shmipc_load_relaxed(&consumer->role.interrupted) != 0) {
+            const int called =
+                shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
+            result = result == SHMIPC_SUCCESS ? called : result;
+            set->ready[i] = shmipc_ring_readable(&consumer->role.ring) != SHMIPC_EMPTY;
+        }
+        *any = *any || set->ready[i];
+    }
+    return result;
+}
+
+static int set_wait(struct waiting_set *set, uint64_t deadline_ns)
+{
+    for (;;) {
+        bool any;
+        for (size_t i = 0; i < set->count; i++) {
+            shmipc_consumer_begin_wait(set->consumers[i]);
+        }
+        const enum shmipc_status status = shmipc_consumers_wait_any(
+            set->roles, (uint32_t)set->count, set->ready, set->words, set->marks, deadline_ns);
+        for (size_t i = 0; i < set->count; i++) {
+            shmipc_consumer_end_wait(set->consumers[i]);
+        }
+        const int result = take_calls(set, &any);
+        if (result != SHMIPC_SUCCESS) {
+            return result;
+        }
+        if (status == SHMIPC_OK && any) {
+            return SHMIPC_SUCCESS;
+        }
+        if (status == SHMIPC_TIMEOUT) {
+            return SHMIPC_E_EMPTY;
+        }
+    }
+}
+
+int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count, unsigned char *ready,
+                int64_t timeout_ns)
+{
+    struct waiting_set set = {.consumers = consumers, .count = count};
+    int result = shmipc_check_timeout(timeout_ns);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    if (consumers == NULL || ready == NULL || count == 0) {
+        return shmipc_result_fail(SHMIPC_E_INVALID,
+                                  "nothing to wait for: consumers or ready is NULL, or count is 0");
+    }
+    memset(ready, 0, count);
+    const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
+    result = set_fill(&set);
+    if (result == SHMIPC_SUCCESS) {
+        result = set_wait(&set, deadline_ns);
+        for (size_t i = 0; result == SHMIPC_SUCCESS && i < count; i++) {
+            ready[i] = set.ready[i];
+        }
+    }
+    set_leave(&set);
+    return result;
+}
