@@ -17,6 +17,7 @@ from shmipc import _core
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "core"
 BINDING = ROOT / "src" / "binding"
+API = ROOT / "src" / "api"
 PACKAGE = ROOT / "shmipc"
 STUB = PACKAGE / "_core.pyi"
 
@@ -43,6 +44,11 @@ IMPLEMENTS = {
     "geometry": "segment",
     "locks": "segment",
     "ring_consumer": "ring",
+}
+# module of the public C API -> modules of the core and of the API that it may include
+API_MAY_INCLUDE = {
+    "dtype_word": set(),
+    "dtype": {"error", "layout", "dtype_word"},
 }
 
 # what may be imported from where within the package, by top-level name below shmipc
@@ -76,6 +82,7 @@ def test_core_file_includes_only_what_lies_below_it(path: Path) -> None:
     allowed = CORE_MAY_INCLUDE[module] | own
     ours = {Path(name).stem for name in includes(path) if (CORE / Path(name).name).exists()}
     assert ours <= allowed
+    assert not [name for name in includes(path) if (API / Path(name).name).exists()]
     assert not [name for name in includes(path) if "Python" in name or "numpy" in name]
     assert not [name for name in includes(path) if ".." in name]
     if "stdatomic.h" in includes(path):
@@ -97,6 +104,19 @@ def test_the_cores_order_has_no_cycle() -> None:
 @pytest.mark.parametrize("path", sorted(CORE.glob("*.c")), ids=lambda path: path.name)
 def test_core_touches_shared_words_only_through_atomic_h(path: Path) -> None:
     assert not re.findall(r"\batomic_(?:load|store|exchange|fetch|thread)\w*", path.read_text())
+
+
+@pytest.mark.parametrize("path", sorted(API.glob("*.[ch]")), ids=lambda path: path.name)
+def test_api_file_includes_the_core_and_what_lies_below_it(path: Path) -> None:
+    own = {path.stem} if path.suffix == ".c" else set()
+    ours = {
+        Path(name).stem
+        for name in includes(path)
+        if (CORE / Path(name).name).exists() or (API / Path(name).name).exists()
+    }
+    assert ours <= API_MAY_INCLUDE[path.stem] | own
+    assert not [name for name in includes(path) if "Python" in name or "numpy" in name]
+    assert not [name for name in includes(path) if ".." in name]
 
 
 @pytest.mark.parametrize("path", sorted(BINDING.glob("*.[ch]")), ids=lambda path: path.name)
@@ -157,7 +177,7 @@ def test_extension_does_not_import_the_package() -> None:
 def sources() -> list[Path]:
     return sorted(
         path
-        for folder in (CORE, BINDING, PACKAGE, ROOT / "tests" / "c", ROOT / "tests" / "fuzz")
+        for folder in (CORE, API, BINDING, PACKAGE, ROOT / "tests" / "c", ROOT / "tests" / "fuzz")
         for path in folder.rglob("*")
         if path.suffix in {".c", ".h", ".py", ".pyi"}
     )
