@@ -58,6 +58,8 @@
 #ifdef __cplusplus
 #define SHMIPC_NOEXCEPT noexcept
 extern "C" {
+#pragma GCC diagnostic push /* a function may have the name of a struct, whatever -Wshadow says */
+#pragma GCC diagnostic ignored "-Wshadow"
 #else
 #define SHMIPC_NOEXCEPT
 #endif
@@ -373,6 +375,7 @@ SHMIPC_API int shmipc_consumer_stats(struct shmipc_consumer *consumer,
                                      struct shmipc_consumer_stats *stats) SHMIPC_NOEXCEPT;
 
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 

@@ -1,0 +1,276 @@
+/*
+ * shmipc_error.hpp: what a call can come to, as exceptions and as std::error_code. Part of
+ * shmipc.hpp, which includes it.
+ *
+ * A throwing form raises the subclass of shmipc::Error that its result stands for; what() says what
+ * was found, what was expected and what to do. The forms with a `std::error_code &` set it, throw
+ * nothing, and compare with shmipc::Errc:
+ *
+ *     if (ec == shmipc::Errc::closed) ...
+ *
+ * With -fno-exceptions a throwing form that fails prints the text and aborts.
+ */
+#ifndef SHMIPC_ERROR_HPP
+#define SHMIPC_ERROR_HPP
+
+#include "shmipc.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace shmipc
+{
+
+/* enum shmipc_result, for std::error_code. */
+enum class Errc : int {
+    empty = SHMIPC_E_EMPTY,
+    full = SHMIPC_E_FULL,
+    closed = SHMIPC_E_CLOSED,
+    producer_died = SHMIPC_E_PRODUCER_DIED,
+    consumer_died = SHMIPC_E_CONSUMER_DIED,
+    not_found = SHMIPC_E_NOT_FOUND,
+    busy = SHMIPC_E_BUSY,
+    mismatch = SHMIPC_E_MISMATCH,
+    corrupt = SHMIPC_E_CORRUPT,
+    too_large = SHMIPC_E_TOO_LARGE,
+    invalid = SHMIPC_E_INVALID,
+    misuse = SHMIPC_E_MISUSE,
+    interrupted = SHMIPC_E_INTERRUPTED,
+    overrun = SHMIPC_E_OVERRUN,
+    os = SHMIPC_E_OS,
+    abi = SHMIPC_E_ABI
+};
+
+namespace detail
+{
+class Category final : public std::error_category
+{
+  public:
+    const char *name() const noexcept override
+    {
+        return "shmipc";
+    }
+    std::string message(int result) const override
+    {
+        return shmipc_result_text(result);
+    }
+};
+} // namespace detail
+
+inline const std::error_category &category() noexcept
+{
+    static const detail::Category instance;
+    return instance;
+}
+
+inline std::error_code make_error_code(Errc code) noexcept
+{
+    return {static_cast<int>(code), category()};
+}
+
+/* ---- exceptions ----------------------------------------------------------------------------- */
+
+/* Base of all of them. */
+class Error : public std::runtime_error
+{
+  public:
+    Error(Errc code, const char *text) : std::runtime_error(text), code_(code)
+    {
+    }
+    std::error_code code() const noexcept
+    {
+        return make_error_code(code_);
+    }
+
+  private:
+    Errc code_;
+};
+
+/* No room within the timeout; nothing was sent. */
+class Full : public Error
+{
+    using Error::Error;
+};
+/* Nothing to read within the timeout. */
+class Empty : public Error
+{
+    using Error::Error;
+};
+/* The stream ended and was read to its end, or this handle is closed or empty. */
+class Closed : public Error
+{
+    using Error::Error;
+};
+/* No such ring, or too few consumers, within the timeout. */
+class NotFound : public Error
+{
+    using Error::Error;
+};
+/* A live process holds the role. */
+class Busy : public Error
+{
+    using Error::Error;
+};
+/* The ring, or a message, is not of the T that was asked for. */
+class SchemaMismatch : public Error
+{
+    using Error::Error;
+};
+/* Shared memory holds what shmipc never writes. */
+class Corrupt : public Error
+{
+    using Error::Error;
+};
+/* The process at the other end ended without closing. */
+class PeerDied : public Error
+{
+    using Error::Error;
+};
+/* All that it committed was read; call again to go on with a producer that takes over. */
+class ProducerDied : public PeerDied
+{
+    using PeerDied::PeerDied;
+};
+/* The durable queue is full and its reader is dead; nothing was sent. */
+class ConsumerDied : public PeerDied
+{
+    using PeerDied::PeerDied;
+};
+/* SHMIPC_OVERWRITE: what was viewed has been overwritten. */
+class Overrun : public Error
+{
+    using Error::Error;
+};
+/* interrupt() ended the wait. */
+class Interrupted : public Error
+{
+    using Error::Error;
+};
+/* Would never fit: the ring, or your buffer. */
+class TooLarge : public Error
+{
+    using Error::Error;
+};
+class InvalidArgument : public Error
+{
+    using Error::Error;
+};
+/* A second thread, a forked child, a call out of order, a header of another release. */
+class Misuse : public Error
+{
+    using Error::Error;
+};
+/* The system refused. */
+class OsError : public Error
+{
+  public:
+    OsError(const char *text, int number) : Error(Errc::os, text), number_(number)
+    {
+    }
+    /* The errno. */
+    int number() const noexcept
+    {
+        return number_;
+    }
+
+  private:
+    int number_;
+};
+
+/* ---- from a result -------------------------------------------------------------------------- */
+
+namespace detail
+{
+
+/* The sentence for a result that this thread just got. */
+inline const char *text_of(int result) noexcept
+{
+    const bool plain = result == SHMIPC_E_EMPTY || result == SHMIPC_E_FULL ||
+                       result == SHMIPC_E_INTERRUPTED || result == SHMIPC_E_OVERRUN;
+    return plain ? shmipc_result_text(result) : shmipc_last_error();
+}
+
+[[noreturn]] __attribute__((cold)) inline void raise(int result, const char *text)
+{
+#if defined(__cpp_exceptions)
+    const Errc code = static_cast<Errc>(result);
+    switch (code) {
+    case Errc::empty:
+        throw Empty(code, text);
+    case Errc::full:
+        throw Full(code, text);
+    case Errc::closed:
+        throw Closed(code, text);
+    case Errc::producer_died:
+        throw ProducerDied(code, text);
+    case Errc::consumer_died:
+        throw ConsumerDied(code, text);
+    case Errc::not_found:
+        throw NotFound(code, text);
+    case Errc::busy:
+        throw Busy(code, text);
+    case Errc::mismatch:
+        throw SchemaMismatch(code, text);
+    case Errc::corrupt:
+        throw Corrupt(code, text);
+    case Errc::too_large:
+        throw TooLarge(code, text);
+    case Errc::invalid:
+        throw InvalidArgument(code, text);
+    case Errc::misuse:
+    case Errc::abi:
+        throw Misuse(code, text);
+    case Errc::interrupted:
+        throw Interrupted(code, text);
+    case Errc::overrun:
+        throw Overrun(code, text);
+    case Errc::os:
+        throw OsError(text, shmipc_last_errno());
+    }
+    throw Error(code, text);
+#else
+    (void)std::fprintf(stderr, "shmipc: %s (result %d)\n", text, result);
+    std::abort();
+#endif
+}
+
+inline void check(int result)
+{
+    if (__builtin_expect(result != SHMIPC_SUCCESS, 0)) {
+        raise(result, text_of(result));
+    }
+}
+
+/* The result into `error`; true for success. */
+inline bool set(std::error_code &error, int result) noexcept
+{
+    error.assign(result, category());
+    return result == SHMIPC_SUCCESS;
+}
+
+/* A call that never waits: false if it had nothing to do. */
+inline bool polled(int result)
+{
+    if (result == SHMIPC_E_EMPTY || result == SHMIPC_E_FULL) {
+        return false;
+    }
+    check(result);
+    return true;
+}
+
+inline bool polled(int result, std::error_code &error) noexcept
+{
+    return set(error, result == SHMIPC_E_EMPTY || result == SHMIPC_E_FULL ? 0 : result) &&
+           result == SHMIPC_SUCCESS;
+}
+
+} // namespace detail
+} // namespace shmipc
+
+template <> struct std::is_error_code_enum<shmipc::Errc> : std::true_type {
+};
+
+#endif
