@@ -207,8 +207,12 @@ static bool read_shape(struct reader *reader, uint64_t shape[MAX_AXES], uint32_t
         if (*axes == MAX_AXES) {
             return refuse(reader, start, "a shape of more than %d axes", MAX_AXES);
         }
+        const char *number = reader->at;
         if (!comma || !shmipc_number_read(&reader->at, SHMIPC_MAX_DTYPE_LEN, &shape[*axes])) {
             return refuse(reader, reader->at, "a shape is a tuple of numbers, as (3,) or (2, 3)");
+        }
+        if (shape[*axes] == 0) {
+            return refuse(reader, number, "a field of 0 elements: leave it out");
         }
         if (!tuple) {
             *axes = 1;
@@ -243,7 +247,7 @@ static bool end_field(struct reader *reader, struct record *record, uint64_t len
         return refuse(reader, reader->at, "here must be the ) that ends the field");
     }
     put_text(reader, ")");
-    if (count > 0 && len > (SHMIPC_MAX_DTYPE_LEN - record->len) / count) {
+    if (len > (SHMIPC_MAX_DTYPE_LEN - record->len) / count) {
         return refuse(reader, start, "the fields up to here have more than 2 GiB");
     }
     record->len += len * count;

@@ -34,6 +34,9 @@ bool shmipc_number_read(const char **at, uint64_t limit, uint64_t *number)
 
 static bool has_size(char kind, uint64_t size)
 {
+    if (size == 0) {
+        return false; /* numpy takes a length of 0 in some places, and not in others */
+    }
     switch (kind) {
     case 'b':
         return size == 1;
@@ -91,12 +94,14 @@ const char *shmipc_format_read(const char *text, size_t len, struct shmipc_forma
         at++;
     }
     const char kind = at < end ? *at++ : '\0';
+    const bool time = kind == 'M' || kind == 'm';
+    const char *digits = at;
     if (kind == '\0' || !shmipc_number_read(&at, SHMIPC_MAX_DTYPE_LEN, &size) ||
-        !has_size(kind, size)) {
+        !has_size(kind, size) || (time && at < end && at > digits + 1)) {
         return NO_FORMAT;
     }
-    if (at < end && ((kind != 'M' && kind != 'm') || !read_unit(at, end, unit))) {
-        return kind == 'M' || kind == 'm' ? NO_UNIT : NO_FORMAT;
+    if (at < end && (!time || !read_unit(at, end, unit))) {
+        return time ? NO_UNIT : NO_FORMAT;
     }
     format->len = kind == 'U' ? size * 4 : size;
     format->is_void = kind == 'V';
