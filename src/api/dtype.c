@@ -1,7 +1,7 @@
 #include "dtype.h"
 
 #include "dtype_word.h"
-#include "layout.h"
+#include "../core/layout.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
