@@ -25,7 +25,7 @@ struct shmipc_producer {
 
 /* A lease on ring memory, and what it shows. Lives in its consumer's lists. */
 struct shmipc_frame {
-    shmipc_atomic_u32 tag;
+    _Alignas(SHMIPC_LINE) shmipc_atomic_u32 tag; /* as a handle's: one can be taken for the other */
     struct shmipc_consumer *consumer;
     struct shmipc_view view;
     struct shmipc_lease lease;

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 
@@ -172,7 +173,8 @@ static struct shmipc_frame *frame_new(struct shmipc_consumer *consumer)
         consumer->spare = frame->next;
         return frame;
     }
-    return calloc(1, sizeof *frame);
+    frame = aligned_alloc(SHMIPC_LINE, sizeof *frame);
+    return frame == NULL ? NULL : memset(frame, 0, sizeof *frame);
 }
 
 /* Inside, after a wait found something. A result. */

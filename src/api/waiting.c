@@ -22,7 +22,7 @@ static int set_fill(struct waiting_set *set)
 {
     const size_t each =
         sizeof *set->roles + sizeof *set->words + sizeof *set->marks + sizeof *set->ready;
-    set->roles = set->count > SHMIPC_MAX_WAITED ? NULL : calloc(set->count, each);
+    set->roles = calloc(set->count, each);
     if (set->roles == NULL) {
         struct shmipc_error error;
         (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory to wait for %zu consumers",
@@ -105,6 +105,10 @@ int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count, unsigned
     if (consumers == NULL || ready == NULL || count == 0) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "nothing to wait for: consumers or ready is NULL, or count is 0");
+    }
+    if (count > SHMIPC_MAX_WAITED) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "%zu consumers are more than can be waited for",
+                                  count);
     }
     memset(ready, 0, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);

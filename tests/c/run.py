@@ -1,4 +1,4 @@
-"""Build and run the C tests of the core and the C API: ``python tests/c/run.py [--cc CC] VARIANT...``.
+"""Build and run the C tests of core and C API: ``python tests/c/run.py [--cc CC] VARIANT...``.
 
 Needs a C compiler and nothing else. A variant is a set of flags; see VARIANTS. For another
 processor, name a cross compiler and an emulator of its user mode; the programs are linked
