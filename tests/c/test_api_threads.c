@@ -125,7 +125,9 @@ static int waited;
 static void *wait_for_data(void *argument)
 {
     (void)argument;
-    waited = shmipc_consumer_wait(pair.consumer, SHMIPC_FOREVER);
+    do {
+        waited = shmipc_consumer_wait(pair.consumer, SHMIPC_FOREVER);
+    } while (waited == SHMIPC_E_MISUSE); /* another was in a call just then */
     return NULL;
 }
 
@@ -158,6 +160,7 @@ static void test_second_thread_is_refused_while_one_waits(void)
     pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
     pthread_t thread = start(wait_for_data, NULL);
     do {
+        usleep(1000);
         result = shmipc_consumer_peek(pair.consumer, &view);
     } while (result == SHMIPC_E_EMPTY); /* until it is inside */
     CHECK_RESULT(result, SHMIPC_E_MISUSE);
