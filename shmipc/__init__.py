@@ -36,6 +36,7 @@ from shmipc._core import (
     record_type,
     wait,
 )
+from shmipc._native import get_include, get_library_dirs
 from shmipc._version import __version__
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ __all__ = [
     "SchemaMismatch",
     "StrategyManager",
     "__version__",
+    "get_include",
+    "get_library_dirs",
     "record_type",
     "run_backtest",
     "wait",

@@ -1,4 +1,4 @@
-"""The command line: ``shmipc demo``, ``shmipc list``, ``shmipc clean``.
+"""The command line: ``shmipc demo``, ``list``, ``clean``, and ``--cflags --libs`` for compilers.
 
 Only this file prints for ``list`` and ``clean``; what a segment is, whether somebody lives in
 it and whether it may be removed is the extension's word (``inspect_segment``,
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import shmipc
-from shmipc import _core, _names
+from shmipc import _core, _names, _native
 from shmipc import demo as demo_package
 
 __all__ = ["main"]
@@ -27,9 +27,15 @@ _WIDEST_CELL = 120  # of the table; JSON has all
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (default ``sys.argv[1:]``); return the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    asked = options.cflags or options.libs or options.pkgconfigdir
+    if asked == (options.command is not None):
+        parser.error("one of COMMAND, --cflags, --libs, --pkgconfigdir is needed")
+    if options.pkgconfigdir and (options.cflags or options.libs):
+        parser.error("--pkgconfigdir goes alone")
     try:
-        status = _COMMANDS[options.command](options)
+        status = _build(options) if asked else _COMMANDS[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:  # as in `shmipc list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -37,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (OSError, shmipc.Error) as error:
-        print(f"shmipc {options.command}: {error}", file=sys.stderr)
+        print(f"shmipc{f' {options.command}' if options.command else ''}: {error}", file=sys.stderr)
         return 1
     return status
 
@@ -47,7 +53,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="shmipc", description="Messages, records and frames through shared memory."
     )
     parser.add_argument("--version", action="version", version=f"shmipc {shmipc.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    building = parser.add_argument_group(
+        "for C and C++",
+        'cc engine.c $(python -m shmipc --cflags --libs), or eval "cc engine.c $(...)" where '
+        "shmipc is installed in a directory with a space in its name",
+    )
+    building.add_argument("--cflags", action="store_true", help="print where the headers are: -I")
+    building.add_argument("--libs", action="store_true", help="print how to link: -L, -rpath, -l")
+    building.add_argument(
+        "--pkgconfigdir", action="store_true", help="print the directory of shmipc.pc"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="see the main job at once, every claim checked")
     demo.add_argument("--capture", metavar="FILE", help="replay an exchange capture instead")
@@ -103,6 +119,17 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 3600:
         raise argparse.ArgumentTypeError("must be more than 0 and at most 3600")
     return value
+
+
+def _build(options: argparse.Namespace) -> int:
+    """Print what was asked for, on one line, compiler before linker as pkg-config does."""
+    if options.pkgconfigdir:
+        print(_native.pkgconfig_dir())
+        return 0
+    flags = _native.compiler_flags() if options.cflags else []
+    flags += _native.linker_flags() if options.libs else []
+    print(*flags)
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

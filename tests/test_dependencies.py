@@ -68,8 +68,9 @@ API_MAY_INCLUDE = {
 
 # what may be imported from where within the package, by top-level name below shmipc
 PACKAGE_MAY_IMPORT = {
-    "__init__": {"_core", "_version", "strategy"},  # the latter when first asked for
+    "__init__": {"_core", "_native", "_version", "strategy"},  # the latter when first asked for
     "_version": set(),
+    "_native": {"_core"},
     "_names": {"_core"},
     "capture": {"__init__"},
     "video": {"__init__"},
@@ -80,7 +81,7 @@ PACKAGE_MAY_IMPORT = {
         *("__init__", "_core", "_names", "capture", "video"),
         *("events", "market", "strategy", "demo"),
     },
-    "cli": {"__init__", "_core", "_names", "demo", "capture", "video"},
+    "cli": {"__init__", "_core", "_names", "_native", "demo", "capture", "video"},
     "__main__": {"cli"},
 }
 TOOLS = {"cli", "demo", "__main__"}
