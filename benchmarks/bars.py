@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from build import CAPACITIES
 from cases import (
+    API,
     DISPATCH,
     FRAME_COPY,
     FUTEX,
@@ -22,6 +23,14 @@ from cases import (
 )
 from measure import METRICS, Results
 
+# programs of the group `api`: how the API is used, the core's own, at most how much longer it takes
+API_BARS = (
+    ("api-messages-place", "shmipc-message", 1.3),
+    ("api-messages", "shmipc-message", 1.3),
+    ("api-items-place", "shmipc-typed", 1.3),
+    ("api-items", "shmipc-typed", 1.3),
+    ("api-batches", "shmipc-batch", 1.05),
+)
 DELIVERED_MPS = {1: 0.8, 3: 1.8, 10: 4.0, 20: 5.0}  # strategies -> callbacks a second, together
 
 
@@ -63,6 +72,13 @@ def _best(results: Results, group: str, names: list[str], metric: str) -> tuple[
 
 def _names(results: Results, group: str, side: str) -> list[str]:
     return [case.name for case in results.cases if (case.group, case.side) == (group, side)]
+
+
+def _ns_each(results: Results, group: str, label: str) -> float | None:
+    """What a message takes one way, at the better capacity: the rate's inverse."""
+    names = [queue_case_name(label, items) for items in CAPACITIES]
+    rate = _best(results, group, names, "rate_mps")[0]
+    return 1e3 / rate if rate else None
 
 
 def bars(results: Results) -> list[Bar]:
@@ -131,6 +147,17 @@ def bars(results: Results) -> list[Bar]:
     )
     ours_rtt, rtt_case = _best(results, "c", ours_c, "rtt_ns_p50")
     row(f"our C ring, ping-pong ({rtt_case})", ours_rtt, line, LINE, "ns", at_most=1.5)
+
+    for ours_program, core_program, most in API_BARS:
+        label, core = API[ours_program], API[core_program]
+        taken = [_ns_each(results, "api", name) for name in (label, core)]
+        row(f"{label}, one way", *taken, core, "ns", at_most=most)
+        if ours_program != "api-batches":  # one message in flight is no batch
+            rounds = [
+                median("api", queue_case_name(name, CAPACITIES[0]), "rtt_ns_p50")
+                for name in (label, core)
+            ]
+            row(f"{label}, ping-pong", *rounds, core, "ns", at_most=most)
 
     futex = median("floor", FUTEX, "rtt_ns_p50")
     what = "ping-pong when the waiter sleeps"

@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE / "native"
 CORE = HERE.parent / "src" / "core"
+API_WAYS = ("messages", "messages-place", "messages-copy", "items", "items-place", "batches")
 CAPACITIES = (1024, 16384)  # items of 64 bytes: 64 KiB, within a core's cache, and 1 MiB, beyond it
 
 SPA = "/usr/include/spa-0.2"  # Debian keeps PipeWire's plain headers in a directory of their own
@@ -32,7 +33,8 @@ class Program:
     header: str | None = None  # what it needs beyond libc ...
     package: str | None = None  # ... and the Debian package that has it
     defines: tuple[str, ...] = ()
-    core: bool = False
+    core: bool = False  # src/core is compiled in
+    library: bool = False  # links the libshmipc.so that is installed
     extension: bool = False
 
 
@@ -86,7 +88,22 @@ def programs() -> list[Program]:
                     core=True,
                 )
             )
+        for number, way in enumerate(API_WAYS, 1):
+            defines = (size, f"QUEUE_API={number}")
+            found.append(
+                Program(f"api-{way}-{items}", "queue_shmipc_api.c", defines=defines, library=True)
+            )
     return found
+
+
+def _library_flags() -> list[str]:
+    """What `python -m shmipc --cflags --libs` says; raises ImportError or OSError without it."""
+    import shmipc
+
+    flags = [f"-I{shmipc.get_include()}"]
+    for directory in shmipc.get_library_dirs():
+        flags += [f"-L{directory}", f"-Wl,-rpath,{directory}"]
+    return [*flags, "-lshmipc"]
 
 
 def _compile(program: Program, directory: Path) -> Built:
@@ -97,6 +114,10 @@ def _compile(program: Program, directory: Path) -> Built:
         return Built(None, f"absent: no {name}; apt install {'g++' if cxx else 'gcc'}")
     if program.core and (fault := (directory / "core" / "fault")).exists():
         return Built(None, fault.read_text())
+    try:
+        library = _library_flags() if program.library else []
+    except (ImportError, OSError, AttributeError) as error:
+        return Built(None, f"absent: no libshmipc.so: pip install . ({error})")
     include = ["-isystem", SPA]
     include += [f"-I{sysconfig.get_paths()['include']}"] if program.extension else []
     if program.header:
@@ -116,7 +137,7 @@ def _compile(program: Program, directory: Path) -> Built:
     command += ["-pthread", *(f"-D{define}" for define in program.defines)]
     if program.extension:
         command += ["-fPIC", "-shared"]
-    command += [str(NATIVE / program.source), "-o", str(target)]
+    command += [str(NATIVE / program.source), "-o", str(target), *library]
     if program.core:
         command += [f"-I{CORE}", *(str(path) for path in sorted((directory / "core").glob("*.o")))]
     outcome = subprocess.run(command, capture_output=True, text=True)

@@ -17,6 +17,7 @@ from peers import all_peers, find
 GROUPS = {
     "floor": "the machine's own floor, in C",
     "c": "64 bytes, C to C",
+    "api": "64 bytes, C to C: libshmipc.so beside the core compiled in",
     "sleep": "round trips when the waiter may sleep",
     "calls": "send + recv of 64 bytes in one Python process",
     "pingpong": "64 bytes to and fro between two Python processes",
@@ -58,6 +59,18 @@ OUR_RINGS = {
     "shmipc-typed": "shmipc typed",
     "shmipc-message": "shmipc message",
     "shmipc-batch": "shmipc typed, in batches",
+}
+# how libshmipc.so is used, each after the core's own that it is measured against
+API = {
+    "shmipc-message": "the core, messages",
+    "api-messages-place": "API, messages: reserve + commit, peek + release",
+    "api-messages": "API, messages: send, peek + release",
+    "api-messages-copy": "API, messages: send, recv",
+    "shmipc-typed": "the core, items",
+    "api-items-place": "API, items: reserve_n + commit_n, peek + release",
+    "api-items": "API, items: send, peek + release",
+    "shmipc-batch": "the core, batches",
+    "api-batches": "API, batches: reserve_n + commit_n, peek_n + release",
 }
 
 NOTHING = "a Python call f(x) that does nothing"
@@ -133,18 +146,25 @@ class Maker:
             cases.append(Case("floor", name, "floor", run, absent=reason))
         return cases
 
-    def c(self) -> list[Case]:
+    def _duels(self, group: str, side: str, programs: dict[str, str]) -> list[Case]:
         cases = []
-        for side, labels in (("ours", OUR_RINGS), ("peer", QUEUES)):
-            for program, label in labels.items():
-                for items in CAPACITIES:
-                    name = f"{program}-{items}"
-                    oneway, reason = self.native(name, "oneway", self._count(4_000_000))
-                    pingpong, _ = self.native(name, "pingpong", self._count(30_000))
-                    both = partial(_both, oneway, pingpong, items == CAPACITIES[0])
-                    cases.append(
-                        Case("c", queue_case_name(label, items), side, both, absent=reason)
-                    )
+        for program, label in programs.items():
+            for items in CAPACITIES:
+                name = f"{program}-{items}"
+                oneway, reason = self.native(name, "oneway", self._count(4_000_000))
+                pingpong, _ = self.native(name, "pingpong", self._count(30_000))
+                both = partial(_both, oneway, pingpong, items == CAPACITIES[0])
+                cases.append(Case(group, queue_case_name(label, items), side, both, absent=reason))
+        return cases
+
+    def c(self) -> list[Case]:
+        return self._duels("c", "ours", OUR_RINGS) + self._duels("c", "peer", QUEUES)
+
+    def api(self) -> list[Case]:
+        cases = []
+        for program, label in API.items():
+            side = "ours" if program.startswith("api-") else "floor"
+            cases += self._duels("api", side, {program: label})
         return cases
 
     def sleep(self) -> list[Case]:
