@@ -52,12 +52,10 @@ IN_WHEEL = (
     "shmipc/py.typed",
     "shmipc/demo/__init__.py",
 )
-# all that is not Python, each exactly once; <tag> is the interpreter's
+# all that is not Python, and nothing else; <tag> is the interpreter's
 NATIVE = {
     "shmipc/_core.<tag>.so",
-    "shmipc/include/shmipc.h",
-    "shmipc/include/shmipc.hpp",
-    "shmipc/include/shmipc_events.h",
+    *(f"shmipc/include/{path.name}" for path in api_symbols.INCLUDE.iterdir()),
     "shmipc/lib/libshmipc.so",
     "shmipc/lib/pkgconfig/shmipc.pc",
 }
