@@ -2,7 +2,6 @@
 
     python -m shmipc.events.cheader                print the header
     python -m shmipc.events.cheader --check FILE   exit 1 with a diff where FILE is another
-    python -m shmipc.events.cheader --include      print the directory of the installed header
 
 Rules this file keeps:
 
@@ -237,16 +236,10 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m shmipc.events.cheader",
         description="Print shmipc_events.h, the events of the schema for C11 and C++17.",
     )
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--check", type=Path, metavar="FILE", help="compare FILE, print a diff")
-    choice.add_argument(
-        "--include", action="store_true", help="print the installed one's directory"
-    )
+    parser.add_argument("--check", type=Path, metavar="FILE", help="compare FILE, print a diff")
     options = parser.parse_args(arguments)
     text = generate()
-    if options.include:
-        print(HEADER.parent)
-    elif options.check is None:
+    if options.check is None:
         sys.stdout.write(text)
     else:
         found = options.check.read_text("utf-8") if options.check.exists() else ""
