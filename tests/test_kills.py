@@ -49,12 +49,15 @@ def core_sources() -> list[Path]:
 # ---- the kills -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [(), (runner.FENCED,)], ids=["membarrier", "fenced"])
+@pytest.mark.parametrize(
+    ("flags", "kills"),
+    [((), 500), ((runner.FENCED,), 100), (runner.API, 500)],
+    ids=["core", "fenced", "api"],
+)
 def test_nobody_dies_at_the_cost_of_others(
-    compiler: str, tmp_path: Path, flags: tuple[str, ...]
+    compiler: str, tmp_path: Path, flags: tuple[str, ...], kills: int
 ) -> None:
     program = runner.build(compiler, tmp_path, *flags)
-    kills = 100 if flags else 500
     summary, said, status = runner.run(program, "--kills", kills, "--workers", 6)
     assert status == 0, said + repr(summary)
     assert summary["alone"] + summary["paired"] >= kills
@@ -67,8 +70,15 @@ def test_nobody_dies_at_the_cost_of_others(
 
 
 @pytest.mark.soak
-def test_faults_put_in_on_purpose_are_found(compiler: str) -> None:
-    assert runner.self_test(compiler)
+@pytest.mark.parametrize("api", [False, True], ids=["core", "api"])
+def test_faults_put_in_on_purpose_are_found(compiler: str, api: bool) -> None:
+    assert runner.self_test(compiler, api=api)
+
+
+def test_api_is_killed_at_every_label_but_those_of_views_left_behind() -> None:
+    text = (ROOT / "tests" / "kills" / "places.c").read_text("utf-8")
+    absent = text.split("bool step_is_absent", 1)[1].split("\n}\n", 1)[0]
+    assert set(re.findall(r"SHMIPC_AT_(\w+)", absent)) == {"CLOSE_PRIVATE", "CLOSE_PRIVATE_HALF"}
 
 
 # ---- labels --------------------------------------------------------------------------------------

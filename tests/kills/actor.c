@@ -15,6 +15,7 @@
 
 struct board *board;
 struct seat *seat;
+uint64_t (*actor_committed)(void);
 static uint64_t random_state;
 
 uint64_t mix(uint64_t value) /* splitmix64 */
@@ -65,7 +66,8 @@ static void die(void)
 static void keep_books(int step)
 {
     if (step == SHMIPC_AT_COMMIT_HEAD) {
-        board->committed = board->committing;
+        board->committed =
+            actor_committed != NULL ? actor_committed() : (uint64_t)board->committing;
     } else if (step == SHMIPC_AT_RELEASE_CURSOR && (board->config & (OVERWRITE | MANY)) == 0) {
         board->released = board->releasing;
     } else if (step == SHMIPC_AT_ATTACH_PID) {

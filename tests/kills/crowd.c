@@ -2,6 +2,10 @@
 #define _GNU_SOURCE
 #include "round.h"
 
+#ifdef KILLS_API
+#include "actor_api.h"
+#endif
+
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -89,6 +93,14 @@ bool start(struct round *round, int index)
     const pid_t pid = fork();
     if (pid == 0) {
         actor_begin(round->board, index);
+#ifdef KILLS_API
+        if (who_of(index) == PRODUCER) {
+            be_api_producer();
+        }
+        if (who_of(index) == CONSUMER && round->board->api_consumers) {
+            be_api_consumer();
+        }
+#endif
         switch (who_of(index)) {
         case PRODUCER:
             be_producer();

@@ -8,7 +8,7 @@
  *   round.c     the parent of one round: who lives and dies when, and what is asked of the rest
  *   crowd.c     its processes: started, armed, reaped
  *   actor.c     what all victims share: the hook, waiting for the parent, the measure of a wait
- *   actor_*.c   the producer, the consumer, the cleaner
+ *   actor_*.c   the producer, the consumer, the cleaner; actor_api*: by shmipc.h (actor_api.h)
  *
  * What the processes of a round know of each other lies on a board: memory shared with the parent
  * that outlives any of them. The ring under test is never asked to vouch for itself.
@@ -65,6 +65,8 @@ enum { MOST_PLACES = 160 };
 extern const struct place places[];
 extern const int place_count;
 bool place_is_in(const struct place *place, int config);
+/* Is this label passed by nobody in this build? A producer by shmipc.h leaves no views behind. */
+bool step_is_absent(int step);
 /* A fault in the table (a label that nobody is killed at), or NULL. */
 const char *places_fault(void);
 /* May `who` pass `step` in this phase at all? */
@@ -99,6 +101,7 @@ struct board {
     bool keep_mapping;  /* close as when views are left */
     bool drowsy;        /* consumers that have read all sleep in the core until they leave */
     bool late;          /* consumers come when the ring is full */
+    bool api_consumers; /* they read by shmipc.h (actor_api.h); its producers are always so */
     const char *broken; /* a fault built into the harness, to see that it is found */
     _Atomic(int) life;
     _Atomic(int) armed;    /* from now on labels kill */
@@ -124,6 +127,8 @@ struct board {
 
 extern struct board *board;
 extern struct seat *seat;
+/* Messages that the ring holds as committed, asked at each commit; NULL: board->committing. */
+extern uint64_t (*actor_committed)(void);
 
 void actor_begin(struct board *shared, int index);
 _Noreturn void actor_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -289,7 +289,7 @@ static uint64_t print_steps(const char *title, bool killed)
     uint64_t count = 0;
     (void)printf("  \"%s\": {", title);
     for (int step = 0; step < STEPS; step++) {
-        if ((tally->by_step[step] != 0) == killed) {
+        if ((tally->by_step[step] != 0) == killed && !step_is_absent(step)) {
             (void)printf("%s\"%s\": %llu", count++ == 0 ? "" : ", ", step_name(step),
                          (unsigned long long)tally->by_step[step]);
         }
@@ -337,14 +337,23 @@ static void print_unplanned(void)
     (void)printf("],\n");
 }
 
+static int count_labels(void)
+{
+    int count = 0;
+    for (int step = 0; step < STEPS; step++) {
+        count += !step_is_absent(step);
+    }
+    return count;
+}
+
 #define PRINT(name) (void)printf("  \"%s\": %llu,\n", #name, (unsigned long long)tally->name)
 
 static bool print_summary(uint64_t span_ns, uint64_t left)
 {
     (void)printf("{\n  \"seed\": %llu,\n  \"seconds\": %.1f,\n", (unsigned long long)seed,
                  (double)span_ns / 1e9);
-    (void)printf("  \"labels\": %d,\n  \"places\": %d,\n  \"places_planned\": %d,\n", STEPS,
-                 target_count, planned);
+    (void)printf("  \"labels\": %d,\n  \"places\": %d,\n  \"places_planned\": %d,\n",
+                 count_labels(), target_count, planned);
     (void)printf("  \"kills\": %llu,\n", (unsigned long long)kills_so_far());
     PRINT(alone);
     PRINT(paired);

@@ -199,9 +199,19 @@ const char *step_name(int step)
     return step_names[step];
 }
 
+bool step_is_absent(int step)
+{
+#ifdef KILLS_API
+    return step == SHMIPC_AT_CLOSE_PRIVATE || step == SHMIPC_AT_CLOSE_PRIVATE_HALF;
+#else
+    (void)step;
+    return false;
+#endif
+}
+
 bool place_is_in(const struct place *place, int config)
 {
-    return place->in == NULL || place->in(config);
+    return !step_is_absent(place->step) && (place->in == NULL || place->in(config));
 }
 
 static enum phase phase_of(enum when when)

@@ -441,6 +441,7 @@ bool run_round(struct tally *tally, struct board *shared, const struct order *or
     shared->broken = order->broken;
     shared->keep_mapping = dice(&round) % 2 == 0;
     shared->drowsy = dice(&round) % 2 == 0;
+    shared->api_consumers = mix(order->seed + 7) % 2 == 0;
     for (int i = 0; i < order->kills_count; i++) {
         const struct place *place = order->kills[i].place;
         round.pending[i] = true;

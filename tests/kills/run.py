@@ -4,7 +4,11 @@ A SIGKILL at every label of the core, alone and in pairs: see kills.h. Needs a C
 nothing else. Prints what happened as JSON and fails if anything was lost, repeated, torn or left
 behind, if a survivor was not told, or if nobody died at some label.
 
-``--self-test`` breaks the core and the harness on purpose, in copies, and wants each fault found.
+``--api``: producers, and in every other round consumers, do everything through the public functions
+of shmipc.h (actor_api.h).
+
+``--self-test`` breaks the core and the harness on purpose, in copies, and wants each fault found;
+with ``--api``, the public functions.
 """
 
 from __future__ import annotations
@@ -28,17 +32,19 @@ ROOT = HERE.parent.parent
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror")
 FLAGS = ("-std=c11", "-g", "-O2", "-pthread", "-DSHMIPC_STEPS", *WARNINGS)
 FENCED = "-DSHMIPC_NO_MEMBARRIER"
+API = ("-DKILLS_API", '-DSHMIPC_VERSION="kills"')
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault to be put into a copy of the core, and the harness's words for it (a pattern)."""
+    """A fault to be put into a copy of src, and the harness's words for it (a pattern)."""
 
     fault: str
     file: str
     old: str
     new: str
     found: str
+    part: str = "core"
 
 
 MUTANTS = (
@@ -111,6 +117,45 @@ MUTANTS = (
         "neither went on nor was told",
     ),
 )
+API_MUTANTS = (
+    Mutant(
+        "a message is committed before it is copied",
+        "sending.c",
+        "    shmipc_copy(at + sizeof(struct shmipc_message_header), data, len);\n"
+        "    shmipc_ring_commit_messages(ring, shmipc_message_span(len), 1);\n",
+        "    shmipc_ring_commit_messages(ring, shmipc_message_span(len), 1);\n"
+        "    shmipc_copy(at + sizeof(struct shmipc_message_header), data, len);\n",
+        "is torn",
+        "api",
+    ),
+    Mutant(
+        "what was released in part is given back as a whole",
+        "reading.c",
+        "        part->span = count * ring->ring.item_stride;\n",
+        "        part->span = self->peeked.span;\n",
+        "came where|resumed at",
+        "api",
+    ),
+    Mutant(
+        "the producer's close only frees",
+        "producer.c",
+        "        shmipc_producer_role_close(&producer->role, false);\n    }\n"
+        "    shmipc_handle_unlock",
+        "        shmipc_segment_close(&producer->role.segment);\n    }\n    shmipc_handle_unlock",
+        "left behind",
+        "api",
+    ),
+    Mutant(
+        "a frame that is released does not end its lease",
+        "frame.c",
+        "    shmipc_ring_end(&consumer->role.ring, &frame->lease);\n"
+        "    frame->next = consumer->spare;\n"
+        "    consumer->spare = frame;\n",
+        "    frame->next = NULL;\n",
+        "neither went on nor was told|does not get on",
+        "api",
+    ),
+)
 # faults of the harness's own reader and writer (--break), and what it then says of itself
 BREAKAGES = {
     "early": "is torn",
@@ -130,11 +175,16 @@ def find_compiler() -> str | None:
 
 def build(cc: str, out: Path, *flags: str, root: Path = ROOT) -> Path:
     """Compile core and harness into `out`; return the program."""
-    sources = [*(root / "src" / "core").glob("*.c"), *(root / "tests" / "kills").glob("*.c")]
+    actors = (root / "tests" / "kills").glob("*.c")
+    sources = [*(root / "src" / "core").glob("*.c")]
+    if "-DKILLS_API" in flags:
+        sources += [*(root / "src" / "api").glob("*.c"), *actors]
+    else:
+        sources += [actor for actor in actors if not actor.stem.startswith("actor_api")]
     out.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: Path) -> str:
-        target = str(out / f"{source.stem}.o")
+        target = str(out / f"{source.parent.name}-{source.stem}.o")
         command = [cc, *FLAGS, *flags, "-c", str(source), "-o", target]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -157,16 +207,17 @@ def run(program: Path, *options: object) -> tuple[dict[str, Any], str, int]:
 
 
 def build_mutant(mutant: Mutant, cc: str, scratch: Path) -> Path:
-    """Build a copy of the core with the fault in it."""
+    """Build a copy of src with the fault in it."""
     root = scratch / "root"
-    shutil.copytree(ROOT / "src" / "core", root / "src" / "core")
-    shutil.copytree(HERE, root / "tests" / "kills")
-    path = root / "src" / "core" / mutant.file
+    for part in ("src/core", "src/api", "shmipc/include", "tests/kills"):
+        shutil.copytree(ROOT / part, root / part)
+    path = root / "src" / mutant.part / mutant.file
     text = path.read_text("utf-8")
     if text.count(mutant.old) != 1:
         raise RuntimeError(f"{mutant.file} has changed: this mutant must be written anew: {mutant}")
     path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
-    return build(cc, scratch / "out", "-Wno-error", root=root)
+    flags = API if mutant.part == "api" else ()
+    return build(cc, scratch / "out", "-Wno-error", *flags, root=root)
 
 
 def is_found(program: Path, expected: str, *options: object) -> bool:
@@ -181,19 +232,23 @@ def is_found(program: Path, expected: str, *options: object) -> bool:
     return found
 
 
-def self_test(cc: str) -> bool:
+def self_test(cc: str, *, api: bool = False) -> bool:
     """True if every fault is found."""
     missed = 0
+    breakages = {} if api else BREAKAGES
+    mutants = API_MUTANTS if api else MUTANTS
     with tempfile.TemporaryDirectory(prefix="kills-") as scratch:
-        program = build(cc, Path(scratch) / "whole")
-        for how, expected in BREAKAGES.items():
+        program = build(cc, Path(scratch) / "whole") if breakages else None
+        for how, expected in breakages.items():
+            assert program is not None
             print(f"--break {how}", flush=True)
             missed += not is_found(program, expected, "--break", how)
-        for number, mutant in enumerate(MUTANTS):
+        for number, mutant in enumerate(mutants):
             print(f"{mutant.file}: {mutant.fault}", flush=True)
             program = build_mutant(mutant, cc, Path(scratch) / str(number))
             missed += not is_found(program, mutant.found)
-    print(f"{len(BREAKAGES) + len(MUTANTS) - missed} of {len(BREAKAGES) + len(MUTANTS)} found")
+    total = len(breakages) + len(mutants)
+    print(f"{total - missed} of {total} found")
     return missed == 0
 
 
@@ -205,17 +260,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=6, help="rounds at once")
     parser.add_argument("--fenced", action="store_true", help="as on a kernel without membarrier")
+    parser.add_argument("--api", action="store_true", help="through the functions of shmipc.h")
     parser.add_argument("--self-test", action="store_true", help="are faults found?")
     options = parser.parse_args()
     if options.cc is None:
         parser.error("no C compiler found: install one or set CC")
     if options.self_test:
-        return 0 if self_test(options.cc) else 1
+        return 0 if self_test(options.cc, api=options.api) else 1
     length = ("--kills", options.kills)
     if options.seconds is not None:
         length = ("--seconds", options.seconds)
     with tempfile.TemporaryDirectory(prefix="kills-") as scratch:
-        program = build(options.cc, Path(scratch), *([FENCED] if options.fenced else []))
+        flags = [*([FENCED] if options.fenced else []), *(API if options.api else [])]
+        program = build(options.cc, Path(scratch), *flags)
         summary, said, status = run(
             program, *length, "--seed", options.seed, "--workers", options.workers
         )
