@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ELSEWHERE = {"SHMIPC_DIR", "SHMIPC_SIGBUS"}  # the environment
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
 TEXT = DOCUMENT.read_text("utf-8")
-C_PART = TEXT.split("\n## C++", 1)[0]
+C_PART, CPP_PART = TEXT.split("\n## C++\n", 1)
 
 
 def header() -> str:
@@ -128,6 +129,11 @@ def test_document_names_nothing_that_does_not_exist() -> None:
     text = (INCLUDE / "shmipc.h").read_text("utf-8")
     known = set(re.findall(r"\b(?:shmipc|SHMIPC)_\w+", text)) | ELSEWHERE
     assert set(re.findall(r"\b(?:shmipc|SHMIPC)_\w+", C_PART)) <= known
+    cpp = "".join(path.read_text("utf-8") for path in INCLUDE.glob("*.hpp"))
+    named = re.findall(r"\bshmipc::(\w+)", CPP_PART)
+    named += re.findall(r"\b(?:shmipc|SHMIPC)_\w+", CPP_PART)
+    assert len(named) > 20
+    assert [name for name in named if not re.search(rf"\b{name}\b", cpp + text)] == []
 
 
 def test_links_lead_somewhere() -> None:
@@ -195,6 +201,25 @@ def test_the_two_programs_of_the_guide_work_as_printed(library: Path, tmp_path: 
         consumer.wait()
     assert consumer.returncode == 0
     assert printed == "".join(f"message {i}\n" for i in range(10))
+
+
+@pytest.mark.parametrize("standard", ["c++17", "c++20"])
+@pytest.mark.parametrize("cxx", ["g++", "clang++"])
+def test_the_cpp_program_works_as_printed(
+    cxx: str, standard: str, library: Path, tmp_path: Path
+) -> None:
+    if shutil.which(cxx) is None:
+        pytest.skip(f"no {cxx}")
+    (code,) = blocks(CPP_PART, "cpp")
+    source = tmp_path / "ticks.cpp"
+    source.write_text(code)
+    command = [cxx, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion"]
+    command += ["-Wshadow", "-Werror", str(source), f"-I{INCLUDE}", f"-L{library}", "-lshmipc"]
+    subprocess.run([*command, f"-Wl,-rpath,{library}", "-o", str(tmp_path / "ticks")], check=True)
+    done = subprocess.run(
+        [tmp_path / "ticks"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("0 100.0\n1 101.0\n2 102.0\n", "")
 
 
 def test_every_fragment_compiles(library: Path, tmp_path: Path) -> None:
