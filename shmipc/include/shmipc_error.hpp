@@ -247,8 +247,12 @@ inline void check(int result)
 /* The result into `error`; true for success. */
 inline bool set(std::error_code &error, int result) noexcept
 {
+    if (result == SHMIPC_SUCCESS) {
+        error.clear();
+        return true;
+    }
     error.assign(result, category());
-    return result == SHMIPC_SUCCESS;
+    return false;
 }
 
 /* A call that never waits: false if it had nothing to do. */

@@ -74,10 +74,12 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
     /* Publish the first `size` bytes as a message. Wait-free. */
     void commit(std::size_t size, unsigned kind, unsigned flags = 0)
     {
+        static_assert(std::is_void_v<T>, "items have no kind");
         detail::check(publish(size, kind, flags));
     }
     bool commit(std::size_t size, unsigned kind, unsigned flags, std::error_code &error) noexcept
     {
+        static_assert(std::is_void_v<T>, "items have no kind");
         return detail::set(error, publish(size, kind, flags));
     }
     void abort() noexcept
@@ -246,8 +248,8 @@ template <class T = void> class Producer : public ProducerBase
         const detail::Bytes bytes = detail::elements_of<Element>(items);
         const std::size_t size = sizeof(Element) * (extent_ > 0 ? extent_ : 1);
         std::uint64_t count = 0;
-        const int result = bytes.size % size != 0
-                               ? SHMIPC_E_MISMATCH
+        const int result = bytes.size % size != 0 /* not whole items: the refusal says so */
+                               ? shmipc_producer_send(handle(), bytes.data, bytes.size, 0, 0, 0)
                                : shmipc_producer_send_n(handle(), bytes.data, bytes.size / size,
                                                         timeout.ns(), &count);
         sent = static_cast<std::size_t>(count);
@@ -282,12 +284,12 @@ template <> class Producer<void> : public ProducerBase
 
     /* Copy one message into the ring. It is sent when this returns. Full after the timeout;
      * TooLarge, ConsumerDied, InvalidArgument: a bad kind. */
-    template <class Data>
+    template <class Data, class = detail::IfNoMessage<Data>>
     void send(const Data &data, unsigned kind = 1, unsigned flags = 0, Timeout timeout = forever)
     {
         detail::check(send_one(detail::bytes_of(data), kind, flags, timeout));
     }
-    template <class Data>
+    template <class Data, class = detail::IfNoMessage<Data>>
     bool send(const Data &data, unsigned kind, unsigned flags, Timeout timeout,
               std::error_code &error) noexcept
     {
@@ -302,11 +304,12 @@ template <> class Producer<void> : public ProducerBase
         return detail::set(error, send_one(message, timeout));
     }
     /* False: there is no room. */
-    template <class Data> bool try_send(const Data &data, unsigned kind = 1, unsigned flags = 0)
+    template <class Data, class = detail::IfNoMessage<Data>>
+    bool try_send(const Data &data, unsigned kind = 1, unsigned flags = 0)
     {
         return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0));
     }
-    template <class Data>
+    template <class Data, class = detail::IfNoMessage<Data>>
     bool try_send(const Data &data, unsigned kind, unsigned flags, std::error_code &error) noexcept
     {
         return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0), error);

@@ -101,8 +101,8 @@ namespace detail
 struct Expected {
     std::string dtype; /* empty: a message ring */
     std::vector<std::uint64_t> shape;
-    std::size_t size;  /* of an item; 0: what the shape says */
-    std::size_t align; /* of an item */
+    std::size_t size;    /* of an item; 0: what the shape says */
+    std::size_t element; /* of an element of it */
     bool any_shape;
 };
 
@@ -115,10 +115,11 @@ template <class T, class Options> Expected expect(const Options &options)
                       "an item is plain bytes to be read and written");
         static_assert(!std::is_array_v<T> || is_dense<Element>(),
                       "elements of 4096 bytes and more must be multiples of 64 bytes");
+        static_assert(alignof(Element) <= 4096, "a ring is aligned to a page of 4096 bytes");
         Dtype dtype = dtype_of<Element>();
         expected.any_shape = std::is_array_v<T> && options.shape.empty() && options.dtype.empty();
         expected.size = std::is_array_v<T> ? 0 : sizeof(Element);
-        expected.align = alignof(Element);
+        expected.element = sizeof(Element);
         expected.shape.insert(expected.shape.end(), dtype.shape.begin(), dtype.shape.end());
         expected.dtype = options.dtype.empty() ? std::move(dtype.text) : options.dtype;
     }
@@ -135,10 +136,11 @@ inline std::string mismatch(const Expected &expected, const shmipc_info &info)
         return (info.typed ? ring : "ring \"" + std::string(info.name) + "\" is a message ring") +
                ", not of arrays of " + expected.dtype;
     }
-    if (info.item_stride % expected.align != 0 ||
+    if (info.item_size % expected.element != 0 ||
         (expected.size != 0 && info.item_stride != stride_of(expected.size))) {
-        return ring + ", which are " + std::to_string(info.item_stride) +
-               " bytes apart: not as the C++ type needs them";
+        return ring + ", which are " + std::to_string(info.item_size) + " bytes long and " +
+               std::to_string(info.item_stride) + " apart: a C++ type of " +
+               std::to_string(expected.element) + " bytes cannot look at them in place";
     }
     return {};
 }
@@ -279,6 +281,9 @@ template <class Data>
 struct is_range<Data, std::void_t<decltype(std::declval<const Data &>().data()),
                                   decltype(std::declval<const Data &>().size())>> : std::true_type {
 };
+
+/* A Message, or a Frame of one, has a kind already. */
+template <class Data> using IfNoMessage = std::enable_if_t<!std::is_base_of_v<Message, Data>>;
 
 template <class Data> Bytes bytes_of(const Data &data) noexcept
 {

@@ -213,11 +213,14 @@ class Message
     Message() noexcept : Message(nullptr, 0)
     {
     }
-    /* One to be sent. */
+    /* One to be sent. A kind or flags above 65535 become kind 0, which send() refuses. */
     Message(const void *data, std::size_t size, unsigned kind = 1, unsigned flags = 0) noexcept
-        : Message(shmipc_view{data, size, 1, 0, 0, static_cast<std::uint16_t>(kind),
-                              static_cast<std::uint16_t>(flags), 0})
     {
+        view_.data = data;
+        view_.len = size;
+        view_.count = 1;
+        view_.kind = static_cast<std::uint16_t>((kind | flags) > 0xffff ? 0 : kind);
+        view_.flags = static_cast<std::uint16_t>(flags);
     }
     explicit Message(const shmipc_view &view) noexcept : view_(view)
     {
@@ -286,7 +289,7 @@ class Message
     }
 
   private:
-    shmipc_view view_;
+    shmipc_view view_{};
 };
 
 static_assert(std::is_standard_layout_v<Message> && sizeof(Message) == sizeof(shmipc_view),
