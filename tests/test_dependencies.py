@@ -193,9 +193,15 @@ def test_extension_does_not_import_the_package() -> None:
 def sources() -> list[Path]:
     return sorted(
         path
-        for folder in (CORE, API, BINDING, PACKAGE, ROOT / "tests" / "c", ROOT / "tests" / "fuzz")
+        for folder in (
+            CORE,
+            API,
+            BINDING,
+            PACKAGE,
+            *(ROOT / "tests" / n for n in ("c", "cpp", "fuzz")),
+        )
         for path in folder.rglob("*")
-        if path.suffix in {".c", ".h", ".py", ".pyi"}
+        if path.suffix in {".c", ".cpp", ".h", ".hpp", ".py", ".pyi"}
     )
 
 

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import shmipc
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "core"
 API = ROOT / "src" / "api"
@@ -15,7 +17,7 @@ INCLUDE = ROOT / "shmipc" / "include"
 
 C_WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZE = (
-    *("-g", "-O1", "-fno-omit-frame-pointer"),
+    *("-g", "-O0", "-fno-omit-frame-pointer"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
 )
 NATIVE_ENV = {
@@ -44,13 +46,20 @@ def compile_with(compiler: str, *arguments: object) -> None:
     assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(command)}\n{done.stderr}"
 
 
+def installed_library() -> Path | None:
+    """Return the libshmipc.so that the package brings, if it does."""
+    folders = getattr(shmipc, "get_library_dirs", list)()
+    paths = [Path(folder) / "libshmipc.so" for folder in folders]
+    return next((path for path in paths if path.exists()), None)
+
+
 def build_library(cc: str, folder: Path, flags: Sequence[str] = ("-O3",)) -> Path:
     """Build libshmipc.so in `folder` as the package does; return its path."""
     library = folder / "libshmipc.so"
     compile_with(
         cc,
         *("-std=c11", *flags, "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
-        *(f"-I{CORE}", f"-I{INCLUDE}"),
+        *(f"-I{CORE}", f"-I{INCLUDE}", '-DSHMIPC_VERSION="0.0.0"'),
         *sorted(CORE.glob("*.c")),
         *sorted(API.glob("*.c")),
         f"-Wl,--version-script={API / 'libshmipc.map'}",
