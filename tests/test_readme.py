@@ -42,3 +42,17 @@ def test_readme_has_one_command_for_each_job() -> None:
         found = re.findall(rf"<!-- {marker} -->\n```sh\n(.*?)```", text, re.DOTALL)
         assert len(found) == 1
         assert len(found[0].strip().splitlines()) == 1
+
+
+def test_cpp_in_readme_is_the_example() -> None:
+    """What compiles and runs it is in tests/test_cpp.py; CI runs the two commands as printed."""
+    [code] = blocks("cpp")
+    assert code == (README.parent / "examples" / "ticks.cpp").read_text("utf-8")
+
+
+def test_readme_has_two_commands_for_cpp() -> None:
+    found = re.findall(
+        r"<!-- cpp-command -->\n```sh\n(.*?)```", README.read_text("utf-8"), re.DOTALL
+    )
+    assert len(found) == 1
+    assert len(found[0].strip().splitlines()) == 2
