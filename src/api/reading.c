@@ -418,7 +418,7 @@ int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t 
     }
     consumer->peeked_count = 0;
     for (bool awaited = false;;) {
-        struct shmipc_message message;
+        struct shmipc_message message = {.seq = 0}; /* an item has none */
         const enum shmipc_status status = shmipc_ring_peek(&consumer->role.ring, &message);
         if (SHMIPC_LIKELY(status == SHMIPC_OK)) {
             result = take_copy(consumer, &message, buffer, len, view);
