@@ -247,7 +247,7 @@ static bool end_field(struct reader *reader, struct record *record, uint64_t len
         return refuse(reader, reader->at, "here must be the ) that ends the field");
     }
     put_text(reader, ")");
-    if (len > (SHMIPC_MAX_DTYPE_LEN - record->len) / count) {
+    if (count == 0 || len > (SHMIPC_MAX_DTYPE_LEN - record->len) / count) {
         return refuse(reader, start, "the fields up to here have more than 2 GiB");
     }
     record->len += len * count;
@@ -423,7 +423,8 @@ enum shmipc_status shmipc_schema_write(const char *dtype, const uint64_t *shape,
         return shmipc_fail(error, SHMIPC_INVALID, 0, "a shape of %" PRIu32 " axes: at most %d",
                            axes, MAX_AXES);
     }
-    reader.text_size = text_size <= SHMIPC_MAX_SCHEMA_LEN ? text_size : SHMIPC_MAX_SCHEMA_LEN + 1;
+    const size_t most = (size_t)SHMIPC_MAX_SCHEMA_LEN + 1;
+    reader.text_size = text_size < most ? text_size : most;
     reader.full = text_size == 0;
     put_text(&reader, "(");
     if (!read_dtype(&reader, &len)) {

@@ -90,10 +90,15 @@ const char *shmipc_format_read(const char *text, size_t len, struct shmipc_forma
     char unit[20] = "";
     uint64_t size;
     if (at < end && strchr("<>=|", *at) != NULL) {
-        order = *at == '<' || *at == '>' ? *at : NATIVE_ORDER;
+        if (*at == '<' || *at == '>') {
+            order = *at;
+        }
         at++;
     }
-    const char kind = at < end ? *at++ : '\0';
+    char kind = '\0';
+    if (at < end) {
+        kind = *at++;
+    }
     const bool time = kind == 'M' || kind == 'm';
     const char *digits = at;
     if (kind == '\0' || !shmipc_number_read(&at, SHMIPC_MAX_DTYPE_LEN, &size) ||
