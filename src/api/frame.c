@@ -5,7 +5,7 @@
  * reader, between two calls, ends there and then. Another thread pushes it on `returned` and sees
  * to it that somebody ends it:
  *
- *   - nobody is inside: it keeps the owner out (handle.h) and does it itself;
+ *   - nobody is inside: it keeps the others out (handle.h) and does it itself;
  *   - the owner waits inside (`waits`): it is called out of its sleep, and does it;
  *   - the owner is in a short call: try again.
  *
@@ -85,7 +85,6 @@ static void push(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
 /* One try at having what was pushed ended. False: the owner is in a short call. */
 static bool settle(struct shmipc_consumer *consumer)
 {
-    uintptr_t owner;
     const bool waits = shmipc_handle_call(&consumer->handle, CONSUMER) &&
                        shmipc_load_relaxed(&consumer->waits) != 0;
     if (waits) {
@@ -96,7 +95,7 @@ static bool settle(struct shmipc_consumer *consumer)
         return true;
     }
     shmipc_handle_lock(&consumer->handle);
-    const bool alone = shmipc_handle_keep_out(&consumer->handle, &owner);
+    const bool alone = shmipc_handle_keep_out(&consumer->handle);
     if (alone) {
         shmipc_frames_collect(consumer);
         if (consumer->detach_pending && consumer->frames == 0) {
@@ -104,7 +103,7 @@ static bool settle(struct shmipc_consumer *consumer)
             shmipc_handle_await_callers(&consumer->handle);
             shmipc_consumer_role_close(&consumer->role);
         }
-        shmipc_handle_readmit(&consumer->handle, owner);
+        shmipc_handle_readmit(&consumer->handle);
     }
     shmipc_handle_unlock(&consumer->handle);
     return alone;

@@ -10,8 +10,6 @@
 #define NOBODY ((uintptr_t)0)
 #define CLOSE_NAP_NS UINT64_C(50000)
 
-_Thread_local char shmipc_thread_here;
-
 void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *name,
                         bool asymmetric, const bool *forked,
                         void (*interrupt)(struct shmipc_handle *handle))
@@ -20,8 +18,10 @@ void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *
     handle->asymmetric = asymmetric;
     handle->forked = forked;
     handle->interrupt = interrupt;
-    /* Relaxed, both: nobody else has the pointer yet. */
-    shmipc_store_relaxed(&handle->owner, shmipc_thread_self());
+    /* Relaxed, all: nobody else has the pointer yet. */
+    shmipc_store_relaxed(&handle->seats[0].thread, shmipc_thread_self());
+    shmipc_store_relaxed(&handle->current, &handle->seats[0]);
+    shmipc_store_relaxed(&handle->admitted, &handle->seats[0]);
     shmipc_store_relaxed(&handle->tag, tag);
 }
 
@@ -104,32 +104,110 @@ void shmipc_handle_unlock(struct shmipc_handle *handle)
     shmipc_store_release(&handle->lock, 0u); /* L */
 }
 
-bool shmipc_handle_keep_out(struct shmipc_handle *handle, uintptr_t *owner)
+static bool is_common(const struct shmipc_handle *handle)
 {
-    *owner = shmipc_load_relaxed(&handle->owner); /* the lock's holder alone changes it */
-    shmipc_store_relaxed(&handle->owner, NOBODY); /* T1 */
-    shmipc_fence_full();                          /* T2 <-> H2 */
+    return shmipc_load_acquire(&handle->current) == &handle->common; /* C */
+}
+
+/* Everybody's way into the common seat. */
+static bool take_common(struct shmipc_handle *handle)
+{
+    uintptr_t expected = NOBODY;
+    return shmipc_compare_exchange_acquire(&handle->common.busy, &expected, shmipc_thread_self());
+}
+
+bool shmipc_handle_keep_out(struct shmipc_handle *handle)
+{
+    /* Relaxed, both: the lock's holder alone changes them. */
+    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    if (handle->closed) {
+        return true; /* once and for all */
+    }
+    shmipc_store_relaxed(&handle->admitted, NULL); /* T1 */
+    shmipc_fence_full();                           /* T2 <-> H2, and callers */
+    if (seat == &handle->common) {
+        return take_common(handle);
+    }
     if (handle->asymmetric && !shmipc_membarrier()) {
         /* It could be had when the handle was opened, and cannot now. No store stays in a buffer
          * as long as this. */
         shmipc_wait_nap(SHMIPC_BLIND_SLICE_NS);
     }
-    if (shmipc_load_acquire(&handle->busy) != 0) { /* T3 <-> H4 */
-        shmipc_handle_readmit(handle, *owner);
+    if (shmipc_load_acquire(&seat->busy) != NOBODY) { /* T3 <-> H4 */
+        shmipc_handle_readmit(handle);
         return false;
+    }
+    if (++handle->handovers > SHMIPC_MAX_HANDOVERS) {
+        (void)take_common(handle);                               /* nobody else can, yet */
+        shmipc_store_release(&handle->current, &handle->common); /* C */
     }
     return true;
 }
 
-void shmipc_handle_readmit(struct shmipc_handle *handle, uintptr_t owner)
+void shmipc_handle_readmit(struct shmipc_handle *handle)
 {
-    shmipc_store_release(&handle->owner, owner); /* T4 <-> H3 */
+    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    if (handle->closed) {
+        return;
+    }
+    if (seat == &handle->common) {
+        shmipc_store_release(&handle->common.busy, NOBODY); /* as H4 */
+    } else {
+        shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */
+    }
+}
+
+/* Somebody is inside: is that this thread, which a signal handler interrupted, or another? */
+static int refuse_busy(const struct shmipc_handle *handle)
+{
+    const struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    return shmipc_load_relaxed(&seat->busy) == shmipc_thread_self()
+               ? shmipc_result_fail(SHMIPC_E_MISUSE,
+                                    "this handle of ring \"%s\" is in the middle of a call: what "
+                                    "runs inside it (a signal handler) cannot use it",
+                                    handle->name)
+               : refuse_second(handle);
+}
+
+static int enter_common(struct shmipc_handle *handle, uint32_t tag)
+{
+    if (take_common(handle)) {
+        return SHMIPC_SUCCESS;
+    }
+    /* Who closes keeps it. Relaxed: told a moment later that it was closed, is soon enough. */
+    return shmipc_load_relaxed(&handle->tag) != tag ? refuse_closed(handle) : refuse_busy(handle);
+}
+
+/* Holding the lock, everybody kept out: this thread's seat. */
+static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t self)
+{
+    for (int i = 0; i < SHMIPC_SEATS; i++) {
+        const uintptr_t thread = shmipc_load_relaxed(&handle->seats[i].thread);
+        if (thread == self || thread == NOBODY) {
+            shmipc_store_relaxed(&handle->seats[i].thread, self);
+            return &handle->seats[i];
+        }
+    }
+    return &handle->common;
+}
+
+/* Holding the lock, everybody kept out: go in ourselves. */
+static void move_in(struct shmipc_handle *handle)
+{
+    const uintptr_t self = shmipc_thread_self();
+    if (shmipc_load_relaxed(&handle->current) == &handle->common) {
+        return; /* and its busy is ours */
+    }
+    struct shmipc_seat *seat = find_seat(handle, self);
+    shmipc_store_relaxed(&seat->busy, self);
+    shmipc_store_release(&handle->current, seat); /* C */
+    if (seat != &handle->common) {
+        shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */
+    }
 }
 
 int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
 {
-    const uintptr_t self = shmipc_thread_self();
-    uintptr_t owner;
     int result = check_kind(handle, tag);
     if (result != SHMIPC_SUCCESS) {
         return result;
@@ -140,24 +218,18 @@ int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
     if (*handle->forked) {
         return refuse_forked(handle); /* and no look at the lock: its holder stayed in the parent */
     }
+    if (is_common(handle)) {
+        return enter_common(handle, tag);
+    }
     shmipc_handle_lock(handle);
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         result = refuse_closed(handle);
-    } else if (shmipc_load_relaxed(&handle->owner) == self) {
-        /* Nobody takes it from us while we hold the lock, so this is an entrance like any other. */
-        if (shmipc_load_relaxed(&handle->busy) != 0) {
-            result = shmipc_result_fail(SHMIPC_E_MISUSE,
-                                        "this handle of ring \"%s\" is in the middle of a call: "
-                                        "what runs inside it (a signal handler) cannot use it",
-                                        handle->name);
-        } else {
-            shmipc_store_relaxed(&handle->busy, 1u);
-        }
-    } else if (!shmipc_handle_keep_out(handle, &owner)) {
-        result = refuse_second(handle);
+    } else if (is_common(handle)) {
+        result = enter_common(handle, tag);
+    } else if (shmipc_handle_keep_out(handle)) {
+        move_in(handle);
     } else {
-        shmipc_store_relaxed(&handle->busy, 1u);
-        shmipc_handle_readmit(handle, self);
+        result = refuse_busy(handle);
     }
     shmipc_handle_unlock(handle);
     return result;
@@ -168,7 +240,6 @@ int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
 int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32_t closed_tag,
                               bool *already)
 {
-    uintptr_t owner;
     const int result = check_kind(handle, tag);
     *already = false;
     if (result != SHMIPC_SUCCESS) {
@@ -186,8 +257,8 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
         *already = true;
         return SHMIPC_SUCCESS;
     }
-    if (shmipc_load_relaxed(&handle->owner) == shmipc_thread_self() &&
-        shmipc_load_relaxed(&handle->busy) != 0) {
+    const struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    if (shmipc_load_relaxed(&seat->busy) == shmipc_thread_self()) {
         shmipc_handle_unlock(handle);
         return shmipc_result_fail(SHMIPC_E_MISUSE,
                                   "this handle of ring \"%s\" is in the middle of a call: what "
@@ -195,10 +266,11 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
                                   handle->name);
     }
     shmipc_store_relaxed(&handle->tag, closed_tag);
-    while (!shmipc_handle_keep_out(handle, &owner)) {
+    while (!shmipc_handle_keep_out(handle)) {
         handle->interrupt(handle);
         shmipc_wait_nap(CLOSE_NAP_NS);
     }
+    handle->closed = true;
     shmipc_handle_await_callers(handle);
     return SHMIPC_SUCCESS;
 }

@@ -6,29 +6,43 @@
  * Must not know: rings. What it guards is its callers' business.
  * May be included by: the C files of src/api.
  *
- * A handle belongs to the thread that used it last, its owner. The owner enters and leaves with two
- * plain stores to its own line. Another thread first takes the ownership away, which is Dekker's
- * problem: each side stores its word and looks at the other's.
+ * Each thread that uses a handle has a seat in it, with a word `busy` of its own. One seat is the
+ * current one, and its thread, the owner, enters and leaves with two plain stores to it. Another
+ * thread first takes that away, which is Dekker's problem: each side stores its word and looks at
+ * the other's.
  *
- *   owner                                    another thread, holding `lock`
- *   H1 busy = 1                  (relaxed)   T1 owner = nobody                 (relaxed)
- *   H2 light barrier      (compiler only)    T2 fence, membarrier              (heavy barrier)
- *   H3 owner still me?           (acquire)   T3 busy?                          (acquire)
- *   H4 ... busy = 0              (release)   T4 owner = me, or the old one     (release)
+ *   owner                                        another thread, holding `lock`
+ *   H1 my seat's busy = me           (relaxed)   T1 admitted = none                    (relaxed)
+ *   H2 light barrier           (compiler only)   T2 fence, membarrier            (heavy barrier)
+ *   H3 my seat admitted?             (acquire)   T3 the current seat's busy?           (acquire)
+ *   H4 ... busy = 0                  (release)   T4 admitted = mine, or it again       (release)
  *
  * T2 makes every running thread execute a full barrier between T1 and T3. For the owner it falls
  * either before its H3, which then sees T1 (or T4) and gives way; or after it, and then H1 was made
  * visible, so that T3 sees it and the other thread is refused. Both giving way is possible, and
  * harmless: they were there at once. With relaxed or acquire/release alone both could enter.
  *
+ * An owner may be stopped just before H1 for any time, and go on when its seat is current no more:
+ * its H1 and H4 then touch a word that nobody looks at. That is why a seat never has another
+ * thread. (A thread of the same name is another only once the first has ended.)
+ *
  *   H3 <-> T4: what was done in the handle elsewhere (by T's thread between T3 and T4) is visible
- * to the owner that finds itself reinstated. Weaker: it could see a list half changed. H4 <-> T3:
- * what the owner did is visible to whoever takes over. Weaker: likewise. L  lock: acquired by
- * exchange, released by store: T1 to T4, and closing, one at a time. tag: changed under the lock
- * before T1, so that whoever passes H3 has seen the handle open. callers: counts threads that may
- * touch the handle without having entered (interrupt, a frame released elsewhere). They count
- * themselves (full fence), then look at the tag; who closes stores the tag (full fence), then waits
- * for the count to be 0 before anything is unmapped.
+ * to the owner that finds itself admitted again. Weaker: it could see a list half changed. H4 <->
+ * T3: what the owner did is visible to whoever takes over; and H4 <-> H0, the look at busy before
+ * H1: to a later thread of the owner's name. Weaker: likewise.
+ *   L  lock: acquired by exchange, released by store: T1 to T4, and closing, one at a time.
+ *   tag: changed under the lock before T1. An owner that has passed H3 may have seen it open just
+ * before; who closes waits for it then, as for any call that came first.
+ *   callers: counts threads that may touch the handle without having entered (interrupt, a frame
+ * released elsewhere). They count themselves (full fence), then look at the tag; who closes stores
+ * the tag (full fence), then waits for the count to be 0 before anything is unmapped.
+ *
+ * T2 disturbs every processor that runs a process of ours, so where threads keep taking a handle
+ * from each other, or are more than there are seats, the common seat becomes the current one and
+ * stays it: whoever enters sets its busy by an exchange (acquire), a few nanoseconds, whatever the
+ * thread; likewise whoever keeps the others out, after a full fence that orders the tag. C  current
+ * is stored (release) after the common seat's busy was set for the first time <-> acquire, then the
+ * exchange. Weaker: the exchange could come before it, and succeed.
  *
  * Where membarrier is refused, H2 is a full fence and T2 needs no more than one.
  */
@@ -53,28 +67,50 @@ enum shmipc_tag {
 
 typedef _Atomic(uintptr_t) shmipc_atomic_thread;
 
+/* A thread's own words in a handle. */
+struct shmipc_seat {
+    shmipc_atomic_thread thread; /* whose it is for good; 0: nobody's yet, or everybody's */
+    shmipc_atomic_thread busy;   /* who is inside; 0: nobody */
+};
+typedef _Atomic(struct shmipc_seat *) shmipc_atomic_seat;
+
+enum {
+    SHMIPC_SEATS = 3,         /* of single threads */
+    SHMIPC_MAX_HANDOVERS = 64 /* that cost a heavy barrier */
+};
+
 /* At offset 0 of struct shmipc_producer and struct shmipc_consumer. */
 struct shmipc_handle {
     _Alignas(SHMIPC_LINE) shmipc_atomic_u32 tag;
-    shmipc_atomic_u32 busy; /* the owner is inside */
-    shmipc_atomic_thread owner;
     bool asymmetric;
+    shmipc_atomic_seat current;  /* changed under the lock, with everybody kept out */
+    shmipc_atomic_seat admitted; /* it too; NULL: kept out, or the current one is the common */
+    struct shmipc_seat seats[SHMIPC_SEATS];
+    struct shmipc_seat common;
     const bool *forked; /* the segment's: this process is a fork's child */
     shmipc_atomic_u32 lock;
+    bool closed;        /* under the lock: nobody is inside or comes any more */
+    uint32_t handovers; /* likewise */
     shmipc_atomic_u32 callers;
     shmipc_atomic_u32 called_out; /* shmipc_*_interrupt() was called; taken by the wait it ends */
     void (*interrupt)(struct shmipc_handle *handle); /* get a thread that waits inside to look up */
     char name[208];                                  /* of the ring */
 };
 
-/* Its address is the thread's name. Static TLS: one instruction, no call, also in a library that
- * is loaded late; one byte of the reserve that the loader keeps for that. */
-extern _Thread_local char shmipc_thread_here
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
-
+/* This thread's name: the address of its control block, which the processor has at hand. No
+ * thread-local variable: a library that is loaded late would take it from the loader's reserve, or
+ * make a call. */
 static inline uintptr_t shmipc_thread_self(void)
 {
-    return (uintptr_t)&shmipc_thread_here;
+    uintptr_t self;
+#if defined(__x86_64__)
+    __asm__("mov %%fs:0, %0" : "=r"(self)); /* no input changes within a thread: may be merged */
+#elif defined(__aarch64__)
+    __asm__("mrs %0, tpidr_el0" : "=r"(self));
+#else
+    self = (uintptr_t)__builtin_thread_pointer();
+#endif
+    return self;
 }
 
 void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *name,
@@ -85,20 +121,27 @@ void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *
 int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
     __attribute__((noinline, cold));
 
+#ifndef SHMIPC_HANDLE_HINTED /* a test stops a thread here */
+#define SHMIPC_HANDLE_HINTED() ((void)0)
+#endif
+
 /* The owner's way in. False: take the slow one. */
 static inline bool shmipc_handle_try_enter(struct shmipc_handle *handle, uint32_t tag)
 {
     const uintptr_t self = shmipc_thread_self();
-    /* Relaxed: hints, H3 decides; but busy, which in this case only this thread sets. */
+    /* Relaxed: hints, H3 decides. */
+    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
     if (SHMIPC_LIKELY(shmipc_load_relaxed(&handle->tag) == tag &&
-                      shmipc_load_relaxed(&handle->owner) == self &&
-                      shmipc_load_relaxed(&handle->busy) == 0 && !*handle->forked)) {
-        shmipc_store_relaxed(&handle->busy, 1u);                          /* H1 */
-        shmipc_barrier_light(handle->asymmetric);                         /* H2 <-> T2 */
-        if (SHMIPC_LIKELY(shmipc_load_acquire(&handle->owner) == self)) { /* H3 <-> T4 */
+                      shmipc_load_relaxed(&seat->thread) == self &&
+                      shmipc_load_acquire(&seat->busy) == 0 && /* H0 <-> H4 */
+                      !*handle->forked)) {
+        SHMIPC_HANDLE_HINTED();
+        shmipc_store_relaxed(&seat->busy, self);                             /* H1 */
+        shmipc_barrier_light(handle->asymmetric);                            /* H2 <-> T2 */
+        if (SHMIPC_LIKELY(shmipc_load_acquire(&handle->admitted) == seat)) { /* H3 <-> T4 */
             return true;
         }
-        shmipc_store_release(&handle->busy, 0u); /* H4 <-> T3 */
+        shmipc_store_release(&seat->busy, (uintptr_t)0); /* H4 <-> T3 */
     }
     return false;
 }
@@ -114,7 +157,9 @@ static inline int shmipc_handle_enter(struct shmipc_handle *handle, uint32_t tag
 
 static inline void shmipc_handle_leave(struct shmipc_handle *handle)
 {
-    shmipc_store_release(&handle->busy, 0u); /* H4 <-> T3 */
+    /* Relaxed: nobody changes it while we are inside. */
+    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    shmipc_store_release(&seat->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
 }
 
 /* ---- closing, and what other threads may do ---------------------------------------------------
@@ -127,10 +172,10 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
 void shmipc_handle_lock(struct shmipc_handle *handle);
 void shmipc_handle_unlock(struct shmipc_handle *handle);
 
-/* Holding the lock: keep the owner out. False: it is inside. Otherwise readmit must follow. Either
- * way the handle may be in any state. */
-bool shmipc_handle_keep_out(struct shmipc_handle *handle, uintptr_t *owner);
-void shmipc_handle_readmit(struct shmipc_handle *handle, uintptr_t owner);
+/* Holding the lock: keep everybody out. False: somebody is inside. Otherwise readmit must follow.
+ * Either way the handle may be in any state. */
+bool shmipc_handle_keep_out(struct shmipc_handle *handle);
+void shmipc_handle_readmit(struct shmipc_handle *handle);
 
 /* Around touching a handle, or what it maps, without entering: true if it is open, and then, until
  * depart, nothing is unmapped. Depart must follow either way. Async-signal-safe. */
