@@ -20,7 +20,6 @@
 #include "ends.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -127,8 +126,8 @@ void shmipc_frame_release(struct shmipc_frame *frame)
         shmipc_handle_leave(&consumer->handle);
     } else {
         push(consumer, frame);
-        while (!settle(consumer)) {
-            (void)sched_yield();
+        for (uint32_t turns = 0; !settle(consumer);) {
+            shmipc_handle_pause(&turns);
         }
     }
     shmipc_consumer_drop(consumer);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "handle.h"
 
+#include "../core/segment.h"
 #include "../core/wait.h"
 
 #include <sched.h>
@@ -9,6 +10,7 @@
 
 #define NOBODY ((uintptr_t)0)
 #define CLOSE_NAP_NS UINT64_C(50000)
+#define YIELDS 100
 
 void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *name,
                         bool asymmetric, const bool *forked,
@@ -17,6 +19,7 @@ void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *
     memcpy(handle->name, name, strnlen(name, sizeof handle->name - 1)); /* the rest is 0 */
     handle->asymmetric = asymmetric;
     handle->forked = forked;
+    handle->forks = shmipc_fork_count();
     handle->interrupt = interrupt;
     /* Relaxed, all: nobody else has the pointer yet. */
     shmipc_store_relaxed(&handle->seats[0].thread, shmipc_thread_self());
@@ -50,6 +53,13 @@ static const char *called(uint32_t tag)
     }
 }
 
+static bool is_kind(const struct shmipc_handle *handle, uint32_t tag)
+{
+    const uint32_t found = shmipc_load_relaxed(&handle->tag);
+    return is_consumer(tag) ? is_consumer(found)
+                            : found == SHMIPC_TAG_PRODUCER || found == SHMIPC_TAG_PRODUCER_CLOSED;
+}
+
 /* Is it a pointer to a handle of this kind at all? A result. */
 static int check_kind(const struct shmipc_handle *handle, uint32_t tag)
 {
@@ -57,13 +67,10 @@ static int check_kind(const struct shmipc_handle *handle, uint32_t tag)
         return shmipc_result_fail(SHMIPC_E_INVALID, "the %s is NULL: was it opened?",
                                   is_consumer(tag) ? "consumer" : "producer");
     }
-    const uint32_t found = shmipc_load_relaxed(&handle->tag);
-    const bool mine = is_consumer(tag)
-                          ? is_consumer(found)
-                          : found == SHMIPC_TAG_PRODUCER || found == SHMIPC_TAG_PRODUCER_CLOSED;
-    return mine ? SHMIPC_SUCCESS
-                : shmipc_result_fail(SHMIPC_E_INVALID, "this is %s, not %s", called(found),
-                                     called(tag));
+    return is_kind(handle, tag)
+               ? SHMIPC_SUCCESS
+               : shmipc_result_fail(SHMIPC_E_INVALID, "this is %s, not %s",
+                                    called(shmipc_load_relaxed(&handle->tag)), called(tag));
 }
 
 static int refuse_closed(const struct shmipc_handle *handle)
@@ -88,14 +95,30 @@ static int refuse_second(const struct shmipc_handle *handle)
                               handle->name);
 }
 
+/* A forked child's copy: also of a handle that was closed, or was being closed. */
+static bool is_forked(const struct shmipc_handle *handle)
+{
+    return *handle->forked || handle->forks != shmipc_fork_count();
+}
+
 /* ---- entering ------------------------------------------------------------------------------- */
+
+void shmipc_handle_pause(uint32_t *turns)
+{
+    if (++*turns < YIELDS) {
+        (void)sched_yield();
+    } else {
+        shmipc_wait_nap(CLOSE_NAP_NS); /* a yield leads nowhere from a higher priority */
+    }
+}
 
 void shmipc_handle_lock(struct shmipc_handle *handle)
 {
     uint32_t expected = 0;
+    uint32_t turns = 0;
     while (!shmipc_compare_exchange_acquire(&handle->lock, &expected, 1u)) { /* L */
         expected = 0;
-        (void)sched_yield();
+        shmipc_handle_pause(&turns);
     }
 }
 
@@ -169,15 +192,6 @@ static int refuse_busy(const struct shmipc_handle *handle)
                : refuse_second(handle);
 }
 
-static int enter_common(struct shmipc_handle *handle, uint32_t tag)
-{
-    if (take_common(handle)) {
-        return SHMIPC_SUCCESS;
-    }
-    /* Who closes keeps it. Relaxed: told a moment later that it was closed, is soon enough. */
-    return shmipc_load_relaxed(&handle->tag) != tag ? refuse_closed(handle) : refuse_busy(handle);
-}
-
 /* Holding the lock, everybody kept out: this thread's seat. */
 static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t self)
 {
@@ -215,17 +229,15 @@ int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         return refuse_closed(handle);
     }
-    if (*handle->forked) {
+    if (is_forked(handle)) {
         return refuse_forked(handle); /* and no look at the lock: its holder stayed in the parent */
     }
-    if (is_common(handle)) {
-        return enter_common(handle, tag);
+    if (is_common(handle) && take_common(handle)) {
+        return SHMIPC_SUCCESS; /* who closes never gives it back, so it is not closed yet */
     }
-    shmipc_handle_lock(handle);
+    shmipc_handle_lock(handle); /* who only keeps out lets go of it soon */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         result = refuse_closed(handle);
-    } else if (is_common(handle)) {
-        result = enter_common(handle, tag);
     } else if (shmipc_handle_keep_out(handle)) {
         move_in(handle);
     } else {
@@ -245,11 +257,13 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    if (*handle->forked) { /* this thread is the only one there is */
+    if (is_forked(handle)) {
+        /* Whoever held the lock, called or was inside stayed in the parent, perhaps in the middle
+         * of closing: so what is to be undone here is looked for again, closed or not. */
         shmipc_store_relaxed(&handle->lock, 1u);
         shmipc_store_relaxed(&handle->callers, 0u);
-        *already = shmipc_load_relaxed(&handle->tag) == closed_tag;
         shmipc_store_relaxed(&handle->tag, closed_tag);
+        handle->closed = true;
         return SHMIPC_SUCCESS;
     }
     shmipc_handle_lock(handle);
@@ -292,16 +306,20 @@ void shmipc_handle_depart(struct shmipc_handle *handle)
 
 void shmipc_handle_await_callers(struct shmipc_handle *handle)
 {
+    uint32_t turns = 0;
     while (shmipc_load_acquire(&handle->callers) != 0) {
-        (void)sched_yield();
+        shmipc_handle_pause(&turns);
     }
 }
 
 int shmipc_handle_interrupt(struct shmipc_handle *handle, uint32_t tag)
 {
     /* No texts: a signal handler may be the caller. */
-    if (handle == NULL || *handle->forked) {
-        return handle == NULL ? SHMIPC_E_INVALID : SHMIPC_E_MISUSE;
+    if (handle == NULL || !is_kind(handle, tag)) {
+        return SHMIPC_E_INVALID;
+    }
+    if (is_forked(handle)) {
+        return SHMIPC_E_MISUSE;
     }
     const bool open = shmipc_handle_call(handle, tag);
     if (open) {

@@ -91,6 +91,7 @@ struct shmipc_handle {
     shmipc_atomic_u32 lock;
     bool closed;        /* under the lock: nobody is inside or comes any more */
     uint32_t handovers; /* likewise */
+    uint32_t forks;     /* shmipc_fork_count() when it was opened */
     shmipc_atomic_u32 callers;
     shmipc_atomic_u32 called_out; /* shmipc_*_interrupt() was called; taken by the wait it ends */
     void (*interrupt)(struct shmipc_handle *handle); /* get a thread that waits inside to look up */
@@ -170,6 +171,8 @@ static inline void shmipc_handle_leave(struct shmipc_handle *handle)
 int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32_t closed_tag,
                               bool *already);
 void shmipc_handle_lock(struct shmipc_handle *handle);
+/* Between two tries at something that another thread is to let go of; *turns begins at 0. */
+void shmipc_handle_pause(uint32_t *turns);
 void shmipc_handle_unlock(struct shmipc_handle *handle);
 
 /* Holding the lock: keep everybody out. False: somebody is inside. Otherwise readmit must follow.

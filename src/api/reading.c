@@ -72,7 +72,7 @@ void shmipc_consumer_begin_wait(struct shmipc_consumer *self)
 
 void shmipc_consumer_end_wait(struct shmipc_consumer *self)
 {
-    if (self->frames != 0) {
+    if (shmipc_load_relaxed(&self->waits) != 0) { /* no frame may be left by now */
         shmipc_store_relaxed(&self->waits, 0u);
         shmipc_fence_full();
         shmipc_frames_collect(self);

@@ -28,6 +28,7 @@
 static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct shmipc_segment *open_segments;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static shmipc_atomic_u32 forks; /* that lie between the first open and this process */
 
 static void before_fork(void)
 {
@@ -41,6 +42,8 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    /* Relaxed, as its loads: this thread is the only one there is; those to come start after. */
+    shmipc_store_relaxed(&forks, shmipc_load_relaxed(&forks) + 1);
     for (struct shmipc_segment *segment = open_segments; segment != NULL; segment = segment->next) {
         segment->forked = true;
         if (segment->fd >= 0) {
@@ -49,6 +52,11 @@ static void after_fork_in_child(void)
         }
     }
     (void)pthread_mutex_unlock(&open_mutex);
+}
+
+uint32_t shmipc_fork_count(void)
+{
+    return shmipc_load_relaxed(&forks);
 }
 
 static void watch_forks(void)
@@ -76,12 +84,12 @@ static void open_listed(struct shmipc_segment *segment, const char *path, int fl
     (void)pthread_mutex_unlock(&open_mutex);
 }
 
+/* The mutex is held. */
 static void delist(struct shmipc_segment *segment)
 {
     if (!segment->listed) {
         return;
     }
-    (void)pthread_mutex_lock(&open_mutex);
     segment->listed = false;
     if (segment->previous != NULL) {
         segment->previous->next = segment->next;
@@ -93,7 +101,6 @@ static void delist(struct shmipc_segment *segment)
     }
     segment->previous = NULL;
     segment->next = NULL;
-    (void)pthread_mutex_unlock(&open_mutex);
 }
 
 /* ---- the file ------------------------------------------------------------------------------ */
@@ -436,21 +443,30 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
     return true;
 }
 
-void shmipc_segment_detach(struct shmipc_segment *segment)
+/* The mutex is held. */
+static void detach(struct shmipc_segment *segment)
 {
-    /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
-    (void)pthread_mutex_lock(&open_mutex);
     if (segment->listed && segment->fd >= 0) { /* an unlisted struct has no descriptor of ours */
         (void)close(segment->fd);
         segment->fd = -1;
         SHMIPC_STEP(CLOSE_DETACHED);
     }
+}
+
+void shmipc_segment_detach(struct shmipc_segment *segment)
+{
+    /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
+    (void)pthread_mutex_lock(&open_mutex);
+    detach(segment);
     (void)pthread_mutex_unlock(&open_mutex);
 }
 
 void shmipc_segment_close(struct shmipc_segment *segment)
 {
-    shmipc_segment_detach(segment);
+    /* Under the mutex, all of it: a child forked here may close its copy of the struct, and must
+     * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
+    (void)pthread_mutex_lock(&open_mutex);
+    detach(segment);
     delist(segment);
     shmipc_fault_unwatch(segment->watch);
     segment->watch = NULL;
@@ -461,4 +477,5 @@ void shmipc_segment_close(struct shmipc_segment *segment)
         segment->header = NULL;
         segment->data = NULL;
     }
+    (void)pthread_mutex_unlock(&open_mutex);
 }

@@ -168,6 +168,9 @@ void shmipc_segment_detach(struct shmipc_segment *segment);
 /* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
 void shmipc_segment_close(struct shmipc_segment *segment);
 
+/* Forks since this program's first open: differs from an earlier answer in a forked child. */
+uint32_t shmipc_fork_count(void);
+
 /* ---- locks --------------------------------------------------------------------------------- */
 
 /* Take the lock of byte `byte`. False: somebody else has it, or the system refused; errno says
