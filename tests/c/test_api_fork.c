@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,8 +43,6 @@ static void free_both(void *argument)
         DONE(shmipc_producer_open(&own, "own", NULL));
         shmipc_producer_free(own);
     }
-    /* At once: ThreadSanitizer would ask after the parent's threads. */
-    (void)syscall(SYS_exit_group, 0);
 }
 
 static void forget_locked(void *argument)
@@ -107,6 +104,9 @@ static void *close_both(void *argument)
 
 static void test_fork_while_another_thread_closes(void)
 {
+#ifdef SHMIPC_UNDER_TSAN
+    test_skip("ThreadSanitizer cannot follow a fork of several threads");
+#endif
     const uint64_t times = test_rounds(400);
     uint64_t seed = 5;
     for (uint64_t i = 0; i < times; i++) {
