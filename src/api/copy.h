@@ -7,14 +7,12 @@
 
 #define SHMIPC_COPY_INLINE_LEN 256u
 
-/* Copy `len` bytes, which may be 0 with a NULL `from`. */
-static inline void shmipc_copy(void *restrict to, const void *restrict from, size_t len)
+/* Copy at most SHMIPC_COPY_INLINE_LEN bytes, which may be 0 with a NULL `from`. */
+static inline void shmipc_copy_short(void *restrict to, const void *restrict from, size_t len)
 {
     unsigned char *out = to;
     const unsigned char *in = from;
-    if (len > SHMIPC_COPY_INLINE_LEN) {
-        memcpy(out, in, len);
-    } else if (len >= 16) {
+    if (len >= 16) {
         /* Each of constant size, so each is two instructions; the last one overlaps. */
         for (size_t done = 0; done + 16 <= len; done += 16) {
             memcpy(out + done, in + done, 16);
@@ -31,6 +29,16 @@ static inline void shmipc_copy(void *restrict to, const void *restrict from, siz
         out[0] = in[0];
         out[len / 2] = in[len / 2];
         out[len - 1] = in[len - 1];
+    }
+}
+
+/* Copy `len` bytes, which may be 0 with a NULL `from`. */
+static inline void shmipc_copy(void *restrict to, const void *restrict from, size_t len)
+{
+    if (len > SHMIPC_COPY_INLINE_LEN) {
+        memcpy(to, from, len);
+    } else {
+        shmipc_copy_short(to, from, len);
     }
 }
 

@@ -118,17 +118,4 @@ void shmipc_frames_collect(struct shmipc_consumer *consumer);
 /* Drop one hold; the last one frees. */
 void shmipc_consumer_drop(struct shmipc_consumer *consumer);
 
-/* ---- reading (reading.c) --------------------------------------------------------------------- */
-
-/* Inside: wait until there is something to look at. `deadline_ns` as in shmipc_timeout_left. A
- * result. */
-int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
-                          uint64_t *deadline_ns);
-/* Around the core's wait, inside: other threads' frames come to us meanwhile (frame.c). */
-void shmipc_consumer_begin_wait(struct shmipc_consumer *consumer);
-void shmipc_consumer_end_wait(struct shmipc_consumer *consumer);
-/* What `message` describes, as the user sees it. */
-void shmipc_view_fill(struct shmipc_consumer *consumer, const struct shmipc_message *message,
-                      uint64_t count, struct shmipc_view *view);
-
 #endif

@@ -17,7 +17,7 @@
  * mapping goes when the consumer is closed and the last lease has ended.
  */
 #define _GNU_SOURCE
-#include "ends.h"
+#include "reading.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -232,15 +232,18 @@ static int read(struct shmipc_consumer *consumer, bool many, uint64_t max,
                                     consumer->handle.name);
     } else {
         uint64_t deadline_ns = 0;
-        do {
-            result = shmipc_consumer_await(consumer, timeout_ns, &deadline_ns);
-            if (result == SHMIPC_SUCCESS) {
-                result = take(consumer, many, max == 0 ? UINT64_MAX : max, frame);
-            } else {
+        while ((result = shmipc_consumer_await(consumer, timeout_ns, &deadline_ns)) ==
+               SHMIPC_SUCCESS) {
+            result = take(consumer, many, max == 0 ? UINT64_MAX : max, frame);
+            if (result != SHMIPC_E_EMPTY) {
                 break;
             }
-            /* With SHMIPC_OVERWRITE what came may be gone again. */
-        } while (result == SHMIPC_E_EMPTY && !shmipc_is_over(timeout_ns, &deadline_ns));
+            /* With SHMIPC_OVERWRITE what came may be gone again, any number of times. */
+            result = shmipc_consumer_retry(consumer, timeout_ns, &deadline_ns);
+            if (result != SHMIPC_SUCCESS) {
+                break;
+            }
+        }
     }
     shmipc_handle_leave(&consumer->handle);
     return result;

@@ -1,14 +1,9 @@
-/*
- * sending.c: what a producer of shmipc.h sends: room, copies, runs, reservations.
- *
- * A reservation is its producer's only one and forbids any other send. Everything here happens
- * inside the handle (handle.h), one thread at a time.
- */
+/* sending.c: what a producer of shmipc.h sends by copying: one, runs. In place: reserving.c. */
+#include "sending.h"
+
 #include "copy.h"
-#include "ends.h"
 
 #define PRODUCER SHMIPC_TAG_PRODUCER
-#define MAX_KIND 65535u
 #define RUN_LEN 8192u /* bytes of messages that are committed at once */
 
 static int fail_with(const struct shmipc_producer *self, enum shmipc_status status)
@@ -18,8 +13,7 @@ static int fail_with(const struct shmipc_producer *self, enum shmipc_status stat
 
 /* ---- room ----------------------------------------------------------------------------------- */
 
-/* `len` bytes at the head, waiting for them if need be. A result. */
-static int make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
+int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
                             unsigned char **at)
 {
     struct shmipc_producer_role *role = &self->role;
@@ -51,32 +45,22 @@ static int make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t 
     return fail_with(self, status);
 }
 
-static inline int make_room(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
-                            unsigned char **at)
-{
-    const struct shmipc_ring_producer *ring = &self->role.ring;
-    if (SHMIPC_LIKELY(shmipc_ring_room(ring) >= len)) {
-        *at = ring->ring.data + (ring->head_pos & ring->ring.mask);
-        SHMIPC_STEP(RESERVED);
-        return SHMIPC_SUCCESS;
-    }
-    return make_room_slowly(self, len, timeout_ns, at);
-}
-
-static inline int notify(struct shmipc_producer *self)
+static int notify(struct shmipc_producer *self)
 {
     const enum shmipc_status status = shmipc_producer_role_notify(&self->role);
     return SHMIPC_LIKELY(status == SHMIPC_OK) ? SHMIPC_SUCCESS : fail_with(self, status);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------- */
-
-static bool is_typed(const struct shmipc_producer *self)
+int shmipc_finish_slowly(struct shmipc_producer *self)
 {
-    return self->role.ring.ring.item_stride != 0;
+    const int result = notify(self);
+    shmipc_handle_leave(&self->handle);
+    return result;
 }
 
-static int refuse_reserved(const struct shmipc_producer *self)
+/* ---- refusals ------------------------------------------------------------------------------- */
+
+int shmipc_refuse_reserved(const struct shmipc_producer *self)
 {
     return shmipc_result_fail(SHMIPC_E_MISUSE,
                               "ring \"%s\" has an open reservation: commit or abort it before "
@@ -84,34 +68,39 @@ static int refuse_reserved(const struct shmipc_producer *self)
                               self->handle.name);
 }
 
-static int refuse_framing(const struct shmipc_producer *self, const char *instead)
+int shmipc_refuse_producer_framing(const struct shmipc_producer *self, const char *instead)
 {
     return shmipc_result_fail(SHMIPC_E_MISMATCH, "ring \"%s\" is a %s ring: use %s",
-                              self->handle.name, is_typed(self) ? "typed" : "message", instead);
+                              self->handle.name,
+                              shmipc_producer_is_typed(self) ? "typed" : "message", instead);
 }
 
-static int check_kind(uint32_t kind, uint32_t flags)
+int shmipc_refuse_kind(uint32_t kind, uint32_t flags)
 {
-    if (kind >= 1 && kind <= MAX_KIND && flags <= MAX_KIND) {
-        return SHMIPC_SUCCESS;
-    }
     return shmipc_result_fail(SHMIPC_E_INVALID,
                               "kind %u, flags %u: a kind is 1 to 65535, flags are 0 to 65535", kind,
                               flags);
 }
 
-static int check_message_len(const struct shmipc_producer *self, uint64_t len)
+static int check_kind(uint32_t kind, uint32_t flags)
+{
+    return shmipc_kind_is_valid(kind, flags) ? SHMIPC_SUCCESS : shmipc_refuse_kind(kind, flags);
+}
+
+int shmipc_refuse_message_len(const struct shmipc_producer *self, uint64_t len)
 {
     const uint64_t area = self->role.ring.ring.area_len;
-    if (len <= SHMIPC_MAX_MESSAGE_LEN && shmipc_message_span(len) <= area) {
-        return SHMIPC_SUCCESS;
-    }
     uint64_t most = area - sizeof(struct shmipc_message_header);
     most = most < SHMIPC_MAX_MESSAGE_LEN ? most : SHMIPC_MAX_MESSAGE_LEN;
     return shmipc_result_fail(SHMIPC_E_TOO_LARGE,
                               "a message of %llu bytes never fits ring \"%s\", whose largest is "
                               "%llu: create it with a larger capacity",
                               (unsigned long long)len, self->handle.name, (unsigned long long)most);
+}
+
+static int check_message_len(const struct shmipc_producer *self, uint64_t len)
+{
+    return shmipc_message_fits(self, len) ? SHMIPC_SUCCESS : shmipc_refuse_message_len(self, len);
 }
 
 /* Enter for something that sends, of a ring of this framing. A result; after SUCCESS leave must
@@ -123,9 +112,9 @@ static int enter_to_send(struct shmipc_producer *self, bool typed, const char *i
         return result;
     }
     if (SHMIPC_UNLIKELY(self->reserved != NULL)) {
-        result = refuse_reserved(self);
-    } else if (SHMIPC_UNLIKELY(is_typed(self) != typed)) {
-        result = refuse_framing(self, instead);
+        result = shmipc_refuse_reserved(self);
+    } else if (SHMIPC_UNLIKELY(shmipc_producer_is_typed(self) != typed)) {
+        result = shmipc_refuse_producer_framing(self, instead);
     } else {
         return SHMIPC_SUCCESS;
     }
@@ -151,7 +140,7 @@ static int send_item(struct shmipc_producer *self, const void *data, size_t len,
             SHMIPC_E_MISMATCH, "ring \"%s\" takes items of %llu bytes (%s), not %zu",
             self->handle.name, (unsigned long long)ring->ring.item_len, self->schema, len);
     }
-    const int result = make_room(self, ring->ring.item_stride, timeout_ns, &at);
+    const int result = shmipc_make_room(self, ring->ring.item_stride, timeout_ns, &at);
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
@@ -170,7 +159,7 @@ static int send_message(struct shmipc_producer *self, const void *data, size_t l
         result = check_message_len(self, len);
     }
     if (result == SHMIPC_SUCCESS) {
-        result = make_room(self, shmipc_message_span(len), timeout_ns, &at);
+        result = shmipc_make_room(self, shmipc_message_span(len), timeout_ns, &at);
     }
     if (result != SHMIPC_SUCCESS) {
         return result;
@@ -181,26 +170,63 @@ static int send_message(struct shmipc_producer *self, const void *data, size_t l
     return notify(self);
 }
 
-int shmipc_producer_send(struct shmipc_producer *producer, const void *data, size_t len,
-                         uint32_t kind, uint32_t flags, int64_t timeout_ns)
+/* Everything that can be said of a send, inside; leaves. */
+SHMIPC_APART static int send_slowly(struct shmipc_producer *producer, const void *data, size_t len,
+                                    uint32_t kind, uint32_t flags, int64_t timeout_ns)
 {
-    int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    if (SHMIPC_UNLIKELY(producer->reserved != NULL)) {
-        result = refuse_reserved(producer);
-    } else if (SHMIPC_UNLIKELY(data == NULL && len != 0)) {
+    int result;
+    if (producer->reserved != NULL) {
+        result = shmipc_refuse_reserved(producer);
+    } else if (data == NULL && len != 0) {
         result = shmipc_refuse_null("data");
-    } else if (SHMIPC_UNLIKELY((result = shmipc_check_timeout(timeout_ns)) != SHMIPC_SUCCESS)) {
+    } else if ((result = shmipc_check_timeout(timeout_ns)) != SHMIPC_SUCCESS) {
         /* said */
-    } else if (is_typed(producer)) {
+    } else if (shmipc_producer_is_typed(producer)) {
         result = send_item(producer, data, len, kind, flags, timeout_ns);
     } else {
         result = send_message(producer, data, len, kind, flags, timeout_ns);
     }
     shmipc_handle_leave(&producer->handle);
     return result;
+}
+
+SHMIPC_APART static int enter_and_send(struct shmipc_producer *producer, const void *data,
+                                       size_t len, uint32_t kind, uint32_t flags,
+                                       int64_t timeout_ns)
+{
+    const int result = shmipc_handle_enter_slowly((struct shmipc_handle *)producer, PRODUCER);
+    return result == SHMIPC_SUCCESS ? send_slowly(producer, data, len, kind, flags, timeout_ns)
+                                    : result;
+}
+
+int shmipc_producer_send(struct shmipc_producer *producer, const void *data, size_t len,
+                         uint32_t kind, uint32_t flags, int64_t timeout_ns)
+{
+    if (SHMIPC_UNLIKELY(producer == NULL) ||
+        !shmipc_handle_try_enter((struct shmipc_handle *)producer, PRODUCER)) {
+        return enter_and_send(producer, data, len, kind, flags, timeout_ns);
+    }
+    struct shmipc_ring_producer *ring = &producer->role.ring;
+    const bool common = producer->reserved == NULL && data != NULL &&
+                        timeout_ns >= SHMIPC_FOREVER && len <= SHMIPC_COPY_INLINE_LEN;
+    if (SHMIPC_LIKELY(common && ring->ring.item_stride == 0 && shmipc_kind_is_valid(kind, flags))) {
+        /* So short that it fits every ring. */
+        const uint64_t span = shmipc_message_span(len);
+        if (shmipc_has_room(producer, span)) {
+            unsigned char *at = shmipc_head_at(producer);
+            shmipc_message_header_store(at, (uint32_t)len, (uint16_t)kind, (uint16_t)flags,
+                                        ring->next_seq);
+            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);
+            shmipc_ring_commit_messages(ring, span, 1);
+            return shmipc_finish(producer);
+        }
+    } else if (common && (kind | flags) == 0 && len == ring->ring.item_len &&
+               shmipc_has_room(producer, ring->ring.item_stride)) {
+        shmipc_copy_short(shmipc_head_at(producer), data, len);
+        shmipc_ring_commit(ring, ring->ring.item_stride);
+        return shmipc_finish(producer);
+    }
+    return send_slowly(producer, data, len, kind, flags, timeout_ns);
 }
 
 static void copy_items(const struct shmipc_ring *ring, unsigned char *to, const unsigned char *from,
@@ -228,8 +254,8 @@ static int send_items(struct shmipc_producer *self, const unsigned char *items, 
     int result = SHMIPC_SUCCESS;
     while (*sent < count && result == SHMIPC_SUCCESS) {
         unsigned char *at;
-        result =
-            make_room(self, ring->item_stride, shmipc_timeout_left(timeout_ns, &deadline_ns), &at);
+        result = shmipc_make_room(self, ring->item_stride,
+                                  shmipc_timeout_left(timeout_ns, &deadline_ns), &at);
         if (result == SHMIPC_SUCCESS) {
             uint64_t run = shmipc_ring_room(core) / ring->item_stride;
             run = run < most ? run : most;
@@ -299,7 +325,8 @@ static int add_to_run(struct shmipc_producer *self, struct run *run,
         unsigned char *ignored;
         result = commit_run(self, run, sent);
         if (result == SHMIPC_SUCCESS) {
-            result = make_room(self, span, shmipc_timeout_left(timeout_ns, deadline_ns), &ignored);
+            result = shmipc_make_room(self, span, shmipc_timeout_left(timeout_ns, deadline_ns),
+                                      &ignored);
         }
         if (result != SHMIPC_SUCCESS) {
             return result;
@@ -335,144 +362,4 @@ int shmipc_producer_send_messages(struct shmipc_producer *producer,
     const int last = commit_run(producer, &run, done); /* what came before a failure is sent */
     shmipc_handle_leave(&producer->handle);
     return result == SHMIPC_SUCCESS ? last : result;
-}
-
-/* ---- reserving ------------------------------------------------------------------------------ */
-
-/* Enter for a commit of `amount`. */
-static int enter_to_commit(struct shmipc_producer *self, bool typed, uint64_t amount,
-                           const char *instead)
-{
-    int result = shmipc_handle_enter((struct shmipc_handle *)self, PRODUCER);
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    if (SHMIPC_UNLIKELY(is_typed(self) != typed)) {
-        result = refuse_framing(self, instead);
-    } else if (SHMIPC_UNLIKELY(self->reserved == NULL)) {
-        result = shmipc_result_fail(SHMIPC_E_MISUSE,
-                                    "nothing is reserved in ring \"%s\", or it was committed or "
-                                    "aborted already",
-                                    self->handle.name);
-    } else if (SHMIPC_UNLIKELY(amount > self->reserved_amount)) {
-        result = shmipc_result_fail(SHMIPC_E_INVALID,
-                                    "%llu %s are more than the %llu reserved in ring \"%s\"",
-                                    (unsigned long long)amount, typed ? "items" : "bytes",
-                                    (unsigned long long)self->reserved_amount, self->handle.name);
-    } else {
-        return SHMIPC_SUCCESS;
-    }
-    shmipc_handle_leave(&self->handle);
-    return result;
-}
-
-int shmipc_producer_reserve(struct shmipc_producer *producer, size_t len, int64_t timeout_ns,
-                            void **data)
-{
-    unsigned char *at;
-    if (SHMIPC_UNLIKELY(data == NULL)) {
-        return shmipc_refuse_null("where the address is to go");
-    }
-    *data = NULL;
-    int result = enter_to_send(producer, false, "shmipc_producer_reserve_n()");
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    result = shmipc_check_timeout(timeout_ns);
-    if (SHMIPC_LIKELY(result == SHMIPC_SUCCESS)) {
-        result = check_message_len(producer, len);
-    }
-    if (SHMIPC_LIKELY(result == SHMIPC_SUCCESS)) {
-        result = make_room(producer, shmipc_message_span(len), timeout_ns, &at);
-    }
-    if (SHMIPC_LIKELY(result == SHMIPC_SUCCESS)) {
-        producer->reserved = at;
-        producer->reserved_amount = len;
-        *data = at + sizeof(struct shmipc_message_header);
-    }
-    shmipc_handle_leave(&producer->handle);
-    return result;
-}
-
-int shmipc_producer_commit(struct shmipc_producer *producer, size_t len, uint32_t kind,
-                           uint32_t flags)
-{
-    int result = enter_to_commit(producer, false, len, "shmipc_producer_commit_n()");
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    result = check_kind(kind, flags);
-    if (SHMIPC_LIKELY(result == SHMIPC_SUCCESS)) {
-        struct shmipc_ring_producer *ring = &producer->role.ring;
-        shmipc_message_header_store(producer->reserved, (uint32_t)len, (uint16_t)kind,
-                                    (uint16_t)flags, ring->next_seq);
-        producer->reserved = NULL;
-        shmipc_ring_commit_messages(ring, shmipc_message_span(len), 1);
-        result = notify(producer);
-    }
-    shmipc_handle_leave(&producer->handle);
-    return result;
-}
-
-int shmipc_producer_reserve_n(struct shmipc_producer *producer, uint64_t count, int64_t timeout_ns,
-                              void **data)
-{
-    unsigned char *at;
-    if (SHMIPC_UNLIKELY(data == NULL)) {
-        return shmipc_refuse_null("where the address is to go");
-    }
-    *data = NULL;
-    int result = enter_to_send(producer, true, "shmipc_producer_reserve()");
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    const struct shmipc_ring *ring = &producer->role.ring.ring;
-    result = shmipc_check_timeout(timeout_ns);
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-    } else if (SHMIPC_UNLIKELY(count == 0)) {
-        result = shmipc_result_fail(SHMIPC_E_INVALID, "0 items: reserve at least one");
-    } else if (SHMIPC_UNLIKELY(count > ring->area_len ||
-                               count * ring->item_stride > ring->area_len)) {
-        result = shmipc_result_fail(SHMIPC_E_TOO_LARGE,
-                                    "%llu items never fit ring \"%s\", whose capacity is %llu",
-                                    (unsigned long long)count, producer->handle.name,
-                                    (unsigned long long)(ring->area_len / ring->item_stride));
-    } else {
-        result = make_room(producer, count * ring->item_stride, timeout_ns, &at);
-    }
-    if (SHMIPC_LIKELY(result == SHMIPC_SUCCESS)) {
-        producer->reserved = at;
-        producer->reserved_amount = count;
-        *data = at;
-    }
-    shmipc_handle_leave(&producer->handle);
-    return result;
-}
-
-int shmipc_producer_commit_n(struct shmipc_producer *producer, uint64_t count)
-{
-    int result = enter_to_commit(producer, true, count, "shmipc_producer_commit()");
-    if (SHMIPC_UNLIKELY(result != SHMIPC_SUCCESS)) {
-        return result;
-    }
-    if (SHMIPC_UNLIKELY(count == 0)) {
-        result = shmipc_result_fail(SHMIPC_E_INVALID,
-                                    "0 items: commit at least one, or shmipc_producer_abort()");
-    } else {
-        producer->reserved = NULL;
-        shmipc_ring_commit(&producer->role.ring, count * producer->role.ring.ring.item_stride);
-        result = notify(producer);
-    }
-    shmipc_handle_leave(&producer->handle);
-    return result;
-}
-
-int shmipc_producer_abort(struct shmipc_producer *producer)
-{
-    const int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
-    if (result == SHMIPC_SUCCESS) {
-        producer->reserved = NULL;
-        shmipc_handle_leave(&producer->handle);
-    }
-    return result;
 }

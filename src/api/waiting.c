@@ -1,6 +1,6 @@
 /* waiting.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
-#include "ends.h"
+#include "reading.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,0 +1,129 @@
+/*
+ * reading.h: what the consumer's calls that read have in common.
+ *
+ * Owns:     views, the step over what was read, failures. The usual way of each call is inline and
+ *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
+ *           jump, so that the usual way saves no registers for it.
+ * May be included by: reading.c, receiving.c, waiting.c, frame.c.
+ *
+ * A peek shows a stretch and leaves the cursor; a release steps over it and publishes. Everything
+ * here happens inside the handle (handle.h), one thread at a time.
+ */
+#ifndef SHMIPC_API_READING_H
+#define SHMIPC_API_READING_H
+
+#include "ends.h"
+
+#define SHMIPC_APART __attribute__((noinline)) /* from the usual way */
+
+/* The result of a status that the ring gave, its words kept. */
+int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status status);
+int shmipc_refuse_consumer_framing(const struct shmipc_consumer *self, const char *instead);
+
+/* Inside: wait until there is something to look at. `deadline_ns` as in shmipc_timeout_left. A
+ * result. */
+int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
+                          uint64_t *deadline_ns);
+/* Around the core's wait, inside: other threads' frames come to us meanwhile (frame.c). */
+void shmipc_consumer_begin_wait(struct shmipc_consumer *consumer);
+void shmipc_consumer_end_wait(struct shmipc_consumer *consumer);
+/* Inside, between two tries at reading what a producer overwrites: is it time to give up? A
+ * result; SUCCESS: try again. */
+int shmipc_consumer_retry(struct shmipc_consumer *consumer, int64_t timeout_ns,
+                          uint64_t *deadline_ns);
+
+static inline bool shmipc_consumer_is_typed(const struct shmipc_consumer *self)
+{
+    return self->role.ring.ring.item_stride != 0;
+}
+
+/* Dividing takes longer than the rest of a peek, so the number of the next item is kept. */
+static inline uint64_t shmipc_item_seq(struct shmipc_consumer *self, uint64_t pos)
+{
+    if (SHMIPC_UNLIKELY(pos != self->seq_pos)) {
+        self->seq_pos = pos;
+        self->seq_at_pos = shmipc_ring_seq_of(&self->role.ring.ring, pos);
+    }
+    return self->seq_at_pos;
+}
+
+/* What `message` describes, as the user sees it. */
+static inline void shmipc_view_fill(struct shmipc_consumer *self,
+                                    const struct shmipc_message *message, uint64_t count,
+                                    struct shmipc_view *view)
+{
+    const uint64_t stride = self->role.ring.ring.item_stride;
+    view->data = message->data;
+    view->len = message->len;
+    view->count = count;
+    view->stride = stride;
+    view->reserved = 0;
+    if (stride != 0) {
+        view->seq = shmipc_item_seq(self, message->pos);
+        view->kind = 0;
+        view->flags = 0;
+    } else {
+        view->seq = message->seq;
+        view->kind = message->kind;
+        view->flags = message->flags;
+    }
+}
+
+/* The next message or item, where nobody has to be asked for it: there is one and it is right.
+ * False: look again, in full. */
+static inline bool shmipc_look_at_once(const struct shmipc_consumer *self,
+                                       struct shmipc_message *message)
+{
+    const struct shmipc_ring_consumer *ring = &self->role.ring;
+    const uint64_t available = ring->head_pos_cached - ring->read_pos;
+    if (SHMIPC_UNLIKELY(available == 0 || ring->ring.overwrite)) {
+        return false;
+    }
+    if (ring->ring.item_stride == 0) {
+        return shmipc_message_decode(&ring->ring, ring->read_pos, available, message) == SHMIPC_OK;
+    }
+    message->data = ring->ring.data + (ring->read_pos & ring->ring.mask);
+    message->len = ring->ring.item_len;
+    message->pos = ring->read_pos;
+    message->span = ring->ring.item_stride;
+    message->seq = 0;
+    message->kind = 0;
+    message->flags = 0;
+    return available >= ring->ring.item_stride;
+}
+
+/* Step over `message`, `count` of them. */
+static inline void shmipc_step_over(struct shmipc_consumer *self,
+                                    const struct shmipc_message *message, uint64_t count)
+{
+    self->peeked_count = 0;
+    if (message->pos == self->seq_pos) {
+        self->seq_pos += message->span;
+        self->seq_at_pos += count;
+    }
+    shmipc_ring_advance(&self->role.ring, message);
+}
+
+/* Step over `message`, `count` of them, and publish. A result. */
+int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_message *message,
+                   uint64_t count);
+/* The end of a call that gave back what lay below `old_pos`, which the producer may sleep for, or
+ * whose file was cut; leaves. A result. */
+int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos);
+
+/* Publish what was stepped over, and leave. A result. */
+static inline int shmipc_give_back(struct shmipc_consumer *self)
+{
+    struct shmipc_consumer_role *role = &self->role;
+    const uint64_t old_pos = role->ring.cursor_pos;
+    if (SHMIPC_UNLIKELY(
+            (shmipc_ring_publish_cursor(&role->ring) &&
+             shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric)) ||
+            shmipc_segment_is_damaged(&role->segment))) {
+        return shmipc_give_back_slowly(self, old_pos);
+    }
+    shmipc_handle_leave(&self->handle);
+    return SHMIPC_SUCCESS;
+}
+
+#endif
