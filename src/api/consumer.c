@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "ends.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,10 +80,29 @@ static int check_options(const struct shmipc_consumer_options *options)
     return shmipc_check_timeout(options->timeout_ns);
 }
 
+/* Attach, and look whether the ring is what was expected. A result. */
+static int attach_and_check(struct shmipc_consumer *self, const char *path,
+                            const struct shmipc_consumer_options *options,
+                            const struct shmipc_expectation *expected)
+{
+    int result = attach(self, path, options);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
+    if (result == SHMIPC_SUCCESS && options->dtype != NULL) {
+        result = check_expected(self, expected);
+    }
+    if (result != SHMIPC_SUCCESS) {
+        shmipc_consumer_role_close(&self->role);
+    }
+    return result;
+}
+
 static int open_role(struct shmipc_consumer *self, const char *path,
                      const struct shmipc_consumer_options *options)
 {
-    struct shmipc_expectation expected;
+    struct shmipc_expectation *expected = NULL;
     struct shmipc_spin spin;
     int result = check_options(options);
     if (result == SHMIPC_SUCCESS) {
@@ -95,18 +113,11 @@ static int open_role(struct shmipc_consumer *self, const char *path,
                                          options->item_size);
     }
     if (result == SHMIPC_SUCCESS) {
-        result = attach(self, path, options);
+        result = attach_and_check(self, path, options, expected);
     }
-    if (result != SHMIPC_SUCCESS) {
-        return result;
-    }
-    self->role.spin = spin;
-    self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
-    if (result == SHMIPC_SUCCESS && options->dtype != NULL) {
-        result = check_expected(self, &expected);
-    }
-    if (result != SHMIPC_SUCCESS) {
-        shmipc_consumer_role_close(&self->role);
+    free(expected);
+    if (result == SHMIPC_SUCCESS) {
+        self->role.spin = spin;
     }
     return result;
 }
@@ -133,9 +144,7 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
     }
     self = aligned_alloc(SHMIPC_LINE, sizeof *self);
     if (self == NULL) {
-        struct shmipc_error error;
-        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for a consumer of \"%s\"", name);
-        return shmipc_result_keep(&error, SIDE);
+        return shmipc_refuse_memory("a consumer of", name);
     }
     memset(self, 0, sizeof *self);
     result = open_role(self, path, options != NULL ? options : &defaults);

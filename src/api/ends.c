@@ -51,10 +51,11 @@ int shmipc_path_of(const char *name, char path[SHMIPC_PATH_MAX])
     return SHMIPC_SUCCESS;
 }
 
-int shmipc_expectation_read(struct shmipc_expectation *expected, const char *dtype,
+static int expectation_fill(struct shmipc_expectation *expected, const char *dtype,
                             const uint64_t *shape, uint32_t axes, uint64_t item_size)
 {
     struct shmipc_error error;
+    expected->schema[0] = '\0';
     expected->schema_len = 0;
     expected->item_len = 0;
     if (dtype == NULL || dtype[0] == '\0') {
@@ -82,6 +83,14 @@ int shmipc_expectation_read(struct shmipc_expectation *expected, const char *dty
     return SHMIPC_SUCCESS;
 }
 
+int shmipc_expectation_read(struct shmipc_expectation **expected, const char *dtype,
+                            const uint64_t *shape, uint32_t axes, uint64_t item_size)
+{
+    *expected = malloc(sizeof **expected);
+    return *expected != NULL ? expectation_fill(*expected, dtype, shape, axes, item_size)
+                             : shmipc_refuse_memory("a dtype", dtype != NULL ? dtype : "");
+}
+
 /* ---- facts ---------------------------------------------------------------------------------- */
 
 char *shmipc_schema_copy(const struct shmipc_segment *segment, enum shmipc_side side, int *result)
@@ -90,8 +99,7 @@ char *shmipc_schema_copy(const struct shmipc_segment *segment, enum shmipc_side 
     const size_t len = segment->geometry.schema_len;
     char *schema = malloc(len + 1);
     if (schema == NULL) {
-        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for %s", segment->path);
-        *result = shmipc_result_keep(&error, side);
+        *result = shmipc_refuse_memory("the schema of", segment->path);
         return NULL;
     }
     if (len != 0 && shmipc_segment_read_schema(segment, schema, &error) != SHMIPC_OK) {
@@ -120,6 +128,13 @@ void shmipc_info_fill(struct shmipc_info *info, const struct shmipc_segment *seg
 }
 
 /* ---- failing -------------------------------------------------------------------------------- */
+
+int shmipc_refuse_memory(const char *what, const char *name)
+{
+    struct shmipc_error error;
+    (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for %s \"%.280s\"", what, name);
+    return shmipc_result_keep(&error, SHMIPC_SIDE_PRODUCER);
+}
 
 int shmipc_refuse_null(const char *what)
 {

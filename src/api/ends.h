@@ -55,16 +55,19 @@ struct shmipc_consumer {
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-/* What a caller takes a ring's items for: schema text and size. */
+/* What a caller takes a ring's items for: schema text and size. On the heap: more than a small
+ * thread's stack. */
 struct shmipc_expectation {
     char schema[SHMIPC_MAX_SCHEMA_LEN + 1];
     uint32_t schema_len;
     uint64_t item_len; /* 0: a message ring */
 };
 
-/* "": a message ring. A result. */
-int shmipc_expectation_read(struct shmipc_expectation *expected, const char *dtype,
+/* "": a message ring. *expected is to be freed, whatever comes of it. A result. */
+int shmipc_expectation_read(struct shmipc_expectation **expected, const char *dtype,
                             const uint64_t *shape, uint32_t axes, uint64_t item_size);
+/* SHMIPC_E_OS, its words kept. */
+int shmipc_refuse_memory(const char *what, const char *name);
 int shmipc_options_check(const void *options, uint32_t abi, uint32_t size, uint32_t known_size);
 int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns);
 /* "DIR/shmipc.NAME". A result. */

@@ -19,7 +19,6 @@
 #define _GNU_SOURCE
 #include "reading.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,10 +191,7 @@ static int take(struct shmipc_consumer *consumer, bool many, uint64_t max,
     }
     struct shmipc_frame *made = frame_new(consumer);
     if (made == NULL) {
-        struct shmipc_error error;
-        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for a frame of ring \"%s\"",
-                          consumer->handle.name);
-        return shmipc_result_keep(&error, SHMIPC_SIDE_CONSUMER);
+        return shmipc_refuse_memory("a frame of ring", consumer->handle.name);
     }
     made->consumer = consumer;
     shmipc_view_fill(consumer, &message, count, &made->view);

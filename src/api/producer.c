@@ -26,13 +26,8 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
 }
 
 static int read_spec(const struct shmipc_producer_options *options,
-                     struct shmipc_expectation *expected, struct shmipc_spec *spec)
+                     const struct shmipc_expectation *expected, struct shmipc_spec *spec)
 {
-    const int result = shmipc_expectation_read(expected, options->dtype, options->shape,
-                                               options->axes, options->item_size);
-    if (result != SHMIPC_SUCCESS) {
-        return result;
-    }
     if (options->consumers < 1 || options->consumers > SHMIPC_MAX_CONSUMERS) {
         return shmipc_result_fail(SHMIPC_E_INVALID, "consumers is %u: a ring has 1 to %u",
                                   options->consumers, SHMIPC_MAX_CONSUMERS);
@@ -73,19 +68,25 @@ static void interrupt(struct shmipc_handle *handle)
 static int open_role(struct shmipc_producer *self, const char *path,
                      const struct shmipc_producer_options *options)
 {
-    struct shmipc_expectation expected;
+    struct shmipc_expectation *expected = NULL;
     struct shmipc_spec spec;
     struct shmipc_spin spin;
     struct shmipc_error error;
     int result = shmipc_spin_set(&spin, options->spin_ns);
     if (result == SHMIPC_SUCCESS) {
-        result = read_spec(options, &expected, &spec);
+        result = shmipc_expectation_read(&expected, options->dtype, options->shape, options->axes,
+                                         options->item_size);
     }
+    if (result == SHMIPC_SUCCESS) {
+        result = read_spec(options, expected, &spec);
+    }
+    if (result == SHMIPC_SUCCESS &&
+        shmipc_producer_role_open(&self->role, path, &spec, &error) != SHMIPC_OK) {
+        result = shmipc_result_keep(&error, SIDE);
+    }
+    free(expected);
     if (result != SHMIPC_SUCCESS) {
         return result;
-    }
-    if (shmipc_producer_role_open(&self->role, path, &spec, &error) != SHMIPC_OK) {
-        return shmipc_result_keep(&error, SIDE);
     }
     self->role.spin = spin;
     self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
@@ -117,9 +118,7 @@ int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
     }
     self = aligned_alloc(SHMIPC_LINE, sizeof *self);
     if (self == NULL) {
-        struct shmipc_error error;
-        (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory for a producer of \"%s\"", name);
-        return shmipc_result_keep(&error, SIDE);
+        return shmipc_refuse_memory("a producer of", name);
     }
     memset(self, 0, sizeof *self);
     result = open_role(self, path, options != NULL ? options : &defaults);

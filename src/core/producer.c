@@ -26,10 +26,35 @@ static void identify(struct shmipc_producer_role *producer)
     SHMIPC_STEP(IDENTIFY_OPEN);
 }
 
+/* NULL, or what is wrong with the schema that lies in the file, of the length asked for. Read in
+ * small parts: it can be longer than a thread's stack. */
+static const char *schema_mismatch(const struct shmipc_segment *segment,
+                                   const struct shmipc_spec *spec, struct shmipc_error *error)
+{
+    const struct shmipc_geometry *found = &segment->geometry;
+    char part[512];
+    if (found->schema_hash != shmipc_schema_hash(spec->schema, spec->schema_len)) {
+        return spec->schema_len == 0 ? "a damaged schema" : "another dtype or shape";
+    }
+    for (size_t done = 0; done < spec->schema_len;) {
+        const size_t left = spec->schema_len - done;
+        const size_t len = left < sizeof part ? left : sizeof part;
+        const ssize_t got = shmipc_segment_pread(segment, part, len, found->schema_off + done);
+        if (got < 0) {
+            (void)shmipc_fail(error, SHMIPC_OS, errno, "cannot read %s", segment->path);
+        }
+        if (got != (ssize_t)len || memcmp(part, spec->schema + done, len) != 0) {
+            return "a damaged schema";
+        }
+        done += len;
+    }
+    return NULL;
+}
+
 /* NULL, or what an existing ring has that the request cannot live with. `error` is set, to OS, if
  * that could not be read. */
 static const char *mismatch(const struct shmipc_segment *segment, const struct shmipc_spec *spec,
-                            char *schema, struct shmipc_error *error)
+                            struct shmipc_error *error)
 {
     const struct shmipc_geometry *found = &segment->geometry;
     if (found->framing != (uint32_t)spec->framing) {
@@ -49,12 +74,7 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
     if (found->schema_len != spec->schema_len || found->item_len != spec->item_len) {
         return "another dtype or shape";
     }
-    if (shmipc_segment_read_schema(segment, schema, error) != SHMIPC_OK) {
-        return "a damaged schema";
-    }
-    return spec->schema_len == 0 || memcmp(schema, spec->schema, spec->schema_len) == 0
-               ? NULL
-               : "another dtype or shape";
+    return schema_mismatch(segment, spec, error);
 }
 
 static enum shmipc_status create(struct shmipc_producer_role *producer, const char *path,
@@ -94,7 +114,6 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                                     const struct shmipc_spec *spec, struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &producer->segment;
-    char schema[SHMIPC_MAX_SCHEMA_LEN];
     enum shmipc_status status;
     const char *found;
 
@@ -118,7 +137,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     }
     SHMIPC_STEP(TAKEOVER_LOCKED);
     error->status = SHMIPC_OK;
-    found = mismatch(segment, spec, schema, error);
+    found = mismatch(segment, spec, error);
     if (error->status == SHMIPC_OS) {
         return SHMIPC_OS; /* not the ring's fault, and no reason to replace it */
     }
