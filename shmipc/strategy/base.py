@@ -270,8 +270,7 @@ class BaseStrategy(OrderEntry):
         """
         self.snapshot = session.snapshot
         self.instruments = session.instruments
-        for prepared in self._limit_orders.values():
-            prepared.clear()  # the instruments may be others
+        self._pad.forget()  # the instruments may be others
         known = self.snapshot.orders
         forgotten = [
             self.orders.pop(client_order_id)

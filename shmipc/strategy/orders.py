@@ -11,23 +11,23 @@ Rules this file keeps:
   when the run began: unique across restarts. Users' own are below 2**60, so that the two never
       meet.
 
-:meth:`OrderEntry.send_order` is what stands between a tick and the wire; it makes one record, in
-place, and copies it once.
+:meth:`OrderEntry.send_order` is what stands between a tick and the wire. The order that most are, a
+market or limit order of a symbol that was traded before and with no options, is sent in C
+(:class:`shmipc._core.OrderMethod`); the methods here do every other, and say what is wrong.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import numbers
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
 from shmipc import Full, Producer
-from shmipc._core import Dispatcher, Outlet
+from shmipc._core import Dispatcher, OrderMethod, OrderPad, Outlet
 from shmipc.events import (
     EventKind,
     Order,
@@ -53,8 +53,23 @@ _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _ORDER = int(EventKind.ORDER)
 _LOWEST, _INF, _NAN = -math.inf, math.inf, math.nan
 _GIVEN_IDS = 1 << 60  # those below are for users to give; the time in ns is above
+_SIDES = (_BUY, _SELL)
 _ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
 _TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., int])
+
+
+def _plain_in_c(
+    side: int | None = None, general: Callable[..., int] | None = None
+) -> Callable[[_Function], _Function]:
+    """Have plain orders sent before the function is called; it sees all others."""
+
+    def decorate(function: _Function) -> _Function:
+        return cast("_Function", OrderMethod(function, side, cast("OrderMethod | None", general)))
+
+    return decorate
 
 
 def _not_running(record: Any, *values: Any) -> bool:
@@ -64,6 +79,9 @@ def _not_running(record: Any, *values: Any) -> bool:
 class OrderEntry:
     """The part of a strategy that sends orders and keeps its books."""
 
+    __slots__ = ("__dict__", "__weakref__", "_pad")
+
+    _pad: OrderPad
     _send_new: Callable[..., bool]  # record, client_order_id, price, quantity
     _send_change: Callable[..., bool]  # record
 
@@ -78,14 +96,13 @@ class OrderEntry:
         #: Tradable symbols that the engine named: symbol -> Instrument record. Empty: it named
         #: none.
         self.instruments: dict[str, Any] = {}
-        # side -> symbol -> a limit order to be filled in and sent
-        self._limit_orders: dict[int, dict[str, Any]] = {_BUY: {}, _SELL: {}}
-        self._next_id = itertools.count(time.time_ns()).__next__
+        self._pad = OrderPad(time.time_ns())
         self._now: Callable[[], int] = time.time_ns
         self._detach()
 
     # ---- sending -------------------------------------------------------------------------------
 
+    @_plain_in_c()
     def send_order(
         self,
         symbol: str,
@@ -109,11 +126,11 @@ class OrderEntry:
         sent then.
         """
         try:
-            if order_type is None and time_in_force is None and price is not None:
-                order = self._limit_orders[side][symbol]
+            if order_type is None and time_in_force is None:
+                order = self._pad.forms(side, price is None)[symbol]
             else:
                 order = self._prepare(symbol, side, price, order_type, time_in_force)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             order = self._prepare(symbol, side, price, order_type, time_in_force)
         try:
             if price is None:
@@ -125,13 +142,14 @@ class OrderEntry:
         except TypeError:
             _refuse_types(quantity, price)
         if client_order_id is None:
-            client_order_id = self._next_id()
+            client_order_id = self._pad.next_id()
         else:
             self._check_id(client_order_id)
         if not self._send_new(order, client_order_id, price, quantity):
             raise Full(f"order for {symbol}: the engine is behind, the ring of orders is full")
         return client_order_id
 
+    @_plain_in_c(_BUY, send_order)
     def buy(
         self,
         symbol: str,
@@ -153,6 +171,7 @@ class OrderEntry:
             client_order_id=client_order_id,
         )
 
+    @_plain_in_c(_SELL, send_order)
     def sell(
         self,
         symbol: str,
@@ -234,14 +253,15 @@ class OrderEntry:
     ) -> Any:
         """Return an order with all that is seldom different filled in.
 
-        Plain limit orders are prepared once for each symbol and side. Raises as send_order().
+        That of a plain order is a form from now on. Raises as send_order().
         """
         name = encode_symbol(symbol).decode()
         if self.instruments and name not in self.instruments:
             raise ValueError(f"unknown symbol {symbol!r}: there are {_some(self.instruments)}")
-        if _integer("side", side) not in self._limit_orders:
+        side = _integer("side", side)
+        if side not in _SIDES:
             raise ValueError(f"a side is Side.BUY or Side.SELL, not {side!r}")
-        plain = price is not None and order_type is None and time_in_force is None
+        plain = order_type is None and time_in_force is None
         if order_type is None:
             order_type = _MARKET if price is None else _LIMIT
         elif _integer("order_type", order_type) not in _ORDER_TYPES:
@@ -265,7 +285,7 @@ class OrderEntry:
             action=_NEW,
         )
         if plain:
-            self._limit_orders[side][symbol] = order
+            self._pad.forms(side, price is None)[symbol] = order
         return order
 
     def _check_id(self, client_order_id: int) -> None:
@@ -296,11 +316,13 @@ class OrderEntry:
         }
         own = ("client_order_id", "price", "quantity")
         self._now = clock
-        self._send_new = Outlet(ring, Order, _ORDER, fields=own, kept=self.orders, **how)
+        self._pad.outlet = Outlet(ring, Order, _ORDER, fields=own, kept=self.orders, **how)
+        self._send_new = self._pad.outlet
         self._send_change = Outlet(ring, Order, _ORDER, fields=(), **how)
 
     def _detach(self) -> None:
         """No more orders: there is no ring, or it is about to be closed."""
+        self._pad.outlet = None
         self._send_new = self._send_change = _not_running
 
     # ---- books ---------------------------------------------------------------------------------

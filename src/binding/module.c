@@ -264,7 +264,9 @@ static int module_exec(PyObject *module)
                             &PyType_Type) != 0 ||
                    add_type(module, &dispatcher_spec, &state->dispatcher_type, true, NULL) != 0 ||
                    add_type(module, &latest_spec, &state->latest_type, true, NULL) != 0 ||
-                   add_type(module, &outlet_spec, &state->outlet_type, true, NULL) != 0
+                   add_type(module, &outlet_spec, &state->outlet_type, true, NULL) != 0 ||
+                   add_type(module, &order_pad_spec, &state->order_pad_type, true, NULL) != 0 ||
+                   add_type(module, &order_method_spec, &state->order_method_type, true, NULL) != 0
                ? -1
                : 0;
 }
@@ -284,6 +286,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->dispatcher_type);
     Py_VISIT(state->latest_type);
     Py_VISIT(state->outlet_type);
+    Py_VISIT(state->order_pad_type);
+    Py_VISIT(state->order_method_type);
     Py_VISIT(state->record_base_type);
     Py_VISIT(state->record_meta_type);
     Py_VISIT(state->field_type);
@@ -311,6 +315,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->dispatcher_type);
     Py_CLEAR(state->latest_type);
     Py_CLEAR(state->outlet_type);
+    Py_CLEAR(state->order_pad_type);
+    Py_CLEAR(state->order_method_type);
     Py_CLEAR(state->record_base_type);
     Py_CLEAR(state->record_meta_type);
     Py_CLEAR(state->field_type);

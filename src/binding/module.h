@@ -56,6 +56,8 @@ struct module_state {
     PyTypeObject *dispatcher_type;
     PyTypeObject *latest_type;
     PyTypeObject *outlet_type;
+    PyTypeObject *order_pad_type;
+    PyTypeObject *order_method_type;
     PyTypeObject *record_base_type;   /* Record */
     PyTypeObject *record_meta_type;   /* of what record_type() makes */
     PyTypeObject *field_type;         /* the descriptor of a record's field */
@@ -240,6 +242,8 @@ extern PyType_Spec view_spec;
 extern PyType_Spec dispatcher_spec;
 extern PyType_Spec latest_spec;
 extern PyType_Spec outlet_spec;
+extern PyType_Spec order_pad_spec;
+extern PyType_Spec order_method_spec;
 
 /* Lease what `message` describes and step over it. NULL with an exception and nothing taken. */
 PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,

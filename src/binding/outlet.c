@@ -2,31 +2,11 @@
  * outlet.c: fill in, stamp, send and keep a record, in one call. What stands between a decision and
  * the wire: an order is a prepared record with a few fields of its own.
  */
-#include "dispatcher.h"
+#include "outlet.h"
 #include "module.h"
-#include "record.h"
 
 #include <structmember.h>
 #include <time.h>
-
-#define MAX_FIELDS 16
-
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc call;
-    ProducerObject *producer;
-    RecordTypeObject *type;
-    DispatcherObject *dispatcher; /* or NULL */
-    PyObject *clock;              /* or NULL: the system's */
-    PyObject *kept;               /* dict, or NULL */
-    uint64_t kind;
-    const struct record_field *fields[MAX_FIELDS]; /* that the call's values go to */
-    Py_ssize_t field_count;
-    size_t time_offs[MAX_FIELDS];
-    Py_ssize_t time_count;
-    size_t trigger_off;
-    bool has_trigger;
-} OutletObject;
 
 /* ---- making one ----------------------------------------------------------------------------- */
 
@@ -47,8 +27,9 @@ static const struct record_field *field_named(const RecordTypeObject *type, PyOb
 static Py_ssize_t parse_names(const RecordTypeObject *type, PyObject *names, bool stamped,
                               const struct record_field **fields)
 {
-    if (names == NULL || !PyTuple_Check(names) || PyTuple_GET_SIZE(names) > MAX_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "fields and times are tuples of up to %d names", MAX_FIELDS);
+    if (names == NULL || !PyTuple_Check(names) || PyTuple_GET_SIZE(names) > OUTLET_MAX_FIELDS) {
+        PyErr_Format(PyExc_TypeError, "fields and times are tuples of up to %d names",
+                     OUTLET_MAX_FIELDS);
         return -1;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
@@ -62,7 +43,7 @@ static Py_ssize_t parse_names(const RecordTypeObject *type, PyObject *names, boo
 
 static int parse_layout(OutletObject *self, PyObject *fields, PyObject *times, PyObject *trigger)
 {
-    const struct record_field *stamped[MAX_FIELDS];
+    const struct record_field *stamped[OUTLET_MAX_FIELDS];
     self->field_count = parse_names(self->type, fields, false, self->fields);
     self->time_count = times == NULL ? 0 : parse_names(self->type, times, true, stamped);
     if (self->field_count < 0 || self->time_count < 0) {
@@ -193,35 +174,71 @@ static int fill_in(const OutletObject *self, const RecordObject *record, PyObjec
     return 0;
 }
 
+/* Keep `copy`; what was kept under this key before, if anything, is then the caller's. */
+static int keep(PyObject *kept, PyObject *key, PyObject *copy, PyObject **before)
+{
+    PyObject *found = NULL;
+#if PY_VERSION_HEX >= 0x030D0000
+    if (PyDict_SetDefaultRef(kept, key, copy, &found) < 0) {
+        return -1;
+    }
+#else
+    found = PyDict_SetDefault(kept, key, copy);
+    if (found == NULL) {
+        return -1;
+    }
+    Py_INCREF(found);
+#endif
+    if (SHMIPC_LIKELY(found == copy)) {
+        Py_DECREF(found);
+        return 0;
+    }
+    *before = found;
+    return PyDict_SetItem(kept, key, copy);
+}
+
+/* It was not sent: as it was before. The exception that is set stays. */
+static void keep_no_more(PyObject *kept, PyObject *key, PyObject *before)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if ((before != NULL ? PyDict_SetItem(kept, key, before) : PyDict_DelItem(kept, key)) != 0) {
+        PyErr_Clear(); /* somebody has emptied it meanwhile */
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* Send `copy` and keep it. 1: sent. 0: full. -1: an exception. */
 static int send_copy(OutletObject *self, PyObject *copy, PyObject *key)
 {
     const RecordObject *record = (RecordObject *)copy;
     struct patience at_once = {0, 0};
     PyObject *before = NULL;
-    if (self->kept != NULL) { /* first: what has been sent must not fail to be kept */
-        before = PyDict_GetItemWithError(self->kept, key);
-        if (before == NULL && PyErr_Occurred() != NULL) {
-            return -1;
-        }
-        Py_XINCREF(before); /* ours before the dictionary lets go of it */
-        if (PyDict_SetItem(self->kept, key, copy) != 0) {
-            Py_XDECREF(before);
-            return -1;
-        }
+    /* Kept first: what has been sent must not fail to be kept. */
+    if (self->kept != NULL && keep(self->kept, key, copy, &before) != 0) {
+        Py_XDECREF(before);
+        return -1;
     }
     const int sent = producer_send_plain(self->producer, record->data, record->len,
                                          (uint16_t)self->kind, &at_once);
-    if (sent != 1 && self->kept != NULL) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        if ((before != NULL ? PyDict_SetItem(self->kept, key, before)
-                            : PyDict_DelItem(self->kept, key)) != 0) {
-            PyErr_Clear(); /* somebody has emptied it meanwhile */
-        }
-        PyErr_Restore(type, value, traceback);
+    if (SHMIPC_UNLIKELY(sent != 1) && self->kept != NULL) {
+        keep_no_more(self->kept, key, before);
     }
     Py_XDECREF(before);
+    return sent;
+}
+
+int outlet_send(OutletObject *self, PyObject *record, PyObject *const *values)
+{
+    PyObject *copy = record_new_owned((PyTypeObject *)self->type, NULL);
+    if (copy == NULL) {
+        return -1;
+    }
+    int sent = -1;
+    if (fill_in(self, (RecordObject *)record, values, ((RecordObject *)copy)->own) == 0) {
+        sent = send_copy(self, copy, self->field_count > 0 ? values[0] : Py_None);
+    }
+    Py_DECREF(copy);
     return sent;
 }
 
@@ -234,19 +251,10 @@ static PyObject *outlet_call(PyObject *object, PyObject *const *args, size_t nar
         return PyErr_Format(PyExc_TypeError, "this Outlet takes a record and %zd values",
                             self->field_count);
     }
-    if ((PyObject *)Py_TYPE(args[0]) != (PyObject *)self->type ||
-        ((RecordObject *)args[0])->own == NULL) {
+    if (!outlet_takes(self, args[0])) {
         return PyErr_Format(PyExc_TypeError, "this Outlet takes an owned record of %R", self->type);
     }
-    PyObject *copy = record_new_owned((PyTypeObject *)self->type, NULL);
-    if (copy == NULL) {
-        return NULL;
-    }
-    int sent = -1;
-    if (fill_in(self, (RecordObject *)args[0], args + 1, ((RecordObject *)copy)->own) == 0) {
-        sent = send_copy(self, copy, nargs > 1 ? args[1] : Py_None);
-    }
-    Py_DECREF(copy);
+    const int sent = outlet_send(self, args[0], args + 1);
     return sent < 0 ? NULL : PyBool_FromLong(sent);
 }
 
