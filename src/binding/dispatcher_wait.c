@@ -6,6 +6,8 @@
 
 /* Polls with the GIL held: see waiting.c. */
 #define BRIEF_POLLS 1000
+/* How long to spin with the GIL held where nobody else could want it, before looking again. */
+#define ALONE_SLICE_NS UINT64_C(200000)
 
 static void leave_handles(DispatcherObject *self, Py_ssize_t count)
 {
@@ -61,6 +63,17 @@ int dispatcher_run_signals(DispatcherObject *self)
     return result;
 }
 
+/* Something came. Let its lines travel together, and its ring be the first that has its turn. */
+static void ask_for_what_is_ready(DispatcherObject *self)
+{
+    for (Py_ssize_t i = self->count; i > 0; i--) {
+        const Py_ssize_t next = (self->turn + i) % self->count;
+        if (shmipc_ring_ask(&self->cores[next]->ring)) {
+            self->turn = next - 1 + self->count; /* a round begins with the one after */
+        }
+    }
+}
+
 static enum shmipc_status nap(uint64_t deadline_ns)
 {
     const uint64_t now_ns = shmipc_now_ns();
@@ -72,28 +85,54 @@ static enum shmipc_status nap(uint64_t deadline_ns)
     return SHMIPC_AGAIN;
 }
 
-/* One slice of waiting, without the GIL: spin as long as is left of the budget, then sleep. */
-static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
-                                     uint64_t deadline_ns, bool *slept)
+/* Is there no other thread that could want the GIL? Then it need not be let go, and had again when
+ * an event is there, for the sake of nobody. A thread that Python does not know yet may come; it
+ * waits for one spin, which is short here. */
+static bool is_alone(void)
+{
+#ifdef Py_GIL_DISABLED
+    return false;
+#else
+    PyThreadState *thread = PyThreadState_Get();
+    PyInterpreterState *interpreter = PyInterpreterState_Get();
+    /* Only compared: what is not ours may be going. */
+    return PyInterpreterState_Head() == interpreter &&
+           PyInterpreterState_Next(interpreter) == NULL &&
+           PyInterpreterState_ThreadHead(interpreter) == thread &&
+           PyThreadState_Next(thread) == NULL;
+#endif
+}
+
+/* Spin for up to `most_ns` of what is left of the budget. OK; AGAIN: time for signals, and the
+ * producers were looked at; EMPTY: there is nothing left. */
+static enum shmipc_status spin_slice(DispatcherObject *self, uint64_t start_ns,
+                                     uint64_t deadline_ns, uint64_t most_ns)
+{
+    const uint32_t count = (uint32_t)self->count;
+    const uint64_t now_ns = shmipc_now_ns();
+    uint64_t spin_end_ns = shmipc_deadline_ns(start_ns, self->spin.budget_ns);
+    spin_end_ns = deadline_ns < spin_end_ns ? deadline_ns : spin_end_ns;
+    if (count == 0 || now_ns >= spin_end_ns) {
+        return SHMIPC_EMPTY;
+    }
+    const uint64_t left_ns = spin_end_ns - now_ns;
+    const enum shmipc_status status =
+        shmipc_consumers_spin_any(self->cores, count, left_ns < most_ns ? left_ns : most_ns);
+    if (status == SHMIPC_OK || left_ns <= most_ns) {
+        return status;
+    }
+    return shmipc_consumers_wait_any(self->cores, count, self->ready, self->words, self->marks,
+                                     0) == SHMIPC_OK
+               ? SHMIPC_OK
+               : SHMIPC_AGAIN;
+}
+
+/* One slice of sleep, without the GIL. */
+static enum shmipc_status sleep_slice(DispatcherObject *self, uint64_t deadline_ns, bool *slept)
 {
     const uint32_t count = (uint32_t)self->count;
     if (count == 0) {
         return nap(deadline_ns);
-    }
-    const uint64_t now_ns = shmipc_now_ns();
-    uint64_t spin_end_ns = shmipc_deadline_ns(start_ns, self->spin.budget_ns);
-    spin_end_ns = deadline_ns < spin_end_ns ? deadline_ns : spin_end_ns;
-    if (now_ns < spin_end_ns) {
-        const uint64_t left_ns = spin_end_ns - now_ns;
-        const uint64_t span_ns = left_ns < SHMIPC_SPIN_SLICE_NS ? left_ns : SHMIPC_SPIN_SLICE_NS;
-        if (shmipc_consumers_spin_any(self->cores, count, span_ns) == SHMIPC_OK) {
-            return SHMIPC_OK;
-        }
-        if (left_ns > span_ns) { /* time for signals, and for a look at the producers */
-            const enum shmipc_status status = shmipc_consumers_wait_any(
-                self->cores, count, self->ready, self->words, self->marks, 0);
-            return status == SHMIPC_TIMEOUT ? SHMIPC_AGAIN : status;
-        }
     }
     if (!*slept) {
         /* Going to sleep costs this process some microseconds and makes the producer wake it. Where
@@ -108,26 +147,56 @@ static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
                                      deadline_ns);
 }
 
+/* One slice of waiting: spin as long as is left of the budget, then sleep. */
+static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
+                                     uint64_t deadline_ns, bool *slept)
+{
+    PyThreadState *thread = is_alone() ? NULL : PyEval_SaveThread();
+    enum shmipc_status status = spin_slice(self, start_ns, deadline_ns,
+                                           thread == NULL ? ALONE_SLICE_NS : SHMIPC_SPIN_SLICE_NS);
+    if (status == SHMIPC_EMPTY) {
+        thread = thread == NULL ? PyEval_SaveThread() : thread;
+        status = sleep_slice(self, deadline_ns, slept);
+    }
+    if (status == SHMIPC_OK) {
+        ask_for_what_is_ready(self); /* it travels while we take the GIL */
+    }
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
+    }
+    return status;
+}
+
+/* Poll for a moment with the GIL held. */
+static enum shmipc_status poll_briefly(DispatcherObject *self)
+{
+    Py_ssize_t polls = BRIEF_POLLS;
+    if (self->count > 2) {
+        polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
+    }
+    for (Py_ssize_t poll = 0; poll < polls; poll++) {
+        bool ready = false;
+        for (Py_ssize_t i = 0; i < self->count; i++) {
+            ready |= shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY;
+        }
+        if (ready) {
+            ask_for_what_is_ready(self);
+            return SHMIPC_OK;
+        }
+    }
+    return SHMIPC_AGAIN;
+}
+
 int dispatcher_wait(DispatcherObject *self, struct patience *patience)
 {
     enum shmipc_status status = SHMIPC_AGAIN;
     bool slept = false;
     const bool brief = self->spin.limit_ns != 0 && self->spin.budget_ns == self->spin.limit_ns;
-    Py_ssize_t polls = !brief || self->count == 0 ? 0 : BRIEF_POLLS;
-    if (self->count > 2) {
-        polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
-    }
-    if (polls > 0) {
+    if (brief && self->count > 0) {
         if (!enter_handles(self)) {
             return -1;
         }
-        for (Py_ssize_t poll = 0; poll < polls && status == SHMIPC_AGAIN; poll++) {
-            for (Py_ssize_t i = 0; i < self->count; i++) {
-                if (shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY) {
-                    status = SHMIPC_OK;
-                }
-            }
-        }
+        status = poll_briefly(self);
         leave_handles(self, self->count);
     }
     if (status == SHMIPC_AGAIN) {
@@ -144,12 +213,10 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
             if (!enter_handles(self)) {
                 return -1;
             }
-            Py_BEGIN_ALLOW_THREADS
             status = wait_slice(self, start_ns, deadline_ns, &slept);
-            Py_END_ALLOW_THREADS
             leave_handles(self, self->count);
         }
-        if (status == SHMIPC_OK) {
+        if (status == SHMIPC_OK && self->spin.adaptive) {
             shmipc_spin_learn(&self->spin, shmipc_now_ns() - start_ns, slept);
         }
     }

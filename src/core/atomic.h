@@ -143,6 +143,12 @@ static inline void shmipc_prefetch_for_write(const void *address)
 #endif
 }
 
+/* Ask for a line to be read soon. A hint: any address will do. */
+static inline void shmipc_prefetch_for_read(const void *address)
+{
+    __builtin_prefetch(address, 0, 3);
+}
+
 /* Stay off a contended line for about 100 ns: an empty loop of one turn a cycle, because `pause`
  * is no unit of time. */
 static inline void shmipc_cpu_linger(void)

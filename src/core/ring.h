@@ -64,6 +64,8 @@
 
 /* How far ahead of the head the producer asks for the lines it will write. */
 #define SHMIPC_PREFETCH_LEN UINT64_C(640)
+/* How much of what has just come a consumer that waited asks for at once. */
+#define SHMIPC_ASK_LEN UINT64_C(256)
 
 /* What both sides know of a ring: private, validated copies. */
 struct shmipc_ring {
@@ -252,6 +254,20 @@ static inline enum shmipc_status shmipc_ring_readable(struct shmipc_ring_consume
         return shmipc_ring_reload(consumer);
     }
     return SHMIPC_OK;
+}
+
+/* Ask for the first lines of what is known to be committed, before it is looked at: they were just
+ * written elsewhere, and come together rather than one after the other. True: there is something.
+ */
+static inline bool shmipc_ring_ask(const struct shmipc_ring_consumer *consumer)
+{
+    const uint64_t available = consumer->head_pos_cached - consumer->read_pos;
+    const uint64_t from_off = consumer->read_pos & consumer->ring.mask;
+    const uint64_t end_off = from_off + (available < SHMIPC_ASK_LEN ? available : SHMIPC_ASK_LEN);
+    for (uint64_t off = from_off & ~(uint64_t)63; off < end_off; off += 64) {
+        shmipc_prefetch_for_read(consumer->ring.data + off);
+    }
+    return available != 0;
 }
 
 static inline uint64_t shmipc_ring_seq_of(const struct shmipc_ring *ring, uint64_t pos)

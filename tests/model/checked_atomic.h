@@ -75,5 +75,6 @@
 #define shmipc_cpu_relax() ((void)0)
 #define shmipc_cpu_linger() ((void)0)
 #define shmipc_prefetch_for_write(address) ((void)(address))
+#define shmipc_prefetch_for_read(address) ((void)(address))
 
 #endif
