@@ -160,6 +160,25 @@ static PyObject *record_of(struct handler *handler, FrameObject *frame, const un
     return record;
 }
 
+/* A lease from this message on: a new reference. The frame that only the handler's own record has
+ * serves again, and so does that record. */
+static PyObject *hold_for(const struct handler *handler, ConsumerObject *consumer,
+                          const struct shmipc_message *message)
+{
+#ifndef Py_GIL_DISABLED
+    if (SHMIPC_LIKELY(handler->record != NULL && Py_REFCNT(handler->record) == 1)) {
+        FrameObject *frame = ((RecordObject *)handler->record)->frame;
+        if (SHMIPC_LIKELY(frame != NULL && Py_REFCNT(frame) == 1 && frame->consumer == consumer &&
+                          frame_try_hold_again(frame, message))) {
+            return Py_NewRef((PyObject *)frame);
+        }
+    }
+#else
+    (void)handler;
+#endif
+    return frame_hold(consumer, message);
+}
+
 int handler_call(DispatcherObject *self, const struct event *event,
                  const struct shmipc_message *message, FrameObject *frame)
 {
@@ -247,7 +266,7 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
             break; /* on_lost ended it: the event stays unread */
         }
         if (frame == NULL && !ring->overwrite) {
-            frame = frame_hold(consumer, &message);
+            frame = hold_for(event.handler, consumer, &message);
             if (frame == NULL) {
                 seen = GLANCE_FAILED;
                 break;

@@ -19,6 +19,16 @@
 
 #define ENDED PY_SSIZE_T_MIN
 
+static void frame_describe(FrameObject *self, const struct shmipc_message *message)
+{
+    self->data = message->data;
+    self->len = message->len;
+    self->pos = message->pos;
+    self->seq = message->seq;
+    self->kind = message->kind;
+    self->flags = message->flags;
+}
+
 static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_message *message)
 {
     FrameObject *self = PyObject_GC_New(FrameObject, consumer->handle.state->frame_type);
@@ -26,14 +36,9 @@ static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_mes
         return NULL;
     }
     self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
-    self->data = message->data;
-    self->len = message->len;
     self->items = 0;
-    self->pos = message->pos;
-    self->seq = message->seq;
-    self->kind = message->kind;
-    self->flags = message->flags;
     self->batch = false;
+    frame_describe(self, message);
     atomic_init(&self->ending, false);
     atomic_init(&self->exports, 0);
     return self;
@@ -56,6 +61,15 @@ PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *messa
     return (PyObject *)self;
 }
 
+static void hold(FrameObject *self, const struct shmipc_message *message)
+{
+    ConsumerObject *consumer = self->consumer;
+    Py_BEGIN_CRITICAL_SECTION(consumer);
+    shmipc_ring_hold(&consumer->core.ring, message, &self->lease);
+    consumer->leases++;
+    Py_END_CRITICAL_SECTION();
+}
+
 PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *message)
 {
     FrameObject *self = frame_make(consumer, message);
@@ -63,12 +77,21 @@ PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *mess
         return NULL;
     }
     self->items = consumer->handle.dtype != NULL ? 1 : 0;
-    Py_BEGIN_CRITICAL_SECTION(consumer);
-    shmipc_ring_hold(&consumer->core.ring, message, &self->lease);
-    consumer->leases++;
-    Py_END_CRITICAL_SECTION();
+    hold(self, message);
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+bool frame_try_hold_again(FrameObject *self, const struct shmipc_message *message)
+{
+    if (atomic_load_explicit(&self->exports, memory_order_relaxed) != ENDED) {
+        return false;
+    }
+    frame_describe(self, message);
+    hold(self, message);
+    atomic_store(&self->ending, false);
+    atomic_store(&self->exports, 0);
+    return true;
 }
 
 static void end_lease(FrameObject *self)

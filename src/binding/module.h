@@ -250,6 +250,9 @@ PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *messa
                     bool batch);
 /* Lease what `message` describes and all that follows it, without stepping over it. */
 PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *message);
+/* The same with a frame that frame_hold made, whose lease has ended, and that nobody can see but
+ * the caller. False: nothing was done, since a view of it lives. */
+bool frame_try_hold_again(FrameObject *frame, const struct shmipc_message *message);
 /* End the lease unless a view still needs it; then the view's death ends it. */
 void frame_release_softly(FrameObject *frame);
 /* Count one view more. False, without an exception, once the frame was released. */

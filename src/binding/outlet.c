@@ -230,7 +230,7 @@ static int send_copy(OutletObject *self, PyObject *copy, PyObject *key)
 
 int outlet_send(OutletObject *self, PyObject *record, PyObject *const *values)
 {
-    PyObject *copy = record_new_owned((PyTypeObject *)self->type, NULL);
+    PyObject *copy = record_new_blank((PyTypeObject *)self->type);
     if (copy == NULL) {
         return -1;
     }

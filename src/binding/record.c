@@ -15,59 +15,6 @@
 
 #define SCRATCH_LEN 512
 
-/* ---- life ----------------------------------------------------------------------------------- */
-
-PyObject *record_new_leased(PyTypeObject *type, FrameObject *frame, const unsigned char *data)
-{
-    RecordObject *self = (RecordObject *)type->tp_alloc(type, 0);
-    if (self != NULL) {
-        self->frame = (FrameObject *)Py_NewRef((PyObject *)frame);
-        self->data = data;
-        self->len = record_len_of(type);
-    }
-    return (PyObject *)self;
-}
-
-PyObject *record_new_owned(PyTypeObject *type, const unsigned char *bytes)
-{
-    const size_t len = record_len_of(type);
-    unsigned char *own = PyMem_Malloc(len);
-    if (own == NULL) {
-        return PyErr_NoMemory();
-    }
-    RecordObject *self = (RecordObject *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        PyMem_Free(own);
-        return NULL;
-    }
-    if (bytes != NULL) {
-        memcpy(own, bytes, len);
-    } else {
-        memset(own, 0, len);
-    }
-    self->own = own;
-    self->data = own;
-    self->len = len;
-    return (PyObject *)self;
-}
-
-void record_move_owned(PyObject *record, const unsigned char *bytes)
-{
-    RecordObject *self = (RecordObject *)record;
-    memcpy(self->own, bytes, self->len);
-}
-
-static void record_dealloc(PyObject *object)
-{
-    RecordObject *self = (RecordObject *)object;
-    PyTypeObject *type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
-    Py_XDECREF((PyObject *)self->frame);
-    PyMem_Free(self->own);
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
 static int record_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
@@ -202,7 +149,7 @@ PyDoc_STRVAR(record_copy_doc, "copy($self)\n--\n\n"
 static PyObject *record_copy(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    PyObject *copy = record_new_owned(Py_TYPE(object), NULL);
+    PyObject *copy = record_new_blank(Py_TYPE(object));
     if (copy != NULL && !record_fetch((RecordObject *)object, 0, ((RecordObject *)copy)->own,
                                       ((RecordObject *)object)->len)) {
         Py_CLEAR(copy);

@@ -1,10 +1,10 @@
 /*
  * record.h: record types: the bytes of one item of a structured dtype, read where they lie.
  *
- * record.c has the records; record_type.c their types and pickling; field.c turns one field into a
- * Python object and back; record_array.c and field_array.c are what of it needs numpy. A record
- * type can neither be changed nor be subclassed, so an object whose type it is is a RecordObject of
- * its layout.
+ * record.c has the records, record_life.c how they come and go; record_type.c their types and
+ * pickling; field.c turns one field into a Python object and back; record_array.c and field_array.c
+ * are what of it needs numpy. A record type can neither be changed nor be subclassed, so an object
+ * whose type it is is a RecordObject of its layout.
  */
 #ifndef SHMIPC_BINDING_RECORD_H
 #define SHMIPC_BINDING_RECORD_H
@@ -47,6 +47,10 @@ struct cached_text {
     PyObject *text;                       /* exact str, or NULL */
 };
 
+/* Owned records that a type keeps when nobody else does any more: who makes one for each order has
+ * the same memory again, near, and not that of as many orders ago. */
+#define SPARE_RECORDS_MAX 64
+
 /* What a record type is beyond a type. Set before record_type() returns, then constant. */
 typedef struct {
     PyHeapTypeObject heap;
@@ -57,11 +61,13 @@ typedef struct {
     size_t len;               /* the dtype's itemsize */
     Py_ssize_t count;
     struct record_field *fields;
-    struct cached_text *texts; /* TEXT_CACHE_COUNT of them, or NULL; changes under the GIL */
+    struct cached_text *texts;   /* TEXT_CACHE_COUNT of them, or NULL; changes under the GIL */
+    struct record_object *spare; /* a list by `data` of owned records, not tracked; under the GIL */
+    int spare_count;
 } RecordTypeObject;
 
 /* A record: the bytes of one item of a structured dtype, read where they lie. */
-typedef struct {
+typedef struct record_object {
     PyObject_HEAD
     FrameObject *frame;        /* owned; the lease that data lies under. NULL: data is `own` */
     const unsigned char *data; /* in the ring, or in `own` */
@@ -73,7 +79,7 @@ extern PyType_Spec record_spec;
 extern PyType_Spec record_meta_spec;
 extern PyType_Spec field_spec;
 
-/* ---- record.c ------------------------------------------------------------------------------- */
+/* ---- record.c, record_life.c ---------------------------------------------------------------- */
 
 /* The type `type` was made by record_type(). */
 static inline bool record_type_check(struct module_state *state, PyObject *type)
@@ -113,6 +119,12 @@ static inline PyObject *record_dtype_of(PyTypeObject *type)
 PyObject *record_new_leased(PyTypeObject *type, FrameObject *frame, const unsigned char *data);
 /* A record of its own bytes: a copy of `bytes`, or zeros if that is NULL. */
 PyObject *record_new_owned(PyTypeObject *type, const unsigned char *bytes);
+/* The same of any bytes: all are to be written before anybody sees it. */
+PyObject *record_new_blank(PyTypeObject *type);
+/* tp_dealloc of a record type. */
+void record_dealloc(PyObject *object);
+/* The type goes: so do the records that it kept. */
+void record_free_spare(RecordTypeObject *type);
 
 /* Point a leased record that nobody else holds (Py_REFCNT is 1) at other bytes. */
 static inline void record_move_leased(PyObject *record, FrameObject *frame,

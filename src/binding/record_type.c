@@ -150,6 +150,7 @@ static void meta_dealloc(PyObject *object)
     struct record_field *fields = self->fields;
     struct cached_text *texts = self->texts;
     const Py_ssize_t count = self->count;
+    record_free_spare(self);
     PyType_Type.tp_dealloc(object);
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_XDECREF(fields[i].name);
@@ -242,6 +243,7 @@ static PyObject *make_type(struct module_state *state, PyObject *key)
     }
     RecordTypeObject *type = (RecordTypeObject *)object;
     type->state = state;
+    type->heap.ht_type.tp_dealloc = record_dealloc; /* a record has nothing but what that knows */
     if (record_layout_fill(type, dtype, PyTuple_GET_ITEM(key, 2)) != 0 ||
         add_attributes(state, type) != 0 || freeze(&type->heap.ht_type) != 0) {
         Py_CLEAR(object);
