@@ -253,12 +253,7 @@ class OrderPad:
 
 @final
 class OrderMethod:
-    def __new__(
-        cls,
-        function: Callable[..., int],
-        side: int | None = None,
-        general: OrderMethod | None = None,
-    ) -> Self: ...
+    def __new__(cls, function: Callable[..., int], side: int | None = None) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> int: ...
 
 @final

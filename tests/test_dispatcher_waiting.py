@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from dispatching import (
     EVENT_KIND,
@@ -236,3 +238,117 @@ def test_current_ts_is_the_events_own(rig: Rig) -> None:
     rig.dispatcher.run(timeout=0)
     assert stamps == [(5, 0), (1 << 60, 1)]
     assert rig.dispatcher.current_ts == 0
+
+
+class TestAlone:
+    """A dispatcher that is the only thread spins with the GIL held."""
+
+    def test_its_timeout_counts(self, rig: Rig) -> None:
+        dispatcher = Dispatcher(spin=float("inf"))
+        dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})
+        begin = time.monotonic()
+        assert dispatcher.run(timeout=0.05) == 0
+        assert time.monotonic() - begin >= 0.05
+
+    def test_signal_handlers_run(self, rig: Rig) -> None:
+        def come(number: int, frame: Any) -> None:
+            rig.send(1)
+
+        dispatcher = Dispatcher(spin=float("inf"))
+        dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})
+        before = signal.signal(signal.SIGALRM, come)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            assert dispatcher.run(timeout=60) == 1
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert rig.seen == [1]
+
+    def test_a_thread_that_python_does_not_know_gets_the_gil(self, rig: Rig) -> None:
+        entry = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+        @entry
+        def run(unused: Any) -> None:
+            libc.usleep(50_000)
+            rig.send(1)
+
+        libc = ctypes.CDLL(None)
+        thread = ctypes.c_ulong()
+        dispatcher = Dispatcher(spin=float("inf"))
+        dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})
+        assert libc.pthread_create(ctypes.byref(thread), None, run, None) == 0
+        assert dispatcher.run(timeout=60) == 1
+        libc.pthread_join(thread, None)
+        assert rig.seen == [1]
+
+    def test_a_python_thread_runs_meanwhile(self, rig: Rig) -> None:
+        def count() -> None:
+            for _ in range(1_000_000):
+                pass
+            rig.send(1)
+
+        dispatcher = Dispatcher(spin=float("inf"))
+        dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})
+        thread = threading.Thread(target=count)
+        thread.start()
+        assert dispatcher.run(timeout=60) == 1
+        thread.join()
+
+
+def test_the_ring_that_was_waited_for_has_the_first_turn(ring_name: str) -> None:
+    rigs = [Rig(f"{ring_name}-{i}") for i in range(3)]
+    seen: list[int] = []
+    dispatcher = Dispatcher(spin=float("inf"))
+
+    def see(i: int) -> None:
+        seen.append(i)
+        for other in rigs:
+            if len(seen) < 2:
+                other.send(1)
+
+    for i, rig in enumerate(rigs):
+        dispatcher.add(rig.consumer, {EVENT_KIND: (Event, lambda _, i=i: see(i))})
+    for turn in range(6):
+        first = turn % 3
+        seen.clear()
+        timer = threading.Timer(0.02, rigs[first].send, [5])
+        timer.start()
+        while len(seen) < 4:
+            dispatcher.run(timeout=60)
+        timer.join()
+        assert seen[0] == first
+        assert sorted(seen) == sorted([first, 0, 1, 2])
+    for rig in rigs:
+        rig.close()
+
+
+def test_one_event_at_a_time_and_some_are_kept(rig: Rig) -> None:
+    """The lease of the last burst serves again only where nobody can see it any more."""
+    kept: list[Any] = []
+    views: list[Any] = []
+
+    def see(record: Any) -> None:
+        rig.seen.append(record.value)
+        if record.value % 3 == 0:
+            kept.append(record)
+        if record.value % 5 == 0:
+            views.append(np.asarray(record))
+
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, see)})
+    for value in range(100):
+        rig.send(value)
+        assert rig.dispatcher.run(timeout=0) == 1
+    assert rig.seen == list(range(100))
+    assert len({id(record) for record in kept}) == len(kept)
+    viewed = {0, *range(0, 100, 15)}
+    for number, record in zip(range(0, 100, 3), kept, strict=True):
+        if number not in viewed:
+            with pytest.raises(ValueError, match="released"):
+                _ = record.value
+    assert [view["value"] for view in views] == list(range(0, 100, 5))
+    assert rig.consumer.lag == 100, "the first view holds all that follows it"
+    views.clear()
+    kept.clear()
+    rig.send(101)
+    assert rig.dispatcher.run(timeout=0) == 1
+    assert rig.consumer.lag == 0

@@ -61,13 +61,11 @@ _TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
 _Function = TypeVar("_Function", bound=Callable[..., int])
 
 
-def _plain_in_c(
-    side: int | None = None, general: Callable[..., int] | None = None
-) -> Callable[[_Function], _Function]:
-    """Have plain orders sent before the function is called; it sees all others."""
+def _plain_in_c(side: int | None = None) -> Callable[[_Function], _Function]:
+    """Have plain orders (of one side) sent before the function is called; it sees all others."""
 
     def decorate(function: _Function) -> _Function:
-        return cast("_Function", OrderMethod(function, side, cast("OrderMethod | None", general)))
+        return cast("_Function", OrderMethod(function, side))
 
     return decorate
 
@@ -149,7 +147,7 @@ class OrderEntry:
             raise Full(f"order for {symbol}: the engine is behind, the ring of orders is full")
         return client_order_id
 
-    @_plain_in_c(_BUY, send_order)
+    @_plain_in_c(_BUY)
     def buy(
         self,
         symbol: str,
@@ -171,7 +169,7 @@ class OrderEntry:
             client_order_id=client_order_id,
         )
 
-    @_plain_in_c(_SELL, send_order)
+    @_plain_in_c(_SELL)
     def sell(
         self,
         symbol: str,

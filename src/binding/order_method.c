@@ -14,29 +14,33 @@
 
 #define PLACE_NAME "_pad" /* of the slot in which an instance has its OrderPad */
 
-enum { ARG_SELF, ARG_SYMBOL, ARG_SIDE, ARG_QUANTITY, ARG_PRICE, ARGS };
+/* What an order is sent with, in the order of send_order()'s parameters; self by that name. */
+enum { ARG_SELF, ARG_SYMBOL, ARG_SIDE, ARG_QUANTITY, ARG_PRICE, POSITIONAL, ARGS = POSITIONAL + 3 };
+static const char *const arg_names[ARGS] = {"send_order",    "symbol",         "side",
+                                            "quantity",      "price",          "order_type",
+                                            "time_in_force", "client_order_id"};
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
     struct module_state *state;
     PyObject *function;    /* that knows everything */
-    PyObject *general;     /* the OrderMethod that sends for either side, or NULL: it is this */
     PyObject *side;        /* what this one sends, an int, or NULL: the call says */
     PyObject *names[ARGS]; /* interned */
+    PyObject *options;     /* tuple: those behind POSITIONAL */
     PyTypeObject *owner;   /* the class whose instances have a pad; NULL: not known yet */
     Py_ssize_t place_off;  /* where in an instance */
 } OrderMethodObject;
 
-/* The arguments of a call in their places; what is not given is NULL. False: it has others too, or
- * is wrong. */
+/* The arguments of a call in their places; what is not given is NULL. False: there are too many, or
+ * too few, or some that no order has. */
 static bool spread(const OrderMethodObject *self, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames, PyObject *out[ARGS])
 {
     Py_ssize_t at = 0;
     memset(out, 0, ARGS * sizeof *out);
     out[ARG_SIDE] = self->side;
-    for (int place = 0; place < ARGS && at < nargs; place++) {
+    for (int place = 0; place < POSITIONAL && at < nargs; place++) {
         if (out[place] == NULL) {
             out[place] = args[at++];
         }
@@ -75,17 +79,6 @@ static bool as_number(PyObject *value, double *out)
         return false;
     }
     return true;
-}
-
-/* Would self.send_order() come to `general`? Not where a subclass, or the instance, has its own. */
-static bool sends_by(const OrderMethodObject *general, PyObject *strategy)
-{
-    PyObject *bound = PyObject_GetAttr(strategy, general->names[ARG_SELF]);
-    const bool same = bound != NULL && PyMethod_Check(bound) &&
-                      PyMethod_GET_FUNCTION(bound) == (PyObject *)(uintptr_t)general;
-    Py_XDECREF(bound);
-    PyErr_Clear(); /* the function will meet it again */
-    return same;
 }
 
 /* The pad of an instance: a new reference, or NULL without an exception. */
@@ -155,19 +148,39 @@ static PyObject *send_plain(const OrderMethodObject *self, PyObject *const order
     return number;
 }
 
+/* self.send_order() with all that there is, as the function of one side would call it: a subclass,
+ * or the instance, may have another. */
+static PyObject *send_for_side(const OrderMethodObject *self, PyObject *const given[ARGS])
+{
+    PyObject *order[ARGS];
+    for (int place = 0; place < ARGS; place++) {
+        order[place] = given[place] == NULL ? Py_None : given[place];
+    }
+    return PyObject_VectorcallMethod(self->names[ARG_SELF], order, POSITIONAL, self->options);
+}
+
+static bool has_options(PyObject *const order[ARGS])
+{
+    for (int place = POSITIONAL; place < ARGS; place++) {
+        if (order[place] != NULL && order[place] != Py_None) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static PyObject *order_method_call(PyObject *object, PyObject *const *args, size_t nargsf,
                                    PyObject *kwnames)
 {
     const OrderMethodObject *self = (OrderMethodObject *)object;
     PyObject *order[ARGS];
-    if (spread(self, args, PyVectorcall_NARGS(nargsf), kwnames, order)) {
-        const OrderMethodObject *general =
-            self->general == NULL ? self : (OrderMethodObject *)self->general;
-        if (general == self || sends_by(general, order[ARG_SELF])) {
-            PyObject *number = send_plain(general, order);
-            if (SHMIPC_LIKELY(number != NULL) || PyErr_Occurred() != NULL) {
-                return number;
-            }
+    if (SHMIPC_LIKELY(spread(self, args, PyVectorcall_NARGS(nargsf), kwnames, order))) {
+        if (self->side != NULL) {
+            return send_for_side(self, order);
+        }
+        PyObject *number = has_options(order) ? NULL : send_plain(self, order);
+        if (SHMIPC_LIKELY(number != NULL) || PyErr_Occurred() != NULL) {
+            return number;
         }
     }
     return PyObject_Vectorcall(self->function, args, nargsf, kwnames);
@@ -175,31 +188,28 @@ static PyObject *order_method_call(PyObject *object, PyObject *const *args, size
 
 PyDoc_STRVAR(
     order_method_doc,
-    "OrderMethod(function, side=None, general=None)\n--\n\n"
+    "OrderMethod(function, side=None)\n--\n\n"
     "A method that does a plain order by itself, and all else by calling `function`.\n"
     "\n"
     "Its class has a slot '_pad' with an OrderPad. function(self, symbol, side, quantity,\n"
-    "price=None, ...) sends; where `side` is given it is not among the parameters, and\n"
-    "`general` is the OrderMethod for either side: if self has another method of its name,\n"
-    "`function` is called. An order is plain if it has no other arguments, its symbol has a\n"
-    "form on the pad, and its numbers are ints or floats that an order can have.");
+    "price=None, *, order_type=None, time_in_force=None, client_order_id=None) sends, and is\n"
+    "named send_order. An order is plain if it has no options, its symbol has a form on the\n"
+    "pad, and its numbers are ints or floats that an order can have.\n"
+    "\n"
+    "side: 1 or -1: then it is not among the parameters, and self.send_order() is called.");
 
 static PyObject *order_method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const given[] = {"function", "side", "general", NULL};
-    static const char *const names[ARGS] = {NULL, "symbol", "side", "quantity", "price"};
-    PyObject *function, *side = Py_None, *general = Py_None;
+    static const char *const given[] = {"function", "side", NULL};
+    PyObject *function, *side = Py_None;
     struct module_state *state = state_of_type(type);
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:OrderMethod", (char **)(uintptr_t)given,
-                                     &function, &side, &general)) {
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:OrderMethod", (char **)(uintptr_t)given,
+                                     &function, &side)) {
         return NULL;
     }
-    if (!PyCallable_Check(function) || (side == Py_None) != (general == Py_None) ||
-        (side != Py_None && (order_side_of(side) == SIDES || Py_TYPE(general) != type ||
-                             ((OrderMethodObject *)general)->general != NULL))) {
-        PyErr_SetString(PyExc_TypeError, "OrderMethod takes a function, and for one of the two "
-                                         "sides the OrderMethod for either");
+    if (!PyCallable_Check(function) || (side != Py_None && order_side_of(side) == SIDES)) {
+        PyErr_SetString(PyExc_TypeError, "OrderMethod takes a function, and a side: 1 or -1");
         return NULL;
     }
     OrderMethodObject *self = (OrderMethodObject *)type->tp_alloc(type, 0);
@@ -210,22 +220,17 @@ static PyObject *order_method_new(PyTypeObject *type, PyObject *args, PyObject *
     self->state = state;
     self->function = Py_NewRef(function);
     self->side = side == Py_None ? NULL : Py_NewRef(side);
-    self->general = general == Py_None ? NULL : Py_NewRef(general);
-    PyObject *name = PyObject_GetAttrString(function, "__name__");
-    bool whole = name != NULL && PyUnicode_CheckExact(name);
-    if (whole) {
-        PyUnicode_InternInPlace(&name);
-    }
-    self->names[ARG_SELF] = name;
-    for (int place = ARG_SYMBOL; place < ARGS && whole; place++) {
-        self->names[place] = PyUnicode_InternFromString(names[place]);
+    self->options = PyTuple_New(ARGS - POSITIONAL);
+    bool whole = self->options != NULL;
+    for (int place = 0; place < ARGS && whole; place++) {
+        self->names[place] = PyUnicode_InternFromString(arg_names[place]);
         whole = self->names[place] != NULL;
+        if (whole && place >= POSITIONAL) {
+            PyTuple_SET_ITEM(self->options, place - POSITIONAL, Py_NewRef(self->names[place]));
+        }
     }
     if (!whole) {
         Py_CLEAR(self);
-        if (PyErr_Occurred() == NULL) {
-            PyErr_SetString(PyExc_TypeError, "the name of OrderMethod's function is no str");
-        }
     }
     return (PyObject *)self;
 }
@@ -292,7 +297,6 @@ static int order_method_traverse(PyObject *object, visitproc visit, void *arg)
     const OrderMethodObject *self = (OrderMethodObject *)object;
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->function);
-    Py_VISIT(self->general);
     Py_VISIT((PyObject *)self->owner);
     return 0;
 }
@@ -304,7 +308,7 @@ static void order_method_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     Py_XDECREF(self->function);
-    Py_XDECREF(self->general);
+    Py_XDECREF(self->options);
     Py_XDECREF(self->side);
     Py_XDECREF((PyObject *)self->owner);
     for (int place = 0; place < ARGS; place++) {
