@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from dispatching import (
     EVENT_KIND,
+    OTHER_KIND,
     Event,
+    Other,
     Rig,
     event,
     run_until_it_raises,
@@ -352,3 +354,21 @@ def test_one_event_at_a_time_and_some_are_kept(rig: Rig) -> None:
     rig.send(101)
     assert rig.dispatcher.run(timeout=0) == 1
     assert rig.consumer.lag == 0
+
+
+def test_a_kept_record_stays_released_when_another_kind_goes_on(rig: Rig) -> None:
+    """Two kinds of one burst share its lease; that of a kept record never serves again."""
+    kept: list[Any] = []
+    released: list[bool] = []
+
+    def look(record: Any) -> None:
+        released.append(all(one.released for one in kept))
+
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, kept.append), OTHER_KIND: (Other, look)})
+    for number in range(4):
+        rig.send(number)
+        rig.producer.send(Other(number=number), kind=OTHER_KIND)
+        assert rig.dispatcher.run(timeout=0) == 2
+        rig.producer.send(Other(number=number), kind=OTHER_KIND)
+        assert rig.dispatcher.run(timeout=0) == 1
+    assert released == [False, True] * 4, "within a burst, and in the next"
