@@ -1,0 +1,4 @@
+from world import Scenario
+
+SCENARIOS: dict[str, Scenario] = {}
+ALONE = ()
