@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BINDING = ROOT / "examples" / "csharp" / "Shmipc.cs"
+BINDING = ROOT / "examples" / "csharp"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
@@ -139,11 +139,16 @@ def build_cxx(shop: Workshop) -> list[str]:
 
 def build_csharp(shop: Workshop) -> list[str]:
     program = shop.out / "peer-csharp.exe"
-    sources = [str(path) for path in sorted((shop.sources / "csharp").glob("*.cs"))]
+    sources = [
+        str(path)
+        for folder in (shop.binding, shop.sources / "csharp")
+        for path in sorted(folder.glob("*.cs"))
+        if path.name != "Ticks.cs"  # the example has a Main of its own
+    ]
     call(
         [
             *("mcs", "-unsafe", "-optimize", "-warnaserror", "-langversion:7.2"),
-            *(f"-out:{program}", str(shop.binding), *sources),
+            *(f"-out:{program}", *sources),
         ]
     )
     # as examples/csharp/README.md says: where the library is, beside the program

@@ -71,8 +71,8 @@ void do_put(const char *name, uint64_t first, uint64_t count)
         }
         result = shmipc_producer_commit_n(records, count);
     }
-    answer_result(result, count);
     shmipc_producer_free(records);
+    answer_result(result, count);
 }
 
 static void show(const struct record *record, uint64_t seq)
@@ -97,16 +97,16 @@ void do_get(const char *name, uint64_t count)
     if (result == SHMIPC_SUCCESS) {
         result = shmipc_consumer_peek_n(records, count, &view);
     }
-    if (result != SHMIPC_SUCCESS) {
-        answer_result(result, 0);
-    } else {
+    if (result == SHMIPC_SUCCESS) {
         printf("ok");
         for (uint64_t i = 0; i < view.count; i++) {
-            const void *at = (const unsigned char *)view.data + i * view.stride;
-            show(at, view.seq + i);
+            show((const struct record *)view.data + i, view.seq + i);
         }
         result = shmipc_consumer_release(records);
+        shmipc_consumer_free(records); /* before the answer: nothing is left of it then */
         answer("%s", result == SHMIPC_SUCCESS ? "" : result_name(result));
+    } else {
+        answer_result(result, 0);
+        shmipc_consumer_free(records);
     }
-    shmipc_consumer_free(records);
 }

@@ -258,13 +258,9 @@ static int take_in_place(const char *mode, uint64_t max, int64_t timeout_ns, boo
     const bool intact = shmipc_consumer_is_intact(consumer);
     result = typed || strcmp(mode, "peek") == 0 ? shmipc_consumer_release(consumer)
                                                 : shmipc_consumer_release_n(consumer, count);
-    for (size_t i = 0; i < count; i++) {
-        if (intact && result == SHMIPC_SUCCESS) {
-            count_view(&views[i], sums[i]);
-        } else {
-            tally.discarded += views[i].count;
-        }
-    }
+    for (size_t i = 0; intact && result == SHMIPC_SUCCESS && i < count; i++) {
+        count_view(&views[i], sums[i]);
+    } /* what was overwritten meanwhile counts as lost */
     return result == SHMIPC_E_OVERRUN ? SHMIPC_SUCCESS : result;
 }
 
