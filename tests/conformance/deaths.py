@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from crowd import check
 from expected import Plan, stream
-from scenarios import TAKE_MODES
 from world import FOREVER, Scenario, Taken, World
+
+from scenarios import TAKE_MODES
 
 
 def kill_producer(world: World) -> None:

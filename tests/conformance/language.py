@@ -177,16 +177,34 @@ class Language:
         return f"no {', '.join(absent)} here" if absent else None
 
 
+def lacking(*commands: str) -> frozenset[str]:
+    return frozenset(commands)
+
+
 LANGUAGES = (
     Language(
         "python",
         build_python,
         (),
-        lacks=frozenset(
-            {"expect", "misuse null", "misuse wrong", "misuse overrun", "misuse interrupt"}
+        # a consumer's dtype says what the ring is; there are no pointers, peeks, interrupts
+        lacks=lacking(
+            *("expect", "layouts", "misuse null", "misuse wrong", "misuse overrun"),
+            *("misuse interrupt", "misuse disposed", "misuse types", "misuse forgotten"),
         ),
     ),
-    Language("c", build_c, ("cc",), sanitized=True),
-    Language("cpp", build_cxx, ("c++", "cc"), sanitized=True),
-    Language("csharp", build_csharp, ("mono", "mcs", "cc"), lacks=frozenset({"misuse fork"})),
+    Language(
+        "c",
+        build_c,
+        ("cc",),
+        sanitized=True,
+        lacks=lacking("misuse disposed", "misuse types", "misuse forgotten"),
+    ),
+    Language(
+        "cpp",
+        build_cxx,
+        ("c++", "cc"),
+        sanitized=True,
+        lacks=lacking("layouts", "misuse wrong", "misuse disposed", "misuse forgotten"),
+    ),
+    Language("csharp", build_csharp, ("mono", "mcs", "cc"), lacks=lacking("misuse fork")),
 )

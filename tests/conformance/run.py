@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import deaths
 import faults
-import scenarios
 from crowd import Violation
 from language import LANGUAGES, Language, Workshop
 from world import Scenario, World
+
+import scenarios
 
 SHM = "/dev/shm"
 SCENARIOS: dict[str, Scenario] = {**scenarios.SCENARIOS, **faults.SCENARIOS, **deaths.SCENARIOS}

@@ -188,7 +188,7 @@ def slow(world: World) -> None:
 
 
 def close(world: World) -> None:
-    """The end of a stream: drained first, then CLOSED, and it stays so; the next producer goes on."""
+    """The end of a stream: drained, then CLOSED, and it stays so; the next producer goes on."""
     ring = world.ring()
     plan = Plan(world.seed, 90, 0, 100)
     world.produce(ring, capacity=AREA)

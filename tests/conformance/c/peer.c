@@ -203,6 +203,39 @@ static void do_stats(char **words)
     }
 }
 
+/* layouts: SIZE:OFFSET,... of each struct of shmipc.h, in its order */
+static void do_layouts(void)
+{
+#define AT(field) (unsigned)offsetof(struct OF, field)
+    printf("ok");
+#define OF shmipc_info
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(name), AT(schema), AT(capacity),
+           AT(item_size), AT(item_stride), AT(overflow), AT(consumers), AT(slot), AT(typed));
+#undef OF
+#define OF shmipc_view
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(data), AT(len), AT(count),
+           AT(stride), AT(seq), AT(kind), AT(flags), AT(reserved));
+#undef OF
+#define OF shmipc_producer_options
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(abi), AT(size), AT(dtype),
+           AT(shape), AT(axes), AT(consumers), AT(item_size), AT(capacity), AT(spin_ns),
+           AT(overflow), AT(mode));
+#undef OF
+#define OF shmipc_producer_stats
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(committed_len), AT(count),
+           AT(pending), AT(sleeps), AT(wakes), AT(evicted), AT(attached), AT(took_over));
+#undef OF
+#define OF shmipc_consumer_options
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(abi), AT(size), AT(dtype),
+           AT(shape), AT(axes), AT(start), AT(item_size), AT(timeout_ns), AT(spin_ns));
+#undef OF
+#define OF shmipc_consumer_stats
+    printf(" %zu:%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(pending), AT(lag), AT(lost), AT(sleeps),
+           AT(wakes), AT(frames));
+#undef OF
+    answer("%s", "");
+}
+
 static void do_room(char **words)
 {
     const size_t len = strtoul(words[1], NULL, 10);
@@ -257,6 +290,8 @@ static bool do_line(char **words)
         answer_result(words[1][0] == 'p' ? shmipc_producer_close(producer)
                                          : shmipc_consumer_close(consumer),
                       0);
+    } else if (strcmp(verb, "layouts") == 0) {
+        do_layouts();
     } else if (strcmp(verb, "misuse") == 0) {
         do_misuse(words[1], words[2]);
     } else {

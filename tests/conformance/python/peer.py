@@ -362,7 +362,7 @@ class Peer:
     def stats(self, which: str) -> str:
         if which.startswith("p"):
             stats = self.producer.stats()
-            count = stats["messages"] if "messages" in stats else -1
+            count = stats.get("messages", -1)
             words = (count, stats["pending"], stats["attached"], int(stats["took_over"]))
         else:
             stats = self.consumer.stats()
@@ -393,6 +393,9 @@ class Peer:
         said: list[str] = []
 
         def say(what: str, call: Callable[[], Any]) -> None:
+            if what == ";":
+                said.append(what)
+                return
             try:
                 call()
             except ERRORS as error:
@@ -418,7 +421,8 @@ class Peer:
         say("wait_for_consumers", lambda: producer.wait_for_consumers(1, 0))
         say("stats", producer.stats)
         say("close", producer.close)
-        say(";recv", lambda: consumer.recv(timeout=0))
+        say(";", int)
+        say("recv", lambda: consumer.recv(timeout=0))
         say("read", lambda: consumer.read(timeout=0))
         say("wait_any", lambda: shmipc.wait([consumer], 0))
         say("stats", consumer.stats)
@@ -426,19 +430,21 @@ class Peer:
 
     @staticmethod
     def misuse_order(name: str, say: Any) -> None:
-        with shmipc.Producer(name, capacity=4096) as producer:
-            with shmipc.Consumer(name, timeout=0) as consumer:
-                room = producer.reserve(8)
-                say("send_in_reservation", lambda: producer.send(b"x"))
-                say("reserve_again", lambda: producer.reserve(8))
-                say("commit_more", lambda: room.commit(9))
-                room.array[:] = 7
-                say("commit", lambda: room.commit(5))
-                say("commit_twice", lambda: room.commit(5))
-                say("read_items", lambda: consumer.read_batch(1, timeout=0))
-                say("recv_small", lambda: consumer.recv_into(bytearray(4), timeout=0))
-                say("recv", lambda: consumer.recv(timeout=0))
-                say("recv_empty", lambda: consumer.recv(timeout=0))
+        with (
+            shmipc.Producer(name, capacity=4096) as producer,
+            shmipc.Consumer(name, timeout=0) as consumer,
+        ):
+            room = producer.reserve(8)
+            say("send_in_reservation", lambda: producer.send(b"x"))
+            say("reserve_again", lambda: producer.reserve(8))
+            say("commit_more", lambda: room.commit(9))
+            room.array[:] = 7
+            say("commit", lambda: room.commit(5))
+            say("commit_twice", lambda: room.commit(5))
+            say("read_items", lambda: consumer.read_batch(1, timeout=0))
+            say("recv_small", lambda: consumer.recv_into(bytearray(4), timeout=0))
+            say("recv", lambda: consumer.recv(timeout=0))
+            say("recv_empty", lambda: consumer.recv(timeout=0))
 
     @staticmethod
     def misuse_arguments(name: str, say: Any) -> None:
@@ -467,10 +473,11 @@ class Peer:
             first: list[str] = []
 
             def wait_inside() -> None:
-                try:
-                    consumer.recv()
-                except ERRORS as error:
-                    first.append(name_of(error))
+                while not first or first[-1] == "MISUSE":  # the other thread looks in
+                    try:
+                        consumer.recv()
+                    except ERRORS as error:
+                        first.append(name_of(error))
 
             thread = threading.Thread(target=wait_inside)
             thread.start()
@@ -482,7 +489,7 @@ class Peer:
                     second = name_of(error)
 
             def raise_first() -> None:
-                if first[0] == "CLOSED":
+                if first[-1] == "CLOSED":
                     raise shmipc.Closed
 
             say("second", lambda: consumer.read(timeout=0))
@@ -492,28 +499,34 @@ class Peer:
 
     @staticmethod
     def misuse_fork(name: str, say: Any) -> None:
-        with shmipc.Producer(name, capacity=4096) as producer:
-            with shmipc.Consumer(name, timeout=0) as consumer:
-                child = os.fork()
-                if child == 0:
-                    right = 0
-                    for call in (lambda: producer.send(b"x"), lambda: consumer.recv(0)):
-                        with suppress(RuntimeError):
-                            call()
-                            right = 1
-                    os._exit(right)
-                status = os.waitpid(child, 0)[1]
+        with (
+            shmipc.Producer(name, capacity=4096) as producer,
+            shmipc.Consumer(name, timeout=0) as consumer,
+        ):
+            child = os.fork()
+            if child == 0:
+                right = 0
+                for call in (lambda: producer.send(b"x"), lambda: consumer.recv(0)):
+                    with suppress(RuntimeError):
+                        call()
+                        right = 1
+                os._exit(right)
+            status = os.waitpid(child, 0)[1]
 
-                def judge() -> None:
-                    if status != 0:
-                        raise OSError("the child could use its parent's handles")
+            def judge() -> None:
+                if status != 0:
+                    raise OSError("the child could use its parent's handles")
 
-                say("child", judge)
-                say("send", lambda: producer.send(b"x", timeout=0))
-                say("recv", lambda: consumer.recv(timeout=0))
+            say("child", judge)
+            say("send", lambda: producer.send(b"x", timeout=0))
+            say("recv", lambda: consumer.recv(timeout=0))
 
 
-VERBS = {"held": "held_again", "room": "reserve_room", "await": "wait_for_data"}
+VERBS = {
+    **{name: name for name in ("produce", "consume", "close", "unlink", "send", "take", "hold")},
+    **{name: name for name in ("drop", "put", "get", "stats", "abort", "wait", "misuse")},
+    **{"held": "held_again", "room": "reserve_room", "await": "wait_for_data"},
+}
 # how many words; the last of `produce` and `consume`, a dtype, runs to the end of the line
 LONGEST = {"produce": 7, "consume": 6}
 
@@ -528,7 +541,9 @@ def main() -> None:
         words = line.rstrip("\n").split(" ", LONGEST.get(verb, 0) - 1)[1:]
         peer.done = 0
         try:
-            said = f"ok {getattr(peer, VERBS.get(verb, verb))(*words)}"
+            if verb not in VERBS:
+                raise Unsupported
+            said = f"ok {getattr(peer, VERBS[verb])(*words)}"
         except Unsupported:
             said = "unsupported"
         except ERRORS as error:
