@@ -11,41 +11,20 @@ import ast
 import gc
 import os
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from misuse import CASES
+from names import ERRORS, name_of
 
 import shmipc
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
 MOST_BATCH = 64
-# the first that fits names the result; ValueError is also what Python says to TOO_LARGE
-NAMES: tuple[tuple[type[BaseException], str], ...] = (
-    (shmipc.Empty, "EMPTY"),
-    (shmipc.Full, "FULL"),
-    (shmipc.Closed, "CLOSED"),
-    (shmipc.ProducerDied, "PRODUCER_DIED"),
-    (shmipc.ConsumerDied, "CONSUMER_DIED"),
-    (shmipc.NotFound, "NOT_FOUND"),
-    (shmipc.Busy, "BUSY"),
-    (shmipc.SchemaMismatch, "MISMATCH"),
-    (shmipc.Corrupt, "CORRUPT"),
-    (ValueError, "INVALID"),
-    (TypeError, "INVALID"),
-    (RuntimeError, "MISUSE"),
-    (OSError, "OS"),
-)
-ERRORS = tuple(kind for kind, _ in NAMES)
-
-
-def name_of(error: BaseException) -> str:
-    return next(name for kind, name in NAMES if isinstance(error, kind))
 
 
 class Unsupported(Exception):
@@ -390,136 +369,22 @@ class Peer:
     # -- misuse
 
     def misuse(self, case: str, name: str) -> str:
-        said: list[str] = []
-
-        def say(what: str, call: Callable[[], Any]) -> None:
-            if what == ";":
-                said.append(what)
-                return
-            try:
-                call()
-            except ERRORS as error:
-                said.append(f"{what}={name_of(error)}")
-            else:
-                said.append(f"{what}=SUCCESS")
-
-        run = getattr(self, f"misuse_{case}", None)
+        run = CASES.get(case)
         if run is None:
             raise Unsupported
+        said: list[str] = []
+
+        def say(what: str, call: Callable[[], Any] | None = None) -> None:
+            result = "SUCCESS"
+            try:
+                if call is not None:
+                    call()
+            except ERRORS as error:
+                result = name_of(error)
+            said.append(what if call is None else f"{what}={result}")
+
         run(name, say)
         return " ".join(said)
-
-    @staticmethod
-    def misuse_closed(name: str, say: Any) -> None:
-        producer = shmipc.Producer(name, capacity=4096)
-        consumer = shmipc.Consumer(name, timeout=0)
-        producer.close()
-        consumer.close()
-        say("send", lambda: producer.send(b"x", timeout=0))
-        say("send_messages", lambda: producer.send_many([b"x"], timeout=0))
-        say("reserve", lambda: producer.reserve(1, timeout=0))
-        say("wait_for_consumers", lambda: producer.wait_for_consumers(1, 0))
-        say("stats", producer.stats)
-        say("close", producer.close)
-        say(";", int)
-        say("recv", lambda: consumer.recv(timeout=0))
-        say("read", lambda: consumer.read(timeout=0))
-        say("wait_any", lambda: shmipc.wait([consumer], 0))
-        say("stats", consumer.stats)
-        say("close", consumer.close)
-
-    @staticmethod
-    def misuse_order(name: str, say: Any) -> None:
-        with (
-            shmipc.Producer(name, capacity=4096) as producer,
-            shmipc.Consumer(name, timeout=0) as consumer,
-        ):
-            room = producer.reserve(8)
-            say("send_in_reservation", lambda: producer.send(b"x"))
-            say("reserve_again", lambda: producer.reserve(8))
-            say("commit_more", lambda: room.commit(9))
-            room.array[:] = 7
-            say("commit", lambda: room.commit(5))
-            say("commit_twice", lambda: room.commit(5))
-            say("read_items", lambda: consumer.read_batch(1, timeout=0))
-            say("recv_small", lambda: consumer.recv_into(bytearray(4), timeout=0))
-            say("recv", lambda: consumer.recv(timeout=0))
-            say("recv_empty", lambda: consumer.recv(timeout=0))
-
-    @staticmethod
-    def misuse_arguments(name: str, say: Any) -> None:
-        make = shmipc.Producer
-        say("no_consumers", lambda: make(name, consumers=0))
-        say("consumers", lambda: make(name, consumers=1025))
-        say("overflow", lambda: make(name, overflow="9"))  # type: ignore[arg-type]
-        say("dtype", lambda: make(name, dtype="rubbish("))
-        say("objects", lambda: make(name, dtype="|O"))
-        say("no_field", lambda: make(name, dtype=[]))
-        say("empty_name", lambda: make(""))
-        say("path", lambda: make("../x"))
-        say("long_name", lambda: make("x" * 201))
-        with shmipc.Producer(name, capacity=4096) as producer:
-            say("kind_0", lambda: producer.send(b"x", kind=0))
-            say("kind_65536", lambda: producer.send(b"x", kind=65536))
-            say("flags_65536", lambda: producer.send(b"x", flags=65536))
-            say("too_large", lambda: producer.send(bytes(4096)))
-            say("start", lambda: shmipc.Consumer(name, start="7"))  # type: ignore[arg-type]
-            say("latest", lambda: shmipc.Consumer(name, start="latest"))
-
-    @staticmethod
-    def misuse_threads(name: str, say: Any) -> None:
-        with shmipc.Producer(name, capacity=4096):
-            consumer = shmipc.Consumer(name, timeout=0)
-            first: list[str] = []
-
-            def wait_inside() -> None:
-                while not first or first[-1] == "MISUSE":  # the other thread looks in
-                    try:
-                        consumer.recv()
-                    except ERRORS as error:
-                        first.append(name_of(error))
-
-            thread = threading.Thread(target=wait_inside)
-            thread.start()
-            second = "EMPTY"
-            while second == "EMPTY":
-                try:
-                    consumer.recv(timeout=0)
-                except ERRORS as error:
-                    second = name_of(error)
-
-            def raise_first() -> None:
-                if first[-1] == "CLOSED":
-                    raise shmipc.Closed
-
-            say("second", lambda: consumer.read(timeout=0))
-            say("close", consumer.close)
-            thread.join()
-            say("first", raise_first)
-
-    @staticmethod
-    def misuse_fork(name: str, say: Any) -> None:
-        with (
-            shmipc.Producer(name, capacity=4096) as producer,
-            shmipc.Consumer(name, timeout=0) as consumer,
-        ):
-            child = os.fork()
-            if child == 0:
-                right = 0
-                for call in (lambda: producer.send(b"x"), lambda: consumer.recv(0)):
-                    with suppress(RuntimeError):
-                        call()
-                        right = 1
-                os._exit(right)
-            status = os.waitpid(child, 0)[1]
-
-            def judge() -> None:
-                if status != 0:
-                    raise OSError("the child could use its parent's handles")
-
-            say("child", judge)
-            say("send", lambda: producer.send(b"x", timeout=0))
-            say("recv", lambda: consumer.recv(timeout=0))
 
 
 VERBS = {
