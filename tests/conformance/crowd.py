@@ -125,10 +125,10 @@ class Peer:
                 f"{self.language} is gone before {command!r} {self._said_on_stderr()}"
             ) from None
 
-    def hear(self, timeout: float = DEADLINE) -> Answer:
-        return Answer.parse(self.language, self.asked, self._line(timeout))
+    def hear(self, timeout: float | None = None) -> Answer:
+        return Answer.parse(self.language, self.asked, self._line(timeout or DEADLINE))
 
-    def ask(self, command: str, timeout: float = DEADLINE) -> Answer:
+    def ask(self, command: str, timeout: float | None = None) -> Answer:
         self.tell(command)
         return self.hear(timeout)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,13 @@ def call(command: list[str]) -> None:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 
 
+def compile_all(command: list[str], pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Each source to its object."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        commands = [[*command, "-c", str(source), "-o", str(made)] for source, made in pairs]
+        list(pool.map(call, commands))
+
+
 def build_library(out: Path, sanitize: bool) -> Path:
     """libshmipc.so from this checkout."""
     out.mkdir(parents=True, exist_ok=True)
@@ -84,13 +91,7 @@ def build_library(out: Path, sanitize: bool) -> Path:
     flags += [f"-I{ROOT / 'src' / 'core'}", f"-I{ROOT / 'shmipc' / 'include'}"]
     sources = sorted([*ROOT.glob("src/core/*.c"), *ROOT.glob("src/api/*.c")])
     objects = [out / f"{source.parent.name}-{source.stem}.o" for source in sources]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(
-            pool.map(
-                lambda pair: call([c_compiler(), *flags, "-c", str(pair[0]), "-o", str(pair[1])]),
-                zip(sources, objects, strict=True),
-            )
-        )
+    compile_all([c_compiler(), *flags], zip(sources, objects, strict=True))
     script = f"-Wl,--version-script={ROOT / 'src' / 'api' / 'libshmipc.map'}"
     call(
         [
@@ -114,14 +115,13 @@ def cxx_compiler() -> str:
 
 def native(shop: Workshop, compiler: str, standard: str, folder: str) -> list[str]:
     program = shop.out / f"peer-{folder}"
-    sources = [str(path) for path in sorted((shop.sources / folder).glob("*.c*"))]
-    flags = ["-O1", "-g", *SANITIZE] if shop.sanitize else ["-O2"]
-    call(
-        [
-            *(compiler, f"-std={standard}", *flags, *WARNINGS, f"-I{shop.include}"),
-            *(*sources, "-o", str(program), *shop.link_flags()),
-        ]
+    flags = [f"-std={standard}", "-O1", "-g", *(SANITIZE if shop.sanitize else ())]
+    sources = sorted((shop.sources / folder).glob("*.c*"))
+    objects = [shop.out / f"{folder}-{source.stem}.o" for source in sources]
+    compile_all(
+        [compiler, *flags, *WARNINGS, f"-I{shop.include}"], zip(sources, objects, strict=True)
     )
+    call([compiler, *flags, *map(str, objects), "-o", str(program), *shop.link_flags()])
     return [str(program)]
 
 

@@ -191,7 +191,7 @@ def main() -> int:
     if options.self_test:
         import mutants
 
-        return mutants.self_test(options.seed)
+        return mutants.self_test(options.seed, options.library, options.only)
     languages = present(options.languages, options.sanitize)
     with tempfile.TemporaryDirectory(prefix="shmipc-conf-") as out:
         begun = time.monotonic()

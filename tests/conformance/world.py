@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowd import DEADLINE, Answer, Peer, check
+import crowd
+from crowd import Answer, Peer, check
 from expected import Plan, Stream, stream
 
 FOREVER = -1
@@ -182,8 +183,8 @@ class World:
         """Both at once: more than the ring holds."""
         self.consumer.tell(f"take {take} {plan.count} {max(batch, 5)} {FOREVER}")
         self.tell_send(plan, send, batch=batch)
-        self.producer.hear(2 * DEADLINE).wants()
-        Taken.parse(self.consumer.hear(2 * DEADLINE)).wants(stream(plan), plan.first)
+        self.producer.hear(2 * crowd.DEADLINE).wants()
+        Taken.parse(self.consumer.hear(2 * crowd.DEADLINE)).wants(stream(plan), plan.first)
 
     def close_and_drain(self) -> None:
         """The end of a ring of which everything was taken."""

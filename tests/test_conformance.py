@@ -1,0 +1,70 @@
+"""Every pair of languages that is installed here, over the same rings: a short run of
+tests/conformance. `pytest -m soak` runs all of it, with sanitizers and with faults put in on purpose.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFORMANCE = Path(__file__).resolve().parent / "conformance"
+SHORT = ("sizes", "kinds", "records", "close", "hold", "overrun", "kill_consumer", "misuse")
+
+
+def conform(*arguments: str, seconds: float = 110) -> str:
+    done = subprocess.run(
+        [sys.executable, str(CONFORMANCE / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def missing(language: str) -> str | None:
+    """What a language needs and is not here, as run.py would say."""
+    needs = {"c": ("cc",), "cpp": ("cc", "c++"), "csharp": ("cc", "mcs", "mono")}[language]
+    absent = [name for name in needs if shutil.which(name) is None]
+    return f"{language} needs {', '.join(absent)}" if absent else None
+
+
+def test_python_agrees_with_what_is_worked_out() -> None:
+    assert "1 pairs:" in conform("--languages", "python")
+
+
+@pytest.mark.parametrize("language", ["c", "cpp", "csharp"])
+def test_language_and_python_find_the_same_bytes(language: str) -> None:
+    absent = missing(language)
+    if absent is not None:
+        pytest.skip(absent)
+    chosen = [f"--only={pair}/{name}" for name in SHORT for pair in ("*-python", f"*-{language}")]
+    said = conform("--languages", f"python,{language}", *chosen)
+    assert "4 pairs:" in said
+
+
+def test_faults_in_a_peer_are_found() -> None:
+    absent = missing("c")
+    if absent is not None:
+        pytest.skip(absent)
+    said = conform("--self-test", "--only", "c-python/sizes", "--only", "python-c/kinds")
+    assert "2 of" in said
+
+
+@pytest.mark.soak
+def test_all_pairs() -> None:
+    print(conform(seconds=600))
+
+
+@pytest.mark.soak
+def test_c_and_cpp_under_sanitizers() -> None:
+    print(conform("--sanitize", seconds=600))
+
+
+@pytest.mark.soak
+def test_all_faults_are_found() -> None:
+    print(conform("--self-test", seconds=1500))
