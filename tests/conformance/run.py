@@ -39,7 +39,7 @@ import scenarios
 
 SHM = "/dev/shm"
 SCENARIOS: dict[str, Scenario] = {**scenarios.SCENARIOS, **faults.SCENARIOS, **deaths.SCENARIOS}
-ALONE = frozenset(faults.ALONE)  # about one language: run where it is both
+ALONE = frozenset((*faults.ALONE, *scenarios.ALONE))  # about one language: run where it is both
 
 
 @dataclass

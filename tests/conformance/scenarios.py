@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from crowd import Answer, check
 from expected import DTYPE, Plan, record_line, schema, stream
-from world import World
+from world import FOREVER, Taken, World
 
 SEND_MODES = ("send", "reserve", "many")
 TAKE_MODES = ("recv", "peek", "read", "peek_n")
@@ -315,10 +315,30 @@ def unlinked(world: World) -> None:
     world.close_and_drain()
 
 
+def everybody(world: World) -> None:
+    """One producer, and a consumer in each language at once: one copy, a cursor for each."""
+    ring = world.ring()
+    plan = Plan(world.seed, 900, 0, 200)
+    readers = [world.start(language) for language in world.commands]
+    world.produce(ring, capacity=4096, consumers=len(readers))
+    for i, reader in enumerate(readers):
+        world.consume(ring, by=reader)
+        reader.tell(f"take {TAKE_MODES[i % 4]} {plan.count + 1} 7 {FOREVER}")
+    world.producer.ask(f"wait {len(readers)} 0").wants()
+    world.tell_send(plan, "reserve", batch=3)
+    world.producer.hear().wants()
+    world.producer.ask("close producer").wants()
+    whole = stream(plan)
+    for reader in readers:
+        Taken.parse(reader.hear()).wants(whole, 0, "CLOSED")
+        reader.ask("close consumer").wants()
+
+
+ALONE = ("everybody",)
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario
     for scenario in (
         *(sizes, kinds, batches, records, items, wrap, slow, close, hold, overrun, starts),
-        unlinked,
+        *(unlinked, everybody),
     )
 }
