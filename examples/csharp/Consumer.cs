@@ -55,15 +55,15 @@ namespace Shmipc
         // ---- copying out
 
         // The next message, or item, as a copy.
-        public Copy Recv(TimeSpan? timeout = null)
+        public OwnedMessage Recv(TimeSpan? timeout = null)
         {
             NativeView view;
             gate.Enter("consumer");
             try
             {
                 Errors.Check(RecvNative(out view, Times.Nanoseconds(timeout)));
-                return new Copy(buffer.AsSpan(0, (int)view.Len).ToArray(), view.Kind, view.Flags,
-                                (long)view.Seq);
+                return new OwnedMessage(buffer.AsSpan(0, (int)view.Len).ToArray(), view.Kind,
+                                        view.Flags, (long)view.Seq);
             }
             finally
             {
@@ -72,7 +72,7 @@ namespace Shmipc
         }
 
         // False: there is nothing to read now.
-        public bool TryRecv(out Copy message)
+        public bool TryRecv(out OwnedMessage message)
         {
             message = null;
             try
@@ -203,6 +203,7 @@ namespace Shmipc
         private void Show(Reader read, NativeView* views, int count)
         {
             bool held = false;
+            bool shown = false;
             handle.DangerousAddRef(ref held);
             try
             {
@@ -213,10 +214,15 @@ namespace Shmipc
                     {
                         read(new Message(views[i]));
                     }
+                    shown = true;
                 }
             }
             finally
             {
+                if (!shown)
+                {
+                    Native.shmipc_consumer_release_n(handle, 0); // all of it stays unread
+                }
                 handle.DangerousRelease();
             }
         }

@@ -119,7 +119,7 @@ namespace Shmipc
         }
 
         // Messages, in as few commits as the room allows.
-        public void SendMany(IReadOnlyList<Copy> messages, TimeSpan? timeout = null)
+        public void SendMany(IReadOnlyList<OwnedMessage> messages, TimeSpan? timeout = null)
         {
             var views = new NativeView[messages.Count];
             var pins = new GCHandle[messages.Count];

@@ -111,9 +111,9 @@ namespace Shmipc
     }
 
     // A message that was copied, or one to be sent.
-    public sealed class Copy
+    public sealed class OwnedMessage
     {
-        public Copy(byte[] data, int kind = 1, int flags = 0, long seq = 0)
+        public OwnedMessage(byte[] data, int kind = 1, int flags = 0, long seq = 0)
         {
             Data = data;
             Kind = kind;

@@ -52,6 +52,7 @@ MISUSE: dict[str, tuple[Section, ...]] = {
                 "len": "5",
                 "needed": "5",
                 "whole": "1",
+                "kept": "1",
             },
         ),
     ),

@@ -167,7 +167,7 @@ class Language:
     name: str
     build: Callable[[Workshop], list[str]]
     needs: tuple[str, ...]  # programs on the path
-    sanitized: bool = False  # does it run over a sanitized library?
+    sanitized: bool = False  # does it run where the library is sanitized?
     lacks: frozenset[str] = frozenset()  # the commands that it may answer with "unsupported"
 
     def missing(self) -> str | None:
@@ -186,6 +186,7 @@ LANGUAGES = (
         "python",
         build_python,
         (),
+        sanitized=True,  # it has its own copy of the core
         # a consumer's dtype says what the ring is; there are no pointers, peeks, interrupts
         lacks=lacking(
             *("expect", "layouts", "misuse null", "misuse wrong", "misuse overrun"),

@@ -91,7 +91,7 @@ static unsafe partial class Peer
     static void AllOf(Producer p)
     {
         Say("send", () => p.Send(x, 1, 0, TimeSpan.Zero));
-        Say("send_messages", () => p.SendMany(new[] { new Copy(x) }, TimeSpan.Zero));
+        Say("send_messages", () => p.SendMany(new[] { new OwnedMessage(x) }, TimeSpan.Zero));
         Say("reserve", () => p.Reserve(1, room => 1, 1, 0, TimeSpan.Zero));
         Say("reserve_n", () => p.ReserveItems(1, room => 1, TimeSpan.Zero));
         Say("wait_for_consumers", () => p.WaitForConsumers(1, TimeSpan.Zero));
@@ -298,7 +298,10 @@ static unsafe partial class Peer
             Say("recv_empty", () => c.Recv(TimeSpan.Zero));
             p.Send(x);
             Say("thrown", () => c.Peek(message => { throw new MisuseException("mine"); }));
-            Say("recv", () => c.Recv(TimeSpan.Zero)); // it was left unread
+            using (Frame frame = c.Read(TimeSpan.Zero)) // it was left unread
+            {
+                Say("kept", frame.Data[0] == 120);
+            }
         }
     }
 

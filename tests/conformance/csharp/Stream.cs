@@ -77,12 +77,12 @@ static partial class Peer
         public ulong Seed, Low, High;
         public int Kind, Flags;
 
-        public Copy Message(ulong number)
+        public OwnedMessage Message(ulong number)
         {
             ulong start = Mix(unchecked(Seed + number));
             var data = new byte[Low + (start >> 8) % (High - Low + 1)];
             Peer.Fill(data, start);
-            return new Copy(data, Kind >= 0 ? Kind : (int)(1 + (start >> 32) % 65535),
+            return new OwnedMessage(data, Kind >= 0 ? Kind : (int)(1 + (start >> 32) % 65535),
                             Flags >= 0 ? Flags : (int)(start >> 48));
         }
     }
@@ -106,7 +106,7 @@ static partial class Peer
             ulong most = Math.Min(batch, count - done);
             if (words[1] == "send")
             {
-                Copy message = plan.Message(first + done);
+                OwnedMessage message = plan.Message(first + done);
                 producer.Send(message.Data, message.Kind, message.Flags, timeout);
                 done++;
             }
@@ -125,7 +125,7 @@ static partial class Peer
 
     static void SendBatch(Plan plan, ulong number, int count, TimeSpan? timeout)
     {
-        var messages = new List<Copy>();
+        var messages = new List<OwnedMessage>();
         for (int i = 0; i < count; i++)
         {
             messages.Add(plan.Message(number + (ulong)i));
@@ -156,7 +156,7 @@ static partial class Peer
             }, timeout);
             return (ulong)most;
         }
-        Copy message = plan.Message(number);
+        OwnedMessage message = plan.Message(number);
         if (number % 5 == 3)
         {
             try
@@ -235,7 +235,7 @@ static partial class Peer
                 switch (words[1])
                 {
                     case "recv":
-                        Copy copy = consumer.Recv(timeout);
+                        OwnedMessage copy = consumer.Recv(timeout);
                         tally.Add(copy.Seq, 1, copy.Data.Length,
                                   Digest(copy.Data, copy.Seq, copy.Kind, copy.Flags));
                         break;
