@@ -6,6 +6,7 @@ Owns: the pipes, the deadline, what an answer is. Must not know the scenarios.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -15,6 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEADLINE = 30.0
+
+
+# enum shmipc_result, without SHMIPC_E_
+RESULTS = frozenset(
+    [
+        "EMPTY",
+        "FULL",
+        "CLOSED",
+        "PRODUCER_DIED",
+        "CONSUMER_DIED",
+        "NOT_FOUND",
+        "BUSY",
+        "MISMATCH",
+        "CORRUPT",
+        "TOO_LARGE",
+        "INVALID",
+        "MISUSE",
+        "INTERRUPTED",
+        "OVERRUN",
+        "OS",
+        "ABI",
+    ]
+)
+SEEN: dict[str, set[str]] = {}  # which of them each language has reported
 
 
 class Violation(Exception):
@@ -41,6 +66,8 @@ class Answer:
     @classmethod
     def parse(cls, peer: str, command: str, line: str) -> Answer:
         status, _, rest = line.partition(" ")
+        said = rest.partition(" | ")[0] if status == "ok" else rest.partition(" ")[0]
+        SEEN.setdefault(peer, set()).update(RESULTS.intersection(re.findall("[A-Z_]+", said)))
         if status == "ok":
             body, _, text = f"{rest} ".partition(" | ")
             return cls(peer, command, status, tuple(body.split()), text=text.strip())

@@ -168,7 +168,8 @@ class Language:
     build: Callable[[Workshop], list[str]]
     needs: tuple[str, ...]  # programs on the path
     sanitized: bool = False  # does it run where the library is sanitized?
-    lacks: frozenset[str] = frozenset()  # the commands that it may answer with "unsupported"
+    # commands that it may answer with "unsupported", results that it has not
+    lacks: frozenset[str] = frozenset()
 
     def missing(self) -> str | None:
         """What is not installed here, in words."""
@@ -191,6 +192,7 @@ LANGUAGES = (
         lacks=lacking(
             *("expect", "layouts", "misuse null", "misuse wrong", "misuse overrun"),
             *("misuse interrupt", "misuse disposed", "misuse types", "misuse forgotten"),
+            *("TOO_LARGE", "INTERRUPTED", "OVERRUN", "ABI"),  # ValueError, and nothing of the rest
         ),
     ),
     Language(
@@ -205,7 +207,7 @@ LANGUAGES = (
         build_cxx,
         ("c++", "cc"),
         sanitized=True,
-        lacks=lacking("layouts", "misuse wrong", "misuse disposed", "misuse forgotten"),
+        lacks=lacking("layouts", "misuse wrong", "misuse disposed", "misuse forgotten", "ABI"),
     ),
     Language("csharp", build_csharp, ("mono", "mcs", "cc"), lacks=lacking("misuse fork")),
 )

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import deaths
 import faults
-from crowd import Violation
+from crowd import RESULTS, SEEN, Violation
 from language import LANGUAGES, Language, Workshop
 from world import Scenario, World
 
@@ -186,6 +186,16 @@ def show(outcomes: list[Outcome], names: list[str], seconds: float) -> None:
     print(f"\n{len(outcomes)} pairs: {passed} passed, {failed} failed, {seconds:.0f} s", flush=True)
 
 
+def results_not_seen(languages: list[Language]) -> list[tuple[str, list[str]]]:
+    """Each language must have reported each result that it has, or nothing was shown of it."""
+    found = []
+    for language in languages:
+        left = RESULTS - language.lacks - SEEN.get(language.name, set())
+        if left:
+            found.append((language.name, sorted(left)))
+    return found
+
+
 def main() -> int:
     options = parse()
     if options.self_test:
@@ -201,10 +211,13 @@ def main() -> int:
         begun = time.monotonic()
         outcomes = run_all(commands, options.only, options.seed, options.workers, options.verbose)
         show(outcomes, list(commands), time.monotonic() - begun)
+    unseen = [] if options.only else results_not_seen(languages)
+    for language, results in unseen:
+        print(f"FAILED: nothing made {language} report {', '.join(results)}")
     if not outcomes:
         print("nothing was chosen", file=sys.stderr)
         return 2
-    return 1 if any(outcome.failed for outcome in outcomes) else 0
+    return 1 if unseen or any(outcome.failed for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":
