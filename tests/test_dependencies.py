@@ -20,6 +20,7 @@ BINDING = ROOT / "src" / "binding"
 API = ROOT / "src" / "api"
 PACKAGE = ROOT / "shmipc"
 STUB = PACKAGE / "_core.pyi"
+HEADER = PACKAGE / "include" / "shmipc_events.h"  # written by a program, from the schema
 
 MAX_LINES = 500
 
@@ -205,7 +206,7 @@ def sources() -> list[Path]:
             *(ROOT / "tests" / n for n in ("c", "cpp", "fuzz")),
         )
         for path in folder.rglob("*")
-        if path.suffix in {".c", ".cpp", ".h", ".hpp", ".py", ".pyi"}
+        if path.suffix in {".c", ".cpp", ".h", ".hpp", ".py", ".pyi"} and path != HEADER
     )
 
 

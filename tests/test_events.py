@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmipc import Consumer, Producer, events
-from shmipc.events import cheader, schema
+from shmipc.events import cheader, control, schema
+from shmipc.events.control import CONTROLS
 from shmipc.events.schema import EVENTS, EventKind, decode_symbol, encode_symbol, order_book_dtype
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,15 @@ C_STRUCTS = {
     "Position": "shmipc_position",
     "Timer": "shmipc_timer",
     "Custom": "shmipc_custom",
+    "Hello": "shmipc_hello",
+    "Status": "shmipc_status",
+    "Bye": "shmipc_bye",
+    "Welcome": "shmipc_welcome",
+    "Instrument": "shmipc_instrument",
+    "Subscription": "shmipc_subscription",
+    "SnapshotEnd": "shmipc_snapshot_end",
+    "Refused": "shmipc_refused",
+    "Engine": "shmipc_engine",
 }
 C_ENUMS = {
     schema.EventKind: "SHMIPC_EVENT_KIND",
@@ -44,12 +54,30 @@ C_ENUMS = {
     schema.OrderStatus: "SHMIPC_ORDER_STATUS",
     schema.OrderAction: "SHMIPC_ORDER_ACTION",
     schema.LiquiditySide: "SHMIPC_LIQUIDITY_SIDE",
+    control.MessageFlag: "SHMIPC_MESSAGE_FLAG",
+    control.Control: "SHMIPC_CONTROL",
 }
+C_DEFINES = {
+    "EVENTS_VERSION": schema.VERSION,
+    "SYMBOL_LEN": schema.SYMBOL_LEN,
+    "DEFAULT_LEVELS": schema.DEFAULT_LEVELS,
+    "MAX_LEVELS": schema.MAX_LEVELS,
+    "CUSTOM_KIND_FIRST": schema.CUSTOM_KIND_FIRST,
+    "ID_LEN": control.ID_LEN,
+    "BITMAP_LEN": control.BITMAP_LEN,
+    "MAX_PLACES": control.MAX_PLACES,
+}
+
 BOOK_LEVELS = (1, 2, 3, 4, 25, 1000)
 
 
 def every_event(check: Any) -> Any:
     return pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)(check)
+
+
+def every_message(check: Any) -> Any:
+    messages = EVENTS + CONTROLS
+    return pytest.mark.parametrize("event", messages, ids=lambda event: event.name)(check)
 
 
 def offset_of(dtype: np.dtype[Any], name: str) -> int:
@@ -62,12 +90,14 @@ def offset_of(dtype: np.dtype[Any], name: str) -> int:
 
 def test_there_is_one_event_a_kind() -> None:
     assert [event.kind for event in EVENTS] == [kind for kind in EventKind if kind]
-    assert set(C_STRUCTS) == set(BY_NAME)
-    assert set(C_ENUMS) == set(schema.ENUMS)
-    assert max(EventKind) < 512 < schema.CUSTOM_KIND_FIRST  # the protocol's own kinds: from 512
+    assert set(C_STRUCTS) == set(BY_NAME) | {message.name for message in CONTROLS}
+    assert set(C_ENUMS) == {*schema.ENUMS, *control.ENUMS}
+    assert [message.kind for message in CONTROLS] == list(control.Control)
+    assert max(EventKind) < 512 == min(control.Control)
+    assert max(control.Control) < schema.CUSTOM_KIND_FIRST
 
 
-@every_event
+@every_message
 def test_event_is_whole_cache_lines_with_every_field_naturally_aligned(event: schema.Event) -> None:
     assert event.dtype.itemsize % 64 == 0
     assert event.dtype.fields is not None
@@ -135,7 +165,7 @@ def fill(dtype: np.dtype[Any], seed: int = 0) -> Any:
         elif kind == "f":
             values = (number + each + 0.25).reshape(dtype[name].shape)
         elif kind == "i":
-            values = -number if size == 1 else -(2**40) - number
+            values = -number - {1: 0, 4: 2**30, 8: 2**40}[size]
         else:
             values = ((200 if size == 1 else 2**31) + number + each).reshape(dtype[name].shape)
         item[name] = values
@@ -199,7 +229,7 @@ def test_order_book_of_impossible_levels_is_refused(levels: int) -> None:
 
 def test_field_out_of_alignment_is_refused() -> None:
     with pytest.raises(ValueError, match="'price' at offset 33 is not naturally aligned"):
-        schema._dtype((schema.Field("side", "i1", "."), schema.Field("price", "<f8", ".")))
+        schema.make_dtype((schema.Field("side", "i1", "."), schema.Field("price", "<f8", ".")))
 
 
 def test_tick_has_exactly_these_bytes() -> None:
@@ -376,17 +406,16 @@ def program() -> str:
         "}",
         "int main(void)",
         "{",
-        '    printf("define version %d\\n", SHMIPC_EVENTS_VERSION);',
-        '    printf("define symbol %d\\n", SHMIPC_SYMBOL_LEN);',
-        '    printf("define levels %d\\n", SHMIPC_DEFAULT_LEVELS);',
-        '    printf("define most %d\\n", SHMIPC_MAX_LEVELS);',
-        '    printf("define custom %d\\n", SHMIPC_CUSTOM_KIND_FIRST);',
+        '    printf("ring " SHMIPC_EVENTS_RING "\\n", "E");',
+        '    printf("ring " SHMIPC_ORDERS_RING "\\n", "E", "S");',
+        '    printf("ring " SHMIPC_REPORTS_RING "\\n", "E", "S");',
     ]
+    lines += [f'    printf("define {name} %d\\n", SHMIPC_{name});' for name in C_DEFINES]
     for enum, prefix in C_ENUMS.items():
         for member in enum:
             c_name = f"{prefix}_{member.name}"
             lines.append(f'    printf("enum {c_name} %d\\n", (int){c_name});')
-    structs = [(C_STRUCTS[event.name], event.dtype) for event in EVENTS]
+    structs = [(C_STRUCTS[event.name], event.dtype) for event in EVENTS + CONTROLS]
     structs += [(f"book_{n}", order_book_dtype(n)) for n in BOOK_LEVELS]
     for struct, dtype in structs:
         lines.append(f'    printf("size {struct} %zu\\n", sizeof(struct {struct}));')
@@ -424,12 +453,11 @@ def program() -> str:
 
 
 def expected_output() -> list[str]:
-    lines = [f"define version {schema.VERSION}", f"define symbol {schema.SYMBOL_LEN}"]
-    lines += [f"define levels {schema.DEFAULT_LEVELS}", f"define most {schema.MAX_LEVELS}"]
-    lines += [f"define custom {schema.CUSTOM_KIND_FIRST}"]
+    lines = ["ring E.events", "ring E.S.orders", "ring E.S.reports"]
+    lines += [f"define {name} {value}" for name, value in C_DEFINES.items()]
     for enum, prefix in C_ENUMS.items():
         lines += [f"enum {prefix}_{member.name} {int(member)}" for member in enum]
-    structs = [(C_STRUCTS[event.name], event.dtype) for event in EVENTS]
+    structs = [(C_STRUCTS[event.name], event.dtype) for event in EVENTS + CONTROLS]
     structs += [(f"book_{n}", order_book_dtype(n)) for n in BOOK_LEVELS]
     for struct, dtype in structs:
         lines.append(f"size {struct} {dtype.itemsize}")

@@ -60,7 +60,7 @@ __all__ = [
 
 #: The record type of each kind. An order book's is that of ``DEFAULT_LEVELS``.
 RECORD_TYPES: dict[EventKind, Any] = {
-    event.kind: record_type(event.dtype, event.name, text=event.text, module=__name__)
+    EventKind(event.kind): record_type(event.dtype, event.name, text=event.text, module=__name__)
     for event in EVENTS
 }
 
@@ -84,7 +84,7 @@ def order_book_type(levels: int = DEFAULT_LEVELS) -> type[Record]:
     return record_type(order_book_dtype(levels), "OrderBook", text=("symbol",))
 
 
-_KINDS: dict[np.dtype[np.void], EventKind] = {event.dtype: event.kind for event in EVENTS}
+_KINDS = {made.dtype: kind for kind, made in RECORD_TYPES.items()}
 
 
 def kind_of(dtype: np.dtype[Any]) -> EventKind | None:

@@ -5,13 +5,14 @@
 
 Rules this file keeps:
 
-- Everything in the header comes from :mod:`shmipc.events.schema`: names, numbers, what they mean.
-  Nothing is typed in here but C's own words.
+- Everything in the header comes from :mod:`shmipc.events.schema` and, for what is no event, from
+  :mod:`shmipc.events.control`: names, numbers, what they mean. Nothing is typed in here but C's
+  own words.
 - Plain C11 that is C++17 too: natural alignment, padding in the open, every offset and size
   asserted, so that a compiler with other ideas refuses the header.
 - The output is as clang-format leaves it.
 
-May import the schema only: it works where the extension does not load.
+May import those two only: it works where the extension does not load.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 from enum import IntEnum
 from pathlib import Path
 
-from shmipc.events import schema
+from shmipc.events import control, schema
 
 __all__ = ["HEADER", "generate", "main"]
 
@@ -33,6 +34,7 @@ HEADER = Path(__file__).resolve().parent.parent / "include" / "shmipc_events.h"
 
 _C_TYPES = {
     "<i8": "int64_t",
+    "<i4": "int32_t",
     "<u4": "uint32_t",
     "<f8": "double",
     "i1": "int8_t",
@@ -41,10 +43,11 @@ _C_TYPES = {
 
 _TOP = """\
 /*
- * shmipc_events.h: the events of shmipc's strategy layer, as they lie in shared memory.
+ * shmipc_events.h: the events of shmipc's strategy layer, and the control messages between engine
+ * and strategies, as they lie in shared memory.
  *
- * Written by `python -m shmipc.events.cheader` from shmipc/events/schema.py: change it there. For
- * C11 and C++17. docs/strategies.md says which rings they travel in.
+ * Written by `python -m shmipc.events.cheader` from shmipc/events/schema.py and control.py: change
+ * it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
  *
  * Times are ns since 1970 (UTC). Prices are in the quote currency, sizes and quantities in the base
  * unit; one that is not known is NaN. 0 is NONE in every enumeration. Texts end with a zero byte;
@@ -113,6 +116,12 @@ def _defines() -> list[str]:
         (f"DEFAULT_LEVELS {schema.DEFAULT_LEVELS}", "of an order book, a side"),
         (f"MAX_LEVELS {schema.MAX_LEVELS}", "of any order book, a side"),
         (f"CUSTOM_KIND_FIRST {schema.CUSTOM_KIND_FIRST}", "kinds from here on are your own"),
+        (f"ID_LEN {control.ID_LEN}", "bytes in an engine's or a strategy's name"),
+        (f'EVENTS_RING "{control.EVENTS_RING}"', "printf with the engine's name"),
+        (f'ORDERS_RING "{control.ORDERS_RING}"', "... and the strategy's"),
+        (f'REPORTS_RING "{control.REPORTS_RING}"', "..."),
+        (f"BITMAP_LEN {control.BITMAP_LEN}", "bytes at the end of a TARGETED message"),
+        (f"MAX_PLACES {control.MAX_PLACES}", "of an engine's strategies"),
     ]
     return [*_aligned(rows, "#define SHMIPC_"), ""]
 
@@ -152,9 +161,13 @@ def _used(event: schema.Event) -> int:
     return int(offset + dtype.itemsize)
 
 
+def _kind(event: schema.Event) -> str:
+    """Return the C name of an event's or a control message's kind."""
+    return f"SHMIPC_{_snake(type(event.kind).__name__).upper()}_{event.kind.name}"
+
+
 def _heading(event: schema.Event) -> list[str]:
-    kind = f"SHMIPC_EVENT_KIND_{event.kind.name}"
-    return [f"/* {event.doc} {kind}, {event.dtype.itemsize} bytes. */"]
+    return [f"/* {event.doc} {_kind(event)}, {event.dtype.itemsize} bytes. */"]
 
 
 def _struct(event: schema.Event) -> list[str]:
@@ -205,7 +218,7 @@ def _order_book(event: schema.Event) -> list[str]:
     rows = [f" *     {field.name.ljust(width)}  {_doc(field.doc)}" for field in event.fields]
     return [
         "/*",
-        f" * {event.doc} SHMIPC_EVENT_KIND_{event.kind.name}.",
+        f" * {event.doc} {_kind(event)}.",
         " *",
         *rows,
         " *",
@@ -224,10 +237,12 @@ def _order_book(event: schema.Event) -> list[str]:
 def generate() -> str:
     """Return the text of the header."""
     lines = _defines()
-    for enum in schema.ENUMS:
+    for enum in (*schema.ENUMS, *control.ENUMS):
         lines += _enum(enum)
     for event in schema.EVENTS:
         lines += _order_book(event) if event.kind == schema.EventKind.ORDER_BOOK else _struct(event)
+    for message in control.CONTROLS:
+        lines += _struct(message)
     return "\n".join([_TOP, *lines, _SYMBOL_SET])
 
 

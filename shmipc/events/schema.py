@@ -38,6 +38,7 @@ __all__ = [
     "MAX_LEVELS",
     "SYMBOL_LEN",
     "VERSION",
+    "DocumentedEnum",
     "Event",
     "EventKind",
     "Field",
@@ -49,6 +50,8 @@ __all__ = [
     "TimeInForce",
     "decode_symbol",
     "encode_symbol",
+    "make_dtype",
+    "make_event",
     "order_book_dtype",
 ]
 
@@ -61,19 +64,19 @@ DEFAULT_LEVELS = 10  # of an order book, a side
 MAX_LEVELS = 1000
 
 
-class _Documented(IntEnum):
+class DocumentedEnum(IntEnum):
     """An enumeration whose members may say what they mean, in ``__doc__``."""
 
     _value_: int
 
-    def __new__(cls, value: int, doc: str = "") -> _Documented:
+    def __new__(cls, value: int, doc: str = "") -> DocumentedEnum:
         member = int.__new__(cls, value)
         member._value_ = value
         member.__doc__ = doc
         return member
 
 
-class EventKind(_Documented):
+class EventKind(DocumentedEnum):
     """What an event is: the message's kind in the ring."""
 
     NONE = 0
@@ -93,7 +96,7 @@ class EventKind(_Documented):
 CUSTOM_KIND_FIRST = 1024
 
 
-class Side(_Documented):
+class Side(DocumentedEnum):
     """Of an order or a fill; of a trade tick, the aggressor's."""
 
     SELL = -1
@@ -101,7 +104,7 @@ class Side(_Documented):
     BUY = 1
 
 
-class OrderType(_Documented):
+class OrderType(DocumentedEnum):
     """How an order is priced."""
 
     NONE = 0
@@ -110,7 +113,7 @@ class OrderType(_Documented):
     STOP_MARKET = 3, "a market order once price is reached"
 
 
-class TimeInForce(_Documented):
+class TimeInForce(DocumentedEnum):
     """How long an order stands."""
 
     NONE = 0
@@ -121,7 +124,7 @@ class TimeInForce(_Documented):
     POST_ONLY = 5, "good till cancelled, refused if it would trade at once"
 
 
-class OrderStatus(_Documented):
+class OrderStatus(DocumentedEnum):
     """Where an order stands. From FILLED on it is closed."""
 
     NONE = 0
@@ -134,7 +137,7 @@ class OrderStatus(_Documented):
     EXPIRED = 7, "ended by its time in force"
 
 
-class OrderAction(_Documented):
+class OrderAction(DocumentedEnum):
     """What a strategy asks the engine to do."""
 
     NONE = 0
@@ -143,7 +146,7 @@ class OrderAction(_Documented):
     MODIFY = 3
 
 
-class LiquiditySide(_Documented):
+class LiquiditySide(DocumentedEnum):
     """Whether a fill took liquidity or made it."""
 
     NONE = 0
@@ -179,7 +182,7 @@ _PREFIX = (
 )
 
 
-def _dtype(fields: tuple[Field, ...]) -> np.dtype[np.void]:
+def make_dtype(fields: tuple[Field, ...]) -> np.dtype[np.void]:
     """Return the dtype of the common prefix and `fields`, as long as whole cache lines.
 
     Raises ValueError where a field would not be naturally aligned: order them so that none is.
@@ -244,7 +247,7 @@ def order_book_dtype(levels: int = DEFAULT_LEVELS) -> np.dtype[np.void]:
     """
     if not 1 <= levels <= MAX_LEVELS:
         raise ValueError(f"an order book has 1 to {MAX_LEVELS} levels a side, not {levels}")
-    return _dtype(_order_book(levels))
+    return make_dtype(_order_book(levels))
 
 
 _BAR = (
@@ -316,52 +319,55 @@ _CUSTOM = (
     Field("text", "S64", "the engine's, zero-terminated"),
 )
 
-TICK = _dtype(_TICK)
-TRADE_TICK = _dtype(_TRADE_TICK)
+TICK = make_dtype(_TICK)
+TRADE_TICK = make_dtype(_TRADE_TICK)
 ORDER_BOOK = order_book_dtype()
-BAR = _dtype(_BAR)
-ORDER = _dtype(_ORDER)
-TRADE = _dtype(_TRADE)
-ACCOUNT = _dtype(_ACCOUNT)
-POSITION = _dtype(_POSITION)
-TIMER = _dtype(_TIMER)
-CUSTOM = _dtype(_CUSTOM)
+BAR = make_dtype(_BAR)
+ORDER = make_dtype(_ORDER)
+TRADE = make_dtype(_TRADE)
+ACCOUNT = make_dtype(_ACCOUNT)
+POSITION = make_dtype(_POSITION)
+TIMER = make_dtype(_TIMER)
+CUSTOM = make_dtype(_CUSTOM)
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One event of the schema."""
+    """One event of the schema, or one control message."""
 
     name: str  #: of its record type, and with ``shmipc_`` before it of its C struct
-    kind: EventKind
+    kind: IntEnum  #: an EventKind, or a Control
     dtype: np.dtype[np.void]
     text: tuple[str, ...]  #: the fields of bytes that are text
     doc: str
     fields: tuple[Field, ...]  #: in the dtype's order, the common ones first
 
 
-def _event(kind: EventKind, dtype: np.dtype[np.void], fields: tuple[Field, ...], doc: str) -> Event:
+def make_event(
+    kind: IntEnum, dtype: np.dtype[np.void], fields: tuple[Field, ...], doc: str
+) -> Event:
+    """Return the event of `kind`; `dtype` is that of `fields`, the common ones left out."""
     fields = _PREFIX + fields
     text = tuple(field.name for field in fields if field.format.startswith("S"))
     return Event(kind.name.title().replace("_", ""), kind, dtype, text, doc, fields)
 
 
 EVENTS = (
-    _event(EventKind.TICK, TICK, _TICK, "Best bid and ask, last trade, the session so far."),
-    _event(EventKind.TRADE_TICK, TRADE_TICK, _TRADE_TICK, "One trade of the market."),
-    _event(
+    make_event(EventKind.TICK, TICK, _TICK, "Best bid and ask, last trade, the session so far."),
+    make_event(EventKind.TRADE_TICK, TRADE_TICK, _TRADE_TICK, "One trade of the market."),
+    make_event(
         EventKind.ORDER_BOOK,
         ORDER_BOOK,
         _order_book(DEFAULT_LEVELS),
         "Price levels, best first. What lies beyond the counts is 0.",
     ),
-    _event(EventKind.BAR, BAR, _BAR, "Prices and volume of one interval."),
-    _event(EventKind.ORDER, ORDER, _ORDER, "What a strategy asks for, and what became of it."),
-    _event(EventKind.TRADE, TRADE, _TRADE, "One fill of an order."),
-    _event(EventKind.ACCOUNT, ACCOUNT, _ACCOUNT, "Money; symbol is the currency."),
-    _event(EventKind.POSITION, POSITION, _POSITION, "What one strategy holds of one symbol."),
-    _event(EventKind.TIMER, TIMER, _TIMER, "A timer that has come due."),
-    _event(EventKind.CUSTOM, CUSTOM, _CUSTOM, "Whatever an engine makes of it."),
+    make_event(EventKind.BAR, BAR, _BAR, "Prices and volume of one interval."),
+    make_event(EventKind.ORDER, ORDER, _ORDER, "What a strategy asks for, and what became of it."),
+    make_event(EventKind.TRADE, TRADE, _TRADE, "One fill of an order."),
+    make_event(EventKind.ACCOUNT, ACCOUNT, _ACCOUNT, "Money; symbol is the currency."),
+    make_event(EventKind.POSITION, POSITION, _POSITION, "What one strategy holds of one symbol."),
+    make_event(EventKind.TIMER, TIMER, _TIMER, "A timer that has come due."),
+    make_event(EventKind.CUSTOM, CUSTOM, _CUSTOM, "Whatever an engine makes of it."),
 )
 
 

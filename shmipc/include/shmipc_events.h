@@ -1,8 +1,9 @@
 /*
- * shmipc_events.h: the events of shmipc's strategy layer, as they lie in shared memory.
+ * shmipc_events.h: the events of shmipc's strategy layer, and the control messages between engine
+ * and strategies, as they lie in shared memory.
  *
- * Written by `python -m shmipc.events.cheader` from shmipc/events/schema.py: change it there. For
- * C11 and C++17. docs/strategies.md says which rings they travel in.
+ * Written by `python -m shmipc.events.cheader` from shmipc/events/schema.py and control.py: change
+ * it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
  *
  * Times are ns since 1970 (UTC). Prices are in the quote currency, sizes and quantities in the base
  * unit; one that is not known is NaN. 0 is NONE in every enumeration. Texts end with a zero byte;
@@ -20,11 +21,17 @@
 #error "events are little-endian"
 #endif
 
-#define SHMIPC_EVENTS_VERSION 1       /* of this schema */
-#define SHMIPC_SYMBOL_LEN 15          /* bytes of UTF-8 in a symbol, at most */
-#define SHMIPC_DEFAULT_LEVELS 10      /* of an order book, a side */
-#define SHMIPC_MAX_LEVELS 1000        /* of any order book, a side */
-#define SHMIPC_CUSTOM_KIND_FIRST 1024 /* kinds from here on are your own */
+#define SHMIPC_EVENTS_VERSION 1             /* of this schema */
+#define SHMIPC_SYMBOL_LEN 15                /* bytes of UTF-8 in a symbol, at most */
+#define SHMIPC_DEFAULT_LEVELS 10            /* of an order book, a side */
+#define SHMIPC_MAX_LEVELS 1000              /* of any order book, a side */
+#define SHMIPC_CUSTOM_KIND_FIRST 1024       /* kinds from here on are your own */
+#define SHMIPC_ID_LEN 64                    /* bytes in an engine's or a strategy's name */
+#define SHMIPC_EVENTS_RING "%s.events"      /* printf with the engine's name */
+#define SHMIPC_ORDERS_RING "%s.%s.orders"   /* ... and the strategy's */
+#define SHMIPC_REPORTS_RING "%s.%s.reports" /* ... */
+#define SHMIPC_BITMAP_LEN 128               /* bytes at the end of a TARGETED message */
+#define SHMIPC_MAX_PLACES 1024              /* of an engine's strategies */
 
 /* What an event is: the message's kind in the ring. */
 enum shmipc_event_kind {
@@ -91,6 +98,25 @@ enum shmipc_liquidity_side {
     SHMIPC_LIQUIDITY_SIDE_NONE = 0,
     SHMIPC_LIQUIDITY_SIDE_MAKER = 1,
     SHMIPC_LIQUIDITY_SIDE_TAKER = 2,
+};
+
+/* Flags of a message. They may be combined. */
+enum shmipc_message_flag {
+    SHMIPC_MESSAGE_FLAG_TARGETED = 1, /* its last bytes are a bitmap of the places that it is for */
+    SHMIPC_MESSAGE_FLAG_SNAPSHOT = 2, /* this says how things stand; nothing has happened */
+};
+
+/* What a control message is: the message's kind in the ring. */
+enum shmipc_control {
+    SHMIPC_CONTROL_HELLO = 512,        /* strategy: asks to join */
+    SHMIPC_CONTROL_STATUS = 513,       /* strategy: how it fares */
+    SHMIPC_CONTROL_BYE = 514,          /* strategy: leaves as it should */
+    SHMIPC_CONTROL_WELCOME = 515,      /* engine: the answer to HELLO */
+    SHMIPC_CONTROL_INSTRUMENT = 516,   /* engine: a symbol that can be traded */
+    SHMIPC_CONTROL_SUBSCRIPTION = 517, /* engine: a symbol whose events the strategy may see */
+    SHMIPC_CONTROL_SNAPSHOT_END = 518, /* engine: the snapshot is whole */
+    SHMIPC_CONTROL_REFUSED = 519,      /* engine: the strategy may not join */
+    SHMIPC_CONTROL_ENGINE = 520,       /* engine: another one goes on with this ring */
 };
 
 /* Best bid and ask, last trade, the session so far. SHMIPC_EVENT_KIND_TICK, 128 bytes. */
@@ -373,6 +399,162 @@ static_assert(offsetof(struct shmipc_custom, code) == 48, "offset");
 static_assert(offsetof(struct shmipc_custom, values) == 56, "offset");
 static_assert(offsetof(struct shmipc_custom, text) == 120, "offset");
 static_assert(sizeof(struct shmipc_custom) == 192, "size");
+
+/* A strategy asks to join. SHMIPC_CONTROL_HELLO, 64 bytes. */
+struct shmipc_hello {
+    char symbol[16];    /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;   /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;    /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;    /* of the strategy, a number that no other start of it has */
+    int64_t pid;        /* of its process */
+    int32_t slot;       /* of its cursor in the ring of events */
+    int32_t version;    /* of its schema */
+    uint8_t padding[8]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_hello, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_hello, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_hello, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_hello, session) == 32, "offset");
+static_assert(offsetof(struct shmipc_hello, pid) == 40, "offset");
+static_assert(offsetof(struct shmipc_hello, slot) == 48, "offset");
+static_assert(offsetof(struct shmipc_hello, version) == 52, "offset");
+static_assert(sizeof(struct shmipc_hello) == 64, "size");
+
+/* How a strategy fares, now and then. SHMIPC_CONTROL_STATUS, 64 bytes. */
+struct shmipc_status {
+    char symbol[16];    /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;   /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;    /* ns since 1970 UTC, when it was made or received here */
+    int64_t lost;       /* events overwritten before it read them */
+    int64_t events;     /* that it has handled, reports included */
+    int64_t errors;     /* exceptions in its callbacks */
+    uint8_t padding[8]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_status, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_status, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_status, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_status, lost) == 32, "offset");
+static_assert(offsetof(struct shmipc_status, events) == 40, "offset");
+static_assert(offsetof(struct shmipc_status, errors) == 48, "offset");
+static_assert(sizeof(struct shmipc_status) == 64, "size");
+
+/* A strategy leaves as it should. SHMIPC_CONTROL_BYE, 64 bytes. */
+struct shmipc_bye {
+    char symbol[16];     /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;    /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;     /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;     /* of the strategy, a number that no other start of it has */
+    int64_t errors;      /* exceptions in its callbacks */
+    uint8_t padding[16]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_bye, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_bye, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_bye, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_bye, session) == 32, "offset");
+static_assert(offsetof(struct shmipc_bye, errors) == 40, "offset");
+static_assert(sizeof(struct shmipc_bye) == 64, "size");
+
+/* The answer to HELLO. SHMIPC_CONTROL_WELCOME, 128 bytes. */
+struct shmipc_welcome {
+    char symbol[16];        /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;       /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;        /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;        /* of the HELLO that this answers */
+    int64_t engine_session; /* of the engine, a number no other start of it has */
+    int64_t seq;            /* number of the first event that is not in the snapshot */
+    int32_t place;          /* the strategy's bit in bitmaps */
+    int32_t version;        /* of the engine's schema */
+    int32_t book_levels;    /* of its order books, a side */
+    int32_t instruments;    /* how many INSTRUMENT follow; -1: all symbols can be traded */
+    int32_t symbols;        /* how many SUBSCRIPTION follow; -1: it may see all symbols */
+    uint8_t padding[52];    /* 0 */
+};
+static_assert(offsetof(struct shmipc_welcome, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_welcome, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_welcome, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_welcome, session) == 32, "offset");
+static_assert(offsetof(struct shmipc_welcome, engine_session) == 40, "offset");
+static_assert(offsetof(struct shmipc_welcome, seq) == 48, "offset");
+static_assert(offsetof(struct shmipc_welcome, place) == 56, "offset");
+static_assert(offsetof(struct shmipc_welcome, version) == 60, "offset");
+static_assert(offsetof(struct shmipc_welcome, book_levels) == 64, "offset");
+static_assert(offsetof(struct shmipc_welcome, instruments) == 68, "offset");
+static_assert(offsetof(struct shmipc_welcome, symbols) == 72, "offset");
+static_assert(sizeof(struct shmipc_welcome) == 128, "size");
+
+/* A symbol that can be traded. SHMIPC_CONTROL_INSTRUMENT, 64 bytes. */
+struct shmipc_instrument {
+    char symbol[16];        /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;       /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;        /* ns since 1970 UTC, when it was made or received here */
+    double price_increment; /* quote currency; 0: not known */
+    double size_increment;  /* base unit; 0: not known */
+    uint8_t padding[16];    /* 0 */
+};
+static_assert(offsetof(struct shmipc_instrument, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_instrument, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_instrument, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_instrument, price_increment) == 32, "offset");
+static_assert(offsetof(struct shmipc_instrument, size_increment) == 40, "offset");
+static_assert(sizeof(struct shmipc_instrument) == 64, "size");
+
+/* A symbol whose events the strategy may see. SHMIPC_CONTROL_SUBSCRIPTION, 64 bytes. */
+struct shmipc_subscription {
+    char symbol[16];     /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;    /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;     /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;     /* of the HELLO that this answers */
+    uint8_t padding[24]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_subscription, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_subscription, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_subscription, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_subscription, session) == 32, "offset");
+static_assert(sizeof(struct shmipc_subscription) == 64, "size");
+
+/* The snapshot is whole. SHMIPC_CONTROL_SNAPSHOT_END, 64 bytes. */
+struct shmipc_snapshot_end {
+    char symbol[16];     /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;    /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;     /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;     /* of the HELLO that this answers */
+    uint8_t padding[24]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_snapshot_end, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_snapshot_end, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_snapshot_end, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_snapshot_end, session) == 32, "offset");
+static_assert(sizeof(struct shmipc_snapshot_end) == 64, "size");
+
+/* The engine does not let the strategy join. SHMIPC_CONTROL_REFUSED, 192 bytes. */
+struct shmipc_refused {
+    char symbol[16];     /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;    /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;     /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;     /* of the HELLO that this answers */
+    char text[128];      /* why, in words, zero-terminated */
+    uint8_t padding[24]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_refused, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_refused, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_refused, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_refused, session) == 32, "offset");
+static_assert(offsetof(struct shmipc_refused, text) == 40, "offset");
+static_assert(sizeof(struct shmipc_refused) == 192, "size");
+
+/* Another engine goes on with this ring: join again. SHMIPC_CONTROL_ENGINE, 64 bytes. */
+struct shmipc_engine {
+    char symbol[16];        /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;       /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;        /* ns since 1970 UTC, when it was made or received here */
+    int64_t engine_session; /* of the engine, a number no other start of it has */
+    uint8_t padding[24];    /* 0 */
+};
+static_assert(offsetof(struct shmipc_engine, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_engine, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_engine, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_engine, engine_session) == 32, "offset");
+static_assert(sizeof(struct shmipc_engine) == 64, "size");
 
 /*
  * Fill the symbol of an event. Returns 0, or -1 and leaves `out` as it is where `text` is empty,

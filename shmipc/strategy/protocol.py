@@ -13,20 +13,14 @@ snapshot (flagged SNAPSHOT: last ticks and books, open orders, positions, accoun
 Events below WELCOME's ``seq`` are in the snapshot. A strategy leaves with BYE; an engine that takes
 over the rings of one that is gone says ENGINE, and every strategy joins again.
 
-Rules this file keeps:
+Fields, numbers and ring names of these are in :mod:`shmipc.events.control`.
 
-- A control record begins with the 32 bytes of every event and is whole cache lines long. Its
-  symbol is empty (but INSTRUMENT's and SUBSCRIPTION's), so that no filter drops it.
-- An answer carries the session of the HELLO it answers: what is left from before a crash is told
-  apart by that.
-
-Here are only names and dtypes: no ring is opened.
+Here are only names and record types: no ring is opened.
 """
 
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +39,18 @@ from shmipc.events import (
     TradeTick,
     order_book_type,
 )
-from shmipc.events.schema import CUSTOM_KIND_FIRST, LINE
+from shmipc.events.control import (
+    BITMAP_LEN,
+    CONTROLS,
+    EVENTS_RING,
+    ID_LEN,
+    MAX_PLACES,
+    ORDERS_RING,
+    REPORTS_RING,
+    Control,
+    MessageFlag,
+)
+from shmipc.events.schema import CUSTOM_KIND_FIRST
 
 __all__ = [
     "BITMAP_LEN",
@@ -73,82 +78,26 @@ __all__ = [
     "reports_ring",
 ]
 
-#: Message flags. TARGETED: the payload ends in a bitmap of the places it is for. SNAPSHOT: this
-#: says how things stand; nothing has happened.
-TARGETED: Final = 1
-SNAPSHOT: Final = 2
+TARGETED: Final = int(MessageFlag.TARGETED)
+SNAPSHOT: Final = int(MessageFlag.SNAPSHOT)
 
-BITMAP_LEN: Final = 128  # bytes, of a targeted message
-MAX_PLACES: Final = BITMAP_LEN * 8
+_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{ID_LEN - 1}}}")
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-class Control(IntEnum):
-    """Kinds of the messages that are no events."""
-
-    HELLO = 512
-    STATUS = 513
-    BYE = 514
-    WELCOME = 515
-    INSTRUMENT = 516
-    SUBSCRIPTION = 517
-    SNAPSHOT_END = 518
-    REFUSED = 519
-    ENGINE = 520
-
-
-def _control(name: str, fields: list[tuple[Any, ...]], text: tuple[str, ...] = ()) -> Any:
-    prefix: list[tuple[Any, ...]] = [("symbol", "S16"), ("ts_event", "<i8"), ("ts_init", "<i8")]
-    packed = np.dtype(prefix + fields)
-    if spare := -packed.itemsize % LINE:
-        packed = np.dtype([*prefix, *fields, ("reserved", "u1", (spare,))])
-    return record_type(packed, name, text=("symbol", *text), module=__name__)
-
-
-#: A strategy asks to join; `slot` is that of its cursor in the events ring.
-Hello = _control("Hello", [("session", "<i8"), ("pid", "<i8"), ("slot", "<i4"), ("version", "<i4")])
-#: How a strategy fares, now and then.
-Status = _control("Status", [("lost", "<i8"), ("events", "<i8"), ("errors", "<i8")])
-#: A strategy leaves as it should.
-Bye = _control("Bye", [("session", "<i8"), ("errors", "<i8")])
-#: The answer to HELLO. `seq`: of the first event that is not in the snapshot. `instruments` and
-#: `symbols` say how many INSTRUMENT and SUBSCRIPTION follow; -1: none are named, all will do.
-Welcome = _control(
-    "Welcome",
-    [
-        ("session", "<i8"),
-        ("engine_session", "<i8"),
-        ("seq", "<i8"),
-        ("place", "<i4"),
-        ("version", "<i4"),
-        ("book_levels", "<i4"),
-        ("instruments", "<i4"),
-        ("symbols", "<i4"),
-    ],
-)
-#: A symbol that can be traded. An increment that is not known is 0.
-Instrument = _control("Instrument", [("price_increment", "<f8"), ("size_increment", "<f8")])
-#: A symbol whose events the engine lets this strategy see.
-Subscription = _control("Subscription", [("session", "<i8")])
-#: The snapshot is whole.
-SnapshotEnd = _control("SnapshotEnd", [("session", "<i8")])
-#: The engine does not let the strategy join.
-Refused = _control("Refused", [("session", "<i8"), ("text", "S128")], ("text",))
-#: Another engine goes on with this ring.
-Engine = _control("Engine", [("engine_session", "<i8")])
-
+#: The record type of each control message.
 CONTROL_TYPES: dict[int, Any] = {
-    Control.HELLO: Hello,
-    Control.STATUS: Status,
-    Control.BYE: Bye,
-    Control.WELCOME: Welcome,
-    Control.INSTRUMENT: Instrument,
-    Control.SUBSCRIPTION: Subscription,
-    Control.SNAPSHOT_END: SnapshotEnd,
-    Control.REFUSED: Refused,
-    Control.ENGINE: Engine,
+    control.kind: record_type(control.dtype, control.name, text=control.text, module=__name__)
+    for control in CONTROLS
 }
+
+Hello = CONTROL_TYPES[Control.HELLO]
+Status = CONTROL_TYPES[Control.STATUS]
+Bye = CONTROL_TYPES[Control.BYE]
+Welcome = CONTROL_TYPES[Control.WELCOME]
+Instrument = CONTROL_TYPES[Control.INSTRUMENT]
+Subscription = CONTROL_TYPES[Control.SUBSCRIPTION]
+SnapshotEnd = CONTROL_TYPES[Control.SNAPSHOT_END]
+Refused = CONTROL_TYPES[Control.REFUSED]
+Engine = CONTROL_TYPES[Control.ENGINE]
 
 #: What the engine reports to one strategy.
 REPORT_TYPES: dict[int, Any] = {
@@ -226,14 +175,14 @@ _PREFIX = {"symbol": 0, "ts_event": 16, "ts_init": 24}
 
 def events_ring(engine: str) -> str:
     """Return the name of the ring that all strategies of `engine` read."""
-    return f"{engine}.events"
+    return EVENTS_RING % engine
 
 
 def orders_ring(engine: str, strategy_id: str) -> str:
     """Return the name of the ring that takes a strategy's orders to `engine`."""
-    return f"{engine}.{strategy_id}.orders"
+    return ORDERS_RING % (engine, strategy_id)
 
 
 def reports_ring(engine: str, strategy_id: str) -> str:
     """Return the name of the ring that takes reports to a strategy."""
-    return f"{engine}.{strategy_id}.reports"
+    return REPORTS_RING % (engine, strategy_id)
