@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captures import made_capture
 from desk import accepted, desk, filled
-from test_market_feed import made_capture
 
 from shmipc import SchemaMismatch, run_backtest
 from shmipc.events import (
