@@ -12,6 +12,7 @@ from cases import (
     FUTEX,
     LINE,
     LINES,
+    NATIVE_ROUND,
     NOARGS,
     NOTHING,
     OUR_RINGS,
@@ -229,4 +230,6 @@ def bars(results: Results) -> list[Bar]:
     rate = median("onbatch", DISPATCH["trade"], "rate_mps")
     row(f"on_batch, {DISPATCH['trade']}", rate, 50.0, "50 M/s", "M/s", at_least=1)
     row(ROUND, median("roundtrip", ROUND, "rtt_ns_p50"), line, LINE, "ns", at_most=10)
+    native = median("engine", NATIVE_ROUND, "rtt_ns_p50")
+    row(NATIVE_ROUND, native, line, LINE, "ns", at_most=8)
     return rows

@@ -52,6 +52,7 @@ def programs() -> list[Program]:
         Program("floor", "floor.c"),
         Program("emptycall", "emptycall.c", header="Python.h", extension=True),
         Program("ticks", "ticks.c", core=True, defines=("SHMIPC_BENCH_FRAMING=3",)),
+        Program("engine_roundtrip", "engine_roundtrip.cpp", library=True),
     ]
     for items in CAPACITIES:
         size = f"QUEUE_ITEMS={items}"

@@ -31,6 +31,7 @@ GROUPS = {
     "strategies": "one engine, N strategy processes, two cores, nothing lost",
     "onbatch": "one strategy that takes events as arrays",
     "roundtrip": "tick to order to engine, one strategy",
+    "engine": "tick to order to engine, a C++ engine and one Python strategy",
 }
 
 LINE = "bare cache line to and fro"
@@ -79,6 +80,7 @@ DISPATCH = {"call": NOTHING, "tick": "Tick, 128 B", "trade": "TradeTick, 64 B"}
 STRATEGIES = {1: 1_000_000, 3: 600_000, 10: 300_000, 20: 200_000}
 BATCH_ROWS = 256
 ROUND = "tick to order to engine"
+NATIVE_ROUND = "tick to order to C++ engine"
 
 
 def strategies_case_name(strategies: int, event: str = "trade", batch: bool = False) -> str:
@@ -295,6 +297,21 @@ class Maker:
             self._ours("roundtrip", name, "roundtrip", *arguments, *self.share_option, every=every)
             for name, (arguments, every) in wanted.items()
         ]
+
+    def engine(self) -> list[Case]:
+        built = self.built["engine_roundtrip"]
+        cases = []
+        for name, arguments, every in (
+            (NATIVE_ROUND, (), 1),
+            (f"{NATIVE_ROUND}, stamped at every step", ("--legs",), 4),
+        ):
+            case = self._ours(
+                *("engine", name, "engine", str(built.path), *arguments, *self.share_option),
+                every=every,
+            )
+            case.absent = built.reason or case.absent
+            cases.append(case)
+        return cases
 
 
 def _as_frame_rate(run: Callable[[], Figures]) -> Figures:
