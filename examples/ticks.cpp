@@ -13,8 +13,7 @@ struct Tick {
 };
 SHMIPC_RECORD(Tick, time, price, size);
 
-int main(int, char **arguments)
-{
+int main(int, char **arguments) {
     if (std::string_view(arguments[1] ? arguments[1] : "") == "produce") {
         shmipc::Producer<Tick> ticks("ticks");
         for (int i = 0; i < 1'000'000; i++) {
