@@ -53,6 +53,18 @@ void api_free(struct api_pair *pair)
     shmipc_consumer_free(pair->consumer);
 }
 
+pthread_t api_start(void *(*body)(void *argument), void *argument)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
+    return thread;
+}
+
+void api_join(pthread_t thread)
+{
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static void fill(unsigned char *bytes, uint64_t number, size_t len)
 {
     for (size_t i = 0; i < len; i++) {

@@ -5,6 +5,8 @@
 #include "../../shmipc/include/shmipc.h"
 #include "test.h"
 
+#include <pthread.h>
+
 #define SECOND_NS INT64_C(1000000000)
 #define PATIENCE_NS (20 * SECOND_NS)
 
@@ -35,6 +37,9 @@ struct shmipc_consumer *api_consumer(void);
 struct api_pair api_open(const char *dtype, uint64_t capacity, uint32_t consumers,
                          enum shmipc_overflow_policy overflow);
 void api_free(struct api_pair *pair);
+
+pthread_t api_start(void *(*body)(void *argument), void *argument);
+void api_join(pthread_t thread);
 
 /* Send `len` bytes that follow from `number`, as kind 1; check that a view holds them. */
 void api_send(struct shmipc_producer *producer, uint64_t number, size_t len);

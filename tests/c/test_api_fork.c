@@ -14,18 +14,6 @@
 
 static struct api_pair pair;
 
-static pthread_t start(void *(*body)(void *argument), void *argument)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
-    return thread;
-}
-
-static void join(pthread_t thread)
-{
-    CHECK(pthread_join(thread, NULL) == 0);
-}
-
 static void free_both(void *argument)
 {
     struct api_pair *both = argument;
@@ -113,14 +101,14 @@ static void test_fork_while_another_thread_closes(void)
         uint64_t chance = test_random(&seed);
         pair = api_open(NULL, 1 << 22, 1, SHMIPC_BLOCK);
         atomic_store(&stage, 0);
-        pthread_t closer = start(close_both, &chance);
+        pthread_t closer = api_start(close_both, &chance);
         while (atomic_load(&stage) != 1) {
         }
         atomic_store(&stage, 2);
         for (volatile uint64_t turn = chance % 60000; turn > 0; turn--) {
         }
         test_join(test_fork(free_both, &pair));
-        join(closer);
+        api_join(closer);
         api_free(&pair);
     }
 }

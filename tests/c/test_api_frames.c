@@ -11,18 +11,6 @@
 static struct api_pair pair;
 static int waited;
 
-static pthread_t start(void *(*body)(void *argument), void *argument)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
-    return thread;
-}
-
-static void join(pthread_t thread)
-{
-    CHECK(pthread_join(thread, NULL) == 0);
-}
-
 static void *wait_for_data(void *argument)
 {
     (void)argument;
@@ -59,14 +47,14 @@ static void test_frame_after_a_wait_that_took_the_last_one_makes_room_at_once(vo
     for (int i = 0; i < 5; i++) {
         send_large();
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
-        pthread_t reader = start(wait_for_data, NULL);
+        pthread_t reader = api_start(wait_for_data, NULL);
         await_sleeper();
         shmipc_frame_release(frame);
         send_large();
-        join(reader);
+        api_join(reader);
         CHECK_EQ(waited, SHMIPC_SUCCESS);
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
-        join(start(release_it, frame)); /* nobody is inside */
+        api_join(api_start(release_it, frame)); /* nobody is inside */
         static const char bytes[3000];
         DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
@@ -93,14 +81,14 @@ static void test_frame_given_back_while_its_reader_waits_for_several_rings(void)
     for (int i = 0; i < 5; i++) {
         send_large();
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
-        pthread_t reader = start(wait_in_a_set, NULL);
+        pthread_t reader = api_start(wait_in_a_set, NULL);
         await_sleeper();
         shmipc_frame_release(frame);
         send_large();
-        join(reader);
+        api_join(reader);
         CHECK_EQ(waited, SHMIPC_SUCCESS);
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
-        join(start(release_it, frame));
+        api_join(api_start(release_it, frame));
     }
     api_free(&pair);
 }
@@ -128,9 +116,93 @@ static void test_interrupt_of_something_else_is_refused(void)
     api_free(&pair);
 }
 
+static void test_release_elsewhere_makes_room_while_the_reader_sleeps(void)
+{
+    static const char bytes[1500];
+    struct shmipc_frame *frame;
+    pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
+    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
+    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
+    DONE(shmipc_consumer_read(pair.consumer, &frame, 0));
+    struct shmipc_frame *second;
+    DONE(shmipc_consumer_read(pair.consumer, &second, 0));
+    pthread_t reader = api_start(wait_for_data, NULL);
+    await_sleeper();
+    pthread_t worker = api_start(release_it, frame);
+    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, PATIENCE_NS));
+    api_join(reader);
+    api_join(worker);
+    CHECK_EQ(waited, SHMIPC_SUCCESS);
+    shmipc_frame_release(second);
+    DONE(shmipc_consumer_read(pair.consumer, &frame, 0));
+    shmipc_frame_release(frame);
+    shmipc_frame_release(NULL);
+    api_free(&pair);
+}
+
+static void test_frames_outlive_their_consumer(void)
+{
+    struct shmipc_frame *frames[5];
+    struct shmipc_view view;
+    struct shmipc_producer_stats stats;
+    pair = api_open(NULL, 0, 2, SHMIPC_BLOCK);
+    for (uint64_t i = 0; i < 5; i++) {
+        api_send(pair.producer, i, 100 + i);
+        DONE(shmipc_consumer_read(pair.consumer, &frames[i], 0));
+    }
+    CHECK_RESULT(shmipc_consumer_peek(pair.consumer, &view), SHMIPC_E_EMPTY);
+    shmipc_consumer_free(pair.consumer);
+    DONE(shmipc_producer_stats(pair.producer, &stats));
+    CHECK_EQ(stats.attached, 1); /* its place is kept for the frames */
+    CHECK_EQ(stats.pending, 5);
+    shmipc_producer_free(pair.producer);
+    for (uint64_t i = 0; i < 5; i++) {
+        DONE(shmipc_frame_view(frames[i], &view));
+        api_check(&view, i, 100 + i);
+        CHECK(shmipc_frame_is_intact(frames[i]));
+    }
+    CHECK(test_exists(test_path("x")));
+    shmipc_frame_release(frames[3]);
+    pthread_t worker = api_start(release_it, frames[1]);
+    shmipc_frame_release(frames[0]);
+    shmipc_frame_release(frames[4]);
+    api_join(worker);
+    DONE(shmipc_frame_view(frames[2], &view));
+    api_check(&view, 2, 102);
+    shmipc_frame_release(frames[2]);
+    CHECK(!test_exists(test_path("x")));
+}
+
+static void test_memory_is_reused_from_the_oldest_frame_on(void)
+{
+    static const char bytes[1000];
+    struct shmipc_frame *oldest, *newer;
+    pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
+    for (int i = 0; i < 4; i++) {
+        DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
+    }
+    DONE(shmipc_consumer_read(pair.consumer, &oldest, 0));
+    DONE(shmipc_consumer_read(pair.consumer, &newer, 0));
+    shmipc_frame_release(newer);
+    CHECK_RESULT(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0), SHMIPC_E_FULL);
+    shmipc_frame_release(oldest);
+    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
+    struct shmipc_view view;
+    DONE(shmipc_consumer_peek(pair.consumer, &view));
+    CHECK_RESULT(shmipc_consumer_read(pair.consumer, &newer, 0), SHMIPC_E_MISUSE);
+    for (int i = 0; i < 3; i++) {
+        DONE(shmipc_consumer_peek(pair.consumer, &view));
+        DONE(shmipc_consumer_release(pair.consumer));
+    }
+    api_free(&pair);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
+        TEST(test_release_elsewhere_makes_room_while_the_reader_sleeps),
+        TEST(test_frames_outlive_their_consumer),
+        TEST(test_memory_is_reused_from_the_oldest_frame_on),
         TEST(test_frame_after_a_wait_that_took_the_last_one_makes_room_at_once),
         TEST(test_frame_given_back_while_its_reader_waits_for_several_rings),
         TEST(test_interrupt_of_something_else_is_refused),

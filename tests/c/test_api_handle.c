@@ -50,18 +50,6 @@ static bool is_asymmetric(void)
     return shmipc_wait_register();
 }
 
-static pthread_t start(void *(*body)(void *argument), void *argument)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
-    return thread;
-}
-
-static void join(pthread_t thread)
-{
-    CHECK(pthread_join(thread, NULL) == 0);
-}
-
 /* ---- a thread that was stopped while it entered --------------------------------------------- */
 
 static atomic_int other_is; /* 1: inside, 2: may leave */
@@ -81,7 +69,7 @@ static void *enter_and_stay(void *argument)
 
 static void let_another_in(void)
 {
-    other = start(enter_and_stay, NULL);
+    other = api_start(enter_and_stay, NULL);
     while (atomic_load(&other_is) != 1) {
         (void)sched_yield();
     }
@@ -98,7 +86,7 @@ static void test_owner_that_lost_its_handle_meanwhile_does_not_let_others_in(voi
         CHECK_RESULT(shmipc_handle_enter(handle, OPEN), SHMIPC_E_MISUSE);
         CHECK_RESULT(shmipc_handle_enter(handle, OPEN), SHMIPC_E_MISUSE); /* it is still inside */
         atomic_store(&other_is, 2);
-        join(other);
+        api_join(other);
     }
     free(handle);
 }
@@ -154,7 +142,7 @@ static void compete(bool asymmetric, uint64_t times)
         atomic_store(&counted, 0);
         entrances = 0;
         for (uintptr_t k = 0; k < 3; k++) {
-            threads[k] = start(enter_often, (void *)(i * 3 + k + 1));
+            threads[k] = api_start(enter_often, (void *)(i * 3 + k + 1));
         }
         usleep(2000);
         DONE(shmipc_handle_begin_close(handle, OPEN, CLOSED, &already));
@@ -165,7 +153,7 @@ static void compete(bool asymmetric, uint64_t times)
         CHECK_EQ(entrances, at_close);
         shmipc_handle_unlock(handle);
         for (int k = 0; k < 3; k++) {
-            join(threads[k]);
+            api_join(threads[k]);
         }
         CHECK_EQ(entrances, atomic_load(&counted));
         free(handle);

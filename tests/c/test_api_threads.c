@@ -15,18 +15,6 @@ static atomic_int misuses;
 static atomic_ulong sent;
 static atomic_bool stop;
 
-static pthread_t start(void *(*body)(void *argument), void *argument)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, body, argument) == 0);
-    return thread;
-}
-
-static void join(pthread_t thread)
-{
-    CHECK(pthread_join(thread, NULL) == 0);
-}
-
 /* ---- one after the other -------------------------------------------------------------------- */
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -56,7 +44,7 @@ static void test_handle_serves_threads_in_turn(void)
     rounds = test_rounds(30000);
     pair = api_open(NULL, 1 << 14, 1, SHMIPC_BLOCK);
     for (int i = 0; i < 3; i++) {
-        threads[i] = start(send_in_turn, NULL);
+        threads[i] = api_start(send_in_turn, NULL);
     }
     for (uint64_t i = 0; i < rounds; i++) {
         DONE(shmipc_consumer_recv(pair.consumer, buffer, sizeof buffer, &view, PATIENCE_NS));
@@ -64,7 +52,7 @@ static void test_handle_serves_threads_in_turn(void)
         api_check(&view, i, 8 + i % 50);
     }
     for (int i = 0; i < 3; i++) {
-        join(threads[i]);
+        api_join(threads[i]);
     }
     api_free(&pair);
 }
@@ -97,8 +85,8 @@ static void test_threads_that_collide_are_refused_and_nothing_is_torn(void)
     struct shmipc_view view;
     const uint64_t wanted = test_rounds(200000);
     pair = api_open(NULL, 1 << 14, 1, SHMIPC_BLOCK);
-    pthread_t first = start(send_at_once, (void *)(uintptr_t)1);
-    pthread_t second = start(send_at_once, (void *)(uintptr_t)2);
+    pthread_t first = api_start(send_at_once, (void *)(uintptr_t)1);
+    pthread_t second = api_start(send_at_once, (void *)(uintptr_t)2);
     while (received < wanted || atomic_load(&misuses) == 0) {
         DONE(shmipc_consumer_recv(pair.consumer, &number, sizeof number, &view, PATIENCE_NS));
         CHECK_EQ(view.seq, received);
@@ -108,8 +96,8 @@ static void test_threads_that_collide_are_refused_and_nothing_is_torn(void)
         received++;
     }
     atomic_store(&stop, true);
-    join(first);
-    join(second);
+    api_join(first);
+    api_join(second);
     while (shmipc_consumer_recv(pair.consumer, &number, sizeof number, &view, 0) ==
            SHMIPC_SUCCESS) {
         received++;
@@ -141,10 +129,10 @@ static void test_waiting_thread_can_be_interrupted(void)
 {
     pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
     for (int i = 0; i < 3; i++) {
-        pthread_t thread = start(wait_for_data, NULL);
+        pthread_t thread = api_start(wait_for_data, NULL);
         await_sleeper();
         DONE(shmipc_consumer_interrupt(pair.consumer));
-        join(thread);
+        api_join(thread);
         CHECK_EQ(waited, SHMIPC_E_INTERRUPTED);
     }
     DONE(shmipc_consumer_interrupt(pair.consumer)); /* nobody waits: the next one who does */
@@ -158,14 +146,14 @@ static void test_second_thread_is_refused_while_one_waits(void)
     struct shmipc_view view;
     int result;
     pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
-    pthread_t thread = start(wait_for_data, NULL);
+    pthread_t thread = api_start(wait_for_data, NULL);
     do {
         usleep(1000);
         result = shmipc_consumer_peek(pair.consumer, &view);
     } while (result == SHMIPC_E_EMPTY); /* until it is inside */
     CHECK_RESULT(result, SHMIPC_E_MISUSE);
     api_send(pair.producer, 1, 10);
-    join(thread);
+    api_join(thread);
     CHECK_EQ(waited, SHMIPC_SUCCESS);
     DONE(shmipc_consumer_peek(pair.consumer, &view)); /* and now it is ours */
     DONE(shmipc_consumer_release(pair.consumer));
@@ -175,10 +163,10 @@ static void test_second_thread_is_refused_while_one_waits(void)
 static void test_close_ends_a_wait_in_another_thread(void)
 {
     pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
-    pthread_t thread = start(wait_for_data, NULL);
+    pthread_t thread = api_start(wait_for_data, NULL);
     await_sleeper();
     DONE(shmipc_consumer_close(pair.consumer));
-    join(thread);
+    api_join(thread);
     CHECK_EQ(waited, SHMIPC_E_CLOSED);
     api_free(&pair);
 }
@@ -196,15 +184,15 @@ static void *fill_for_ever(void *argument)
 static void test_full_producer_can_be_interrupted_and_closed(void)
 {
     pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
-    pthread_t thread = start(fill_for_ever, NULL);
+    pthread_t thread = api_start(fill_for_ever, NULL);
     await_sleeper();
     DONE(shmipc_producer_interrupt(pair.producer));
-    join(thread);
+    api_join(thread);
     CHECK_EQ(waited, SHMIPC_E_INTERRUPTED);
-    thread = start(fill_for_ever, NULL);
+    thread = api_start(fill_for_ever, NULL);
     await_sleeper();
     DONE(shmipc_producer_close(pair.producer));
-    join(thread);
+    api_join(thread);
     CHECK_EQ(waited, SHMIPC_E_CLOSED);
     shmipc_producer_free(pair.producer);
     struct shmipc_view view;
@@ -252,16 +240,16 @@ static void test_close_at_any_moment(void)
     const uint64_t times = test_rounds(300);
     for (uint64_t i = 0; i < times; i++) {
         pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
-        pthread_t receiver = start(receive_until_closed, NULL);
-        pthread_t first = start(close_it, NULL);
-        pthread_t second = start(close_it, NULL);
+        pthread_t receiver = api_start(receive_until_closed, NULL);
+        pthread_t first = api_start(close_it, NULL);
+        pthread_t second = api_start(close_it, NULL);
         for (int k = 0; k < 20; k++) {
             (void)shmipc_consumer_interrupt(pair.consumer);
             api_send(pair.producer, 1, 10);
         }
-        join(first);
-        join(second);
-        join(receiver);
+        api_join(first);
+        api_join(second);
+        api_join(receiver);
         CHECK(waited == SHMIPC_E_CLOSED || waited == SHMIPC_E_INTERRUPTED);
         api_free(&pair);
         drain();
@@ -325,9 +313,9 @@ static void test_frames_are_released_by_any_thread(void)
     uint64_t seed = 7;
     rounds = test_rounds(40000);
     pair = api_open(NULL, 1 << 13, 1, SHMIPC_BLOCK);
-    pthread_t threads[3] = {start(release_what_is_queued, (void *)(uintptr_t)11),
-                            start(release_what_is_queued, (void *)(uintptr_t)13),
-                            start(send_numbers, NULL)};
+    pthread_t threads[3] = {api_start(release_what_is_queued, (void *)(uintptr_t)11),
+                            api_start(release_what_is_queued, (void *)(uintptr_t)13),
+                            api_start(send_numbers, NULL)};
     for (uint64_t i = 0; i < rounds; i++) {
         /* The ring holds fewer than the queue: often there is only data once others let go. */
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
@@ -342,7 +330,7 @@ static void test_frames_are_released_by_any_thread(void)
             shmipc_frame_release(frame);
         }
     }
-    join(threads[2]);
+    api_join(threads[2]);
     for (bool left = true; left;) {
         left = false;
         for (int i = 0; i < QUEUE; i++) {
@@ -350,98 +338,11 @@ static void test_frames_are_released_by_any_thread(void)
         }
     }
     atomic_store(&stop, true);
-    join(threads[0]);
-    join(threads[1]);
+    api_join(threads[0]);
+    api_join(threads[1]);
     DONE(shmipc_consumer_stats(pair.consumer, &stats));
     CHECK_EQ(stats.frames, 0);
     CHECK_EQ(stats.lag, 0);
-    api_free(&pair);
-}
-
-static void *release_it(void *argument)
-{
-    shmipc_frame_release(argument);
-    return NULL;
-}
-
-static void test_release_elsewhere_makes_room_while_the_reader_sleeps(void)
-{
-    static const char bytes[1500];
-    struct shmipc_frame *frame;
-    pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
-    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
-    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
-    DONE(shmipc_consumer_read(pair.consumer, &frame, 0));
-    struct shmipc_frame *second;
-    DONE(shmipc_consumer_read(pair.consumer, &second, 0));
-    pthread_t reader = start(wait_for_data, NULL);
-    await_sleeper();
-    pthread_t worker = start(release_it, frame);
-    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, PATIENCE_NS));
-    join(reader);
-    join(worker);
-    CHECK_EQ(waited, SHMIPC_SUCCESS);
-    shmipc_frame_release(second);
-    DONE(shmipc_consumer_read(pair.consumer, &frame, 0));
-    shmipc_frame_release(frame);
-    shmipc_frame_release(NULL);
-    api_free(&pair);
-}
-
-static void test_frames_outlive_their_consumer(void)
-{
-    struct shmipc_frame *frames[5];
-    struct shmipc_view view;
-    struct shmipc_producer_stats stats;
-    pair = api_open(NULL, 0, 2, SHMIPC_BLOCK);
-    for (uint64_t i = 0; i < 5; i++) {
-        api_send(pair.producer, i, 100 + i);
-        DONE(shmipc_consumer_read(pair.consumer, &frames[i], 0));
-    }
-    CHECK_RESULT(shmipc_consumer_peek(pair.consumer, &view), SHMIPC_E_EMPTY);
-    shmipc_consumer_free(pair.consumer);
-    DONE(shmipc_producer_stats(pair.producer, &stats));
-    CHECK_EQ(stats.attached, 1); /* its place is kept for the frames */
-    CHECK_EQ(stats.pending, 5);
-    shmipc_producer_free(pair.producer);
-    for (uint64_t i = 0; i < 5; i++) {
-        DONE(shmipc_frame_view(frames[i], &view));
-        api_check(&view, i, 100 + i);
-        CHECK(shmipc_frame_is_intact(frames[i]));
-    }
-    CHECK(test_exists(test_path("x")));
-    shmipc_frame_release(frames[3]);
-    pthread_t worker = start(release_it, frames[1]);
-    shmipc_frame_release(frames[0]);
-    shmipc_frame_release(frames[4]);
-    join(worker);
-    DONE(shmipc_frame_view(frames[2], &view));
-    api_check(&view, 2, 102);
-    shmipc_frame_release(frames[2]);
-    CHECK(!test_exists(test_path("x")));
-}
-
-static void test_memory_is_reused_from_the_oldest_frame_on(void)
-{
-    static const char bytes[1000];
-    struct shmipc_frame *oldest, *newer;
-    pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
-    for (int i = 0; i < 4; i++) {
-        DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
-    }
-    DONE(shmipc_consumer_read(pair.consumer, &oldest, 0));
-    DONE(shmipc_consumer_read(pair.consumer, &newer, 0));
-    shmipc_frame_release(newer);
-    CHECK_RESULT(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0), SHMIPC_E_FULL);
-    shmipc_frame_release(oldest);
-    DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
-    struct shmipc_view view;
-    DONE(shmipc_consumer_peek(pair.consumer, &view));
-    CHECK_RESULT(shmipc_consumer_read(pair.consumer, &newer, 0), SHMIPC_E_MISUSE);
-    for (int i = 0; i < 3; i++) {
-        DONE(shmipc_consumer_peek(pair.consumer, &view));
-        DONE(shmipc_consumer_release(pair.consumer));
-    }
     api_free(&pair);
 }
 
@@ -471,9 +372,9 @@ static void test_wait_tells_which_are_ready(void)
     DONE(shmipc_wait(consumers, 3, ready, SHMIPC_FOREVER));
     CHECK(ready[0] == 0 && ready[1] == 0 && ready[2] == 1);
     CHECK_RESULT(shmipc_wait(consumers, 2, ready, 0), SHMIPC_E_EMPTY);
-    pthread_t thread = start(send_one_later, producers[1]);
+    pthread_t thread = api_start(send_one_later, producers[1]);
     DONE(shmipc_wait(consumers, 2, ready, SHMIPC_FOREVER));
-    join(thread);
+    api_join(thread);
     CHECK(ready[0] == 0 && ready[1] == 1);
     struct shmipc_consumer *twice[2] = {consumers[0], consumers[0]};
     CHECK_RESULT(shmipc_wait(twice, 2, ready, 0), SHMIPC_E_MISUSE);
@@ -504,9 +405,6 @@ int main(int argc, char **argv)
         TEST(test_close_at_any_moment),
         TEST(test_signal_handler_may_interrupt),
         TEST(test_frames_are_released_by_any_thread),
-        TEST(test_release_elsewhere_makes_room_while_the_reader_sleeps),
-        TEST(test_frames_outlive_their_consumer),
-        TEST(test_memory_is_reused_from_the_oldest_frame_on),
         TEST(test_wait_tells_which_are_ready),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
