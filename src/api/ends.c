@@ -136,11 +136,6 @@ int shmipc_refuse_memory(const char *what, const char *name)
     return shmipc_result_keep(&error, SHMIPC_SIDE_PRODUCER);
 }
 
-int shmipc_refuse_null(const char *what)
-{
-    return shmipc_result_fail(SHMIPC_E_INVALID, "%s is NULL", what);
-}
-
 int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_segment *segment,
                        enum shmipc_status status, enum shmipc_side side)
 {

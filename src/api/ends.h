@@ -85,7 +85,10 @@ void shmipc_info_fill(struct shmipc_info *info, const struct shmipc_segment *seg
 /* The result of a status that a ring gave, its words kept. */
 int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_segment *segment,
                        enum shmipc_status status, enum shmipc_side side);
-int shmipc_refuse_null(const char *what);
+static inline int shmipc_refuse_null(const char *what)
+{
+    return shmipc_result_fail(SHMIPC_E_INVALID, "%s is NULL", what);
+}
 
 /* ---- deadlines ------------------------------------------------------------------------------ */
 

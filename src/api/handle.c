@@ -220,7 +220,7 @@ static void move_in(struct shmipc_handle *handle)
     }
 }
 
-int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
+int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
 {
     int result = check_kind(handle, tag);
     if (result != SHMIPC_SUCCESS) {

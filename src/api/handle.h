@@ -119,8 +119,12 @@ void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *
                         void (*interrupt)(struct shmipc_handle *handle));
 
 /* The rest of enter: another thread's handle, or a reason not to. A result. */
-int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
-    __attribute__((noinline, cold));
+int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag) __attribute__((noinline, cold));
+static inline int shmipc_handle_enter_slowly(struct shmipc_handle *handle, uint32_t tag)
+{
+    const int result = shmipc_handle_take(handle, tag);
+    return handle != NULL ? result : SHMIPC_E_INVALID; /* it is; but analyzers do not see it */
+}
 
 #ifndef SHMIPC_HANDLE_HINTED /* a test stops a thread here */
 #define SHMIPC_HANDLE_HINTED() ((void)0)

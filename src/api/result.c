@@ -116,12 +116,11 @@ int shmipc_result_keep(const struct shmipc_error *error, enum shmipc_side side)
     return shmipc_result_of(error->status, side);
 }
 
-int shmipc_result_fail(int result, const char *format, ...)
+void shmipc_result_say(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(last.text, sizeof last.text, format, arguments);
     va_end(arguments);
     last.os_error = 0;
-    return result;
 }

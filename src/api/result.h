@@ -19,8 +19,9 @@ int shmipc_result_of(enum shmipc_status status, enum shmipc_side side);
 /* Keep `error` for shmipc_last_error; return its result. */
 int shmipc_result_keep(const struct shmipc_error *error, enum shmipc_side side);
 
-/* Keep words of our own; return `result`. */
-int shmipc_result_fail(int result, const char *format, ...)
-    __attribute__((format(printf, 2, 3), cold));
+/* Keep words of our own. */
+void shmipc_result_say(const char *format, ...) __attribute__((format(printf, 1, 2), cold));
+/* ... and be `result`: a macro, so that compilers and analyzers see that it is no success. */
+#define shmipc_result_fail(result, ...) (shmipc_result_say(__VA_ARGS__), (result))
 
 #endif

@@ -20,14 +20,14 @@ struct waiting_set {
 
 static int set_fill(struct waiting_set *set)
 {
-    const size_t each =
-        sizeof *set->roles + sizeof *set->words + sizeof *set->marks + sizeof *set->ready;
+    const size_t each = sizeof(void *) + sizeof(void *) + sizeof *set->marks + sizeof *set->ready;
     set->roles = calloc(set->count, each);
     if (set->roles == NULL) {
         struct shmipc_error error;
         (void)shmipc_fail(&error, SHMIPC_OS, ENOMEM, "no memory to wait for %zu consumers",
                           set->count);
-        return shmipc_result_keep(&error, SHMIPC_SIDE_CONSUMER);
+        (void)shmipc_result_keep(&error, SHMIPC_SIDE_CONSUMER);
+        return SHMIPC_E_OS;
     }
     set->words = (shmipc_atomic_u32 **)(void *)(set->roles + set->count);
     set->marks = (uint32_t *)(void *)(set->words + set->count);
