@@ -26,23 +26,24 @@
  * its H1 and H4 then touch a word that nobody looks at. That is why a seat never has another
  * thread. (A thread of the same name is another only once the first has ended.)
  *
- *   H3 <-> T4: what was done in the handle elsewhere (by T's thread between T3 and T4) is visible
- * to the owner that finds itself admitted again. Weaker: it could see a list half changed. H4 <->
- * T3: what the owner did is visible to whoever takes over; and H4 <-> H0, the look at busy before
- * H1: to a later thread of the owner's name. Weaker: likewise.
- *   L  lock: acquired by exchange, released by store: T1 to T4, and closing, one at a time.
- *   tag: changed under the lock before T1. An owner that has passed H3 may have seen it open just
- * before; who closes waits for it then, as for any call that came first.
- *   callers: counts threads that may touch the handle without having entered (interrupt, a frame
- * released elsewhere). They count themselves (full fence), then look at the tag; who closes stores
- * the tag (full fence), then waits for the count to be 0 before anything is unmapped.
+ * - H3 <-> T4: what was done in the handle elsewhere (by T's thread between T3 and T4) is visible
+ * to the owner that finds itself admitted again. Weaker: it could see a list half changed.
+ * - H4 <-> T3: what the owner did is visible to whoever takes over; and H4 <-> H0, the look at busy
+ *   before H1: to a later thread of the owner's name. Weaker: likewise.
+ * - L, lock: acquired by exchange, released by store: T1 to T4, and closing, one at a time.
+ * - tag: changed under the lock before T1. An owner that has passed H3 may have seen it open just
+ *   before; who closes waits for it then, as for any call that came first.
+ * - callers: counts threads that may touch the handle without having entered (interrupt, a frame
+ *   released elsewhere). They count themselves (full fence), then look at the tag; who closes
+ *   stores the tag (full fence), then waits for the count to be 0 before anything is unmapped.
  *
  * T2 disturbs every processor that runs a process of ours, so where threads keep taking a handle
  * from each other, or are more than there are seats, the common seat becomes the current one and
  * stays it: whoever enters sets its busy by an exchange (acquire), a few nanoseconds, whatever the
- * thread; likewise whoever keeps the others out, after a full fence that orders the tag. C  current
- * is stored (release) after the common seat's busy was set for the first time <-> acquire, then the
- * exchange. Weaker: the exchange could come before it, and succeed.
+ * thread; likewise whoever keeps the others out, after a full fence that orders the tag.
+ *
+ * - C: current is stored (release) after the common seat's busy was set for the first time
+ *   <-> acquire, then the exchange. Weaker: the exchange could come before it, and succeed.
  *
  * Where membarrier is refused, H2 is a full fence and T2 needs no more than one.
  */
