@@ -190,6 +190,29 @@ def test_strategies_join_the_next_engine_when_one_is_killed(start: Start, tmp_pa
     assert engine.finish().startswith("66 events in ")
 
 
+def test_engine_that_takes_rings_over_says_so(start: Start, tmp_path: Path) -> None:
+    path = still_market(tmp_path / "capture", quote(9, 2, 11, 3))
+    first = start(path, "--strategies", "hand", "--capacity", SMALL, "--max-events", 5)
+    hand = Hand()
+    hand.join()
+    hand.market(0)
+    first.kill()
+    second = start(path, "--strategies", "hand", "--capacity", SMALL)
+    eventually(lambda: hand.reports.pending > 0)
+    kind, _, note = hand.hear()
+    assert kind == Control.ENGINE
+    kinds = []
+    while not kinds or kinds[-1] != Control.ENGINE:
+        with hand.events.read(timeout=DEADLINE) as frame:
+            kinds.append(frame.kind)
+    assert 0 < len(kinds) <= 6
+    assert set(kinds[:-1]) <= {EventKind.TICK}
+    hand.join(session=8)
+    assert hand.welcome.engine_session == note.engine_session
+    hand.leave()
+    second.stop()
+
+
 def test_events_may_be_overwritten(start: Start, tmp_path: Path) -> None:
     lines = made_capture(3000, seed=5)
     path = tmp_path / "capture"
