@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
+#define SPIN_LOOK_NS UINT64_C(50000) /* while polling, look at calls and peers this often */
 
 struct waiting_set {
     struct shmipc_consumer *const *consumers;
@@ -16,6 +17,8 @@ struct waiting_set {
     shmipc_atomic_u32 **words;
     uint32_t *marks;
     bool *ready;
+    uint64_t start_ns;
+    bool slept;
 };
 
 static int set_fill(struct waiting_set *set)
@@ -69,15 +72,57 @@ static int take_calls(struct waiting_set *set, bool *any)
     return result;
 }
 
+/* How long one of these would poll before it sleeps: the most that any of them was told to. */
+static uint64_t set_budget(const struct waiting_set *set)
+{
+    uint64_t budget_ns = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        const uint64_t own_ns = set->roles[i]->spin.budget_ns;
+        budget_ns = own_ns > budget_ns ? own_ns : budget_ns;
+    }
+    return budget_ns;
+}
+
+/* One slice of the wait: polling at first, asleep later. As shmipc_consumers_wait_any. */
+static enum shmipc_status set_slice(struct waiting_set *set, uint64_t deadline_ns)
+{
+    const uint64_t now_ns = shmipc_now_ns();
+    const uint64_t spin_ns = shmipc_deadline_ns(set->start_ns, set_budget(set));
+    const uint64_t end_ns = spin_ns < deadline_ns ? spin_ns : deadline_ns;
+    const bool spins = now_ns < end_ns;
+    if (spins) {
+        const uint64_t left_ns = end_ns - now_ns;
+        (void)shmipc_consumers_spin_any(set->roles, (uint32_t)set->count,
+                                        left_ns < SPIN_LOOK_NS ? left_ns : SPIN_LOOK_NS);
+    }
+    set->slept = set->slept || !spins;
+    /* A deadline that is over: look, also at the peers, and do not sleep. */
+    const enum shmipc_status status =
+        shmipc_consumers_wait_any(set->roles, (uint32_t)set->count, set->ready, set->words,
+                                  set->marks, spins ? 0 : deadline_ns);
+    return spins && status == SHMIPC_TIMEOUT ? SHMIPC_AGAIN : status;
+}
+
+/* Let those that it was for know whether polling was worth it. */
+static void set_learn(struct waiting_set *set)
+{
+    const uint64_t waited_ns = shmipc_now_ns() - set->start_ns;
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->ready[i]) {
+            shmipc_spin_learn(&set->roles[i]->spin, waited_ns, set->slept);
+        }
+    }
+}
+
 static int set_wait(struct waiting_set *set, uint64_t deadline_ns)
 {
+    set->start_ns = shmipc_now_ns();
     for (;;) {
         bool any;
         for (size_t i = 0; i < set->count; i++) {
             shmipc_consumer_begin_wait(set->consumers[i]);
         }
-        const enum shmipc_status status = shmipc_consumers_wait_any(
-            set->roles, (uint32_t)set->count, set->ready, set->words, set->marks, deadline_ns);
+        const enum shmipc_status status = set_slice(set, deadline_ns);
         for (size_t i = 0; i < set->count; i++) {
             shmipc_consumer_end_wait(set->consumers[i]);
         }
@@ -86,6 +131,7 @@ static int set_wait(struct waiting_set *set, uint64_t deadline_ns)
             return result;
         }
         if (status == SHMIPC_OK && any) {
+            set_learn(set);
             return SHMIPC_SUCCESS;
         }
         if (status == SHMIPC_TIMEOUT) {

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static struct api_pair pair;
@@ -393,6 +394,42 @@ static void test_wait_tells_which_are_ready(void)
     }
 }
 
+static void *send_much_later(void *argument)
+{
+    usleep(200000);
+    DONE(shmipc_producer_send(argument, "a", 1, 1, 0, 0));
+    return NULL;
+}
+
+/* How often this thread slept while it waited 200 ms in shmipc_wait(). */
+static long sleeps_of_wait(int64_t spin_ns)
+{
+    struct rusage before, after;
+    struct shmipc_consumer_options options;
+    struct shmipc_consumer *consumer;
+    unsigned char ready;
+    struct shmipc_producer *producer = api_producer(NULL, 0, 2, SHMIPC_BLOCK);
+    shmipc_consumer_options_init(&options);
+    options.spin_ns = spin_ns;
+    DONE(shmipc_consumer_open(&consumer, "x", &options));
+    pthread_t thread = api_start(send_much_later, producer);
+    CHECK(getrusage(RUSAGE_THREAD, &before) == 0);
+    DONE(shmipc_wait(&consumer, 1, &ready, SHMIPC_FOREVER));
+    CHECK(getrusage(RUSAGE_THREAD, &after) == 0);
+    CHECK_EQ(ready, 1);
+    api_join(thread);
+    shmipc_consumer_free(consumer);
+    shmipc_producer_free(producer);
+    return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+static void test_wait_for_several_polls_as_its_consumers_were_told_to(void)
+{
+    CHECK(sleeps_of_wait(0) >= 3); /* a slice is 50 ms */
+    CHECK(sleeps_of_wait(SHMIPC_SPIN_ADAPTIVE) >= 3);
+    CHECK(sleeps_of_wait(SHMIPC_FOREVER) < 3);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -406,6 +443,7 @@ int main(int argc, char **argv)
         TEST(test_signal_handler_may_interrupt),
         TEST(test_frames_are_released_by_any_thread),
         TEST(test_wait_tells_which_are_ready),
+        TEST(test_wait_for_several_polls_as_its_consumers_were_told_to),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
