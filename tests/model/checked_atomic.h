@@ -53,6 +53,12 @@
     MODEL_COMPARE("compare_exchange_acquire", object, expected, value, MODEL_ACQUIRE)
 #define shmipc_compare_exchange_release(object, expected, value) \
     MODEL_COMPARE("compare_exchange_release", object, expected, value, MODEL_RELEASE)
+#define shmipc_exchange_acquire(object, value) \
+    MODEL_UPDATE("exchange_acquire", object, MODEL_EXCHANGE, value, MODEL_ACQUIRE)
+#define shmipc_fetch_add_relaxed(object, value) \
+    MODEL_UPDATE("fetch_add_relaxed", object, MODEL_ADD, value, 0)
+#define shmipc_fetch_sub_release(object, value) \
+    MODEL_UPDATE("fetch_sub_release", object, MODEL_SUB, value, MODEL_RELEASE)
 #define shmipc_fetch_or_relaxed(object, value) \
     MODEL_UPDATE("fetch_or_relaxed", object, MODEL_OR, value, 0)
 #define shmipc_fetch_and_release(object, value) \

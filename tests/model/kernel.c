@@ -279,6 +279,11 @@ void shmipc_segment_close(struct shmipc_segment *segment)
     segment->header = NULL;
 }
 
+uint32_t shmipc_fork_count(void)
+{
+    return 0;
+}
+
 void shmipc_segment_privatize(struct shmipc_segment *segment)
 {
     (void)segment;

@@ -101,7 +101,12 @@ static uint64_t step(const struct op *op)
     if (_setjmp(t->registers) == 0) {
         _longjmp(scheduler, 1);
     }
-    t->history = hash_bytes(t->history, &t->result, sizeof t->result);
+    t->history = hash_word(t->history, t->result);
+    /* It goes on to read what it likes of that; what has changed since it last acquired something
+     * it could not read without a race. */
+    if (process_has_memory() && (op->kind == OP_SYSTEM || (op->orders & MODEL_ACQUIRE) != 0)) {
+        t->history = process_hash(t->history, false);
+    }
     return t->result;
 }
 
@@ -140,7 +145,7 @@ static bool is_still(const struct model_site *site)
 
 uint64_t model_load(struct model_site *site, const volatile void *object, size_t size)
 {
-    if (running < 0 || is_still(site)) {
+    if (running < 0 || is_still(site) || model_is_still(object)) {
         return read_real(object, size);
     }
     return step(&(struct op){.kind = OP_LOAD,
@@ -155,6 +160,7 @@ void model_store(struct model_site *site, volatile void *object, uint64_t value,
         write_real(object, value, size);
         return;
     }
+    model_check(!model_is_still(object), "nobody stores to a word that is held still");
     (void)step(&(struct op){.kind = OP_STORE,
                             .site = site,
                             .orders = orders_of(site),
@@ -167,7 +173,12 @@ uint64_t model_update(struct model_site *site, volatile void *object, enum model
 {
     if (running < 0) {
         const uint64_t old = read_real(object, size);
-        write_real(object, how == MODEL_OR ? old | value : old & value, size);
+        const uint64_t results[] = {[MODEL_OR] = old | value,
+                                    [MODEL_AND] = old & value,
+                                    [MODEL_ADD] = old + value,
+                                    [MODEL_SUB] = old - value,
+                                    [MODEL_EXCHANGE] = value};
+        write_real(object, results[how], size);
         return old;
     }
     return step(&(struct op){.kind = OP_UPDATE,
@@ -326,6 +337,8 @@ int run_choices(int thread)
     switch (t->op.kind) {
     case OP_LOAD:
         return memory_load_choices(thread, t->op.location);
+    case OP_STORE:
+        return memory_store_choices(thread, t->op.location);
     case OP_COMPARE:
         return memory_compare_choices(thread, t->op.location, t->op.expected);
     default:
@@ -354,12 +367,15 @@ void run_step(int thread, int choice)
     struct op *op = &t->op;
     const char *race = NULL;
     t->result = 0;
+    if (op->kind != OP_FULL_FENCE && op->kind != OP_SYSTEM && memory_is_freed(op->location)) {
+        fail("what was freed is used");
+    }
     switch (op->kind) {
     case OP_LOAD:
         t->result = memory_load(thread, op->location, choice, op->orders);
         break;
     case OP_STORE:
-        memory_store(thread, op->location, op->value, op->orders);
+        memory_store(thread, op->location, choice, op->value, op->orders);
         break;
     case OP_UPDATE:
         t->result = memory_update(thread, op->location, op->how, op->value, op->orders);
@@ -417,7 +433,7 @@ uint64_t run_hash(void)
         const uint64_t words[2] = {(uint64_t)t->state, t->state == THREAD_READY ? t->history : 0};
         hash = hash_bytes(hash, words, sizeof words);
     }
-    return memory_hash(hash);
+    return memory_hash(process_hash(hash, true));
 }
 
 void run_begin(const struct model_scenario *what)
@@ -429,6 +445,7 @@ void run_begin(const struct model_scenario *what)
     failed = false;
     files_are_cut = false;
     memory_reset();
+    process_reset();
     memset(threads, 0, sizeof threads);
     scenario->set_up();
     for (int i = 0; i < MODEL_MAX_THREADS && scenario->threads[i] != NULL; i++) {

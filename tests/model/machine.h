@@ -12,7 +12,8 @@
  * fence meets one global view. What in-order threads cannot show, a load that is satisfied after
  * a later store of its own thread, is caught as a data race: plain accesses (payload under
  * "block") must be ordered by happens-before both ways. And a store goes to the end of its list,
- * so one that is not ordered after all that is there, and could come earlier, fails the run.
+ * so one that is not ordered after all that is there, and could come earlier, fails the run, but
+ * where the scenario lets the stores of a location cross: there every place is tried.
  *
  * The search is exhaustive for a scenario: depth first over (which thread, which message), by
  * replay, cut where a state (what every thread has been told so far, what memory still holds) was
@@ -34,7 +35,7 @@ enum model_orders {
     MODEL_LIGHT = 8 /* the compiler's barrier */
 };
 
-enum model_how { MODEL_OR, MODEL_AND };
+enum model_how { MODEL_OR, MODEL_AND, MODEL_ADD, MODEL_SUB, MODEL_EXCHANGE };
 
 struct model_site {
     const char *file;
@@ -81,6 +82,26 @@ uint64_t model_plain_load(const volatile uint64_t *at);
 /* What the thread knows is in these bytes: forget which way it came to know it. */
 void model_checkpoint(uint64_t where, const void *bytes, size_t len);
 
+/* From set_up: plain memory that the threads of one process share, beside the locations: a state
+ * is another one where it differs. At most six stretches. */
+void model_hash_also(const void *bytes, size_t len);
+/* ... by which claims are decided, and nothing else. */
+void model_hash_claims(const void *bytes, size_t len);
+
+/* From set_up: stores to `object` come in any order that the threads' views allow. Elsewhere two
+ * that are not ordered fail the run. */
+void model_let_stores_cross(const volatile void *object, size_t size);
+
+/* From set_up: a word that nobody stores to here: looking at it is no step. At most four. */
+void model_hold_still(const volatile void *object);
+bool model_is_still(const volatile void *object);
+
+/* A step: all that was ever stored there happened before, and nobody touches it again. */
+void model_free(const void *block, size_t len);
+
+/* A step: wait for the end of all other threads (pthread_join). */
+void model_join(void);
+
 /* From set_up: files are cut in this scenario, so a segment's `damaged` flag takes steps too. */
 void model_let_files_be_cut(void);
 
@@ -104,6 +125,8 @@ struct model_group {
 extern const struct model_group model_traffic;
 extern const struct model_group model_ends;
 extern const struct model_group model_fault;
+extern const struct model_group model_handle;
+extern const struct model_group model_frame;
 
 /* What else is hashed: the state of the kernel that the model plays. */
 const void *model_kernel_state(size_t *len);

@@ -9,12 +9,16 @@ enum { MAX_MESSAGES = 120 };
 
 struct message {
     uint64_t value;
+    uint8_t writer;
+    bool updates;     /* the message before it: nothing comes between */
     struct view view; /* what whoever acquires it comes to know */
 };
 
 struct location {
     const volatile void *object; /* kept from run to run, so that indices are */
     bool begun;
+    bool crosses; /* stores take any place that the views allow */
+    bool freed;
     int newest;
     struct message messages[MAX_MESSAGES];
     uint8_t last_read[MODEL_MAX_THREADS]; /* plain: the reader's count then */
@@ -61,6 +65,7 @@ void memory_reset(void)
 {
     for (int i = 0; i < location_count; i++) {
         locations[i].begun = false;
+        locations[i].freed = false;
     }
     memset(seats, 0, sizeof seats);
     memset(&global, 0, sizeof global);
@@ -102,11 +107,14 @@ int memory_find(const volatile void *object, size_t size)
         }
         location_count++;
         location->object = object;
+        location->crosses = false;
     }
     if (!location->begun) {
         location->begun = true;
         location->newest = 0;
         location->messages[0].value = real_word(object, size);
+        location->messages[0].updates = false;
+        location->messages[0].writer = UINT8_MAX; /* nobody */
         memset(&location->messages[0].view, 0, sizeof(struct view));
         memset(location->last_read, 0, sizeof location->last_read);
     }
@@ -169,6 +177,8 @@ static void append(int thread, int location, uint64_t value, int orders, const s
     seat->before_store.seen[location] = index;
     struct message *message = &list->messages[index];
     message->value = value;
+    message->writer = (uint8_t)thread;
+    message->updates = chained != NULL;
     message->view = (orders & MODEL_RELEASE) != 0 ? seat->current : seat->released;
     message->view.seen[location] = index;
     if (chained != NULL) {
@@ -176,23 +186,108 @@ static void append(int thread, int location, uint64_t value, int orders, const s
     }
 }
 
-void memory_store(int thread, int location, uint64_t value, int orders)
+/* ---- stores that cross ---------------------------------------------------------------------- */
+
+void memory_let_cross(int location)
+{
+    locations[location].crosses = true;
+}
+
+/* A message can be put before this one. */
+static bool is_gap(const struct location *list, int index)
+{
+    return !list->messages[index].updates;
+}
+
+int memory_store_choices(int thread, int location)
+{
+    const struct location *list = &locations[location];
+    int choices = 1;
+    if (list->crosses) {
+        for (int i = list->newest; i > seats[thread].current.seen[location]; i--) {
+            choices += is_gap(list, i);
+        }
+    }
+    return choices;
+}
+
+static void shift(struct view *view, int location, int index)
+{
+    view->seen[location] = (uint8_t)(view->seen[location] + (view->seen[location] >= index));
+}
+
+/* The newest message moves down to `index`, and all that have seen what it passes with it. */
+static void move_down(int thread, int location, int index)
+{
+    struct location *list = &locations[location];
+    struct seat *seat = &seats[thread];
+    const struct message moved = list->messages[list->newest];
+    memmove(&list->messages[index + 1], &list->messages[index],
+            (size_t)(list->newest - index) * sizeof moved);
+    list->messages[index] = moved;
+    for (int i = 0; i < location_count; i++) {
+        for (int m = 0; locations[i].begun && m <= locations[i].newest; m++) {
+            shift(&locations[i].messages[m].view, location, index);
+        }
+    }
+    for (int other = 0; other < MODEL_MAX_THREADS; other++) {
+        shift(&seats[other].current, location, index);
+        shift(&seats[other].acquired, location, index);
+        shift(&seats[other].released, location, index);
+        shift(&seats[other].before_store, location, index);
+    }
+    shift(&global, location, index);
+    /* Whoever stored it has seen no further than its own. */
+    seat->current.seen[location] = (uint8_t)index;
+    seat->before_store.seen[location] = (uint8_t)index;
+    list->messages[index].view.seen[location] = (uint8_t)index;
+}
+
+void memory_store(int thread, int location, int choice, uint64_t value, int orders)
 {
     const struct location *list = &locations[location];
     /* The list has the order in which the stores happened. One that could come before another that
      * is there already makes a list that this machine would never try. */
-    if (seats[thread].current.seen[location] != list->newest &&
+    if (!list->crosses && seats[thread].current.seen[location] != list->newest &&
         list->messages[list->newest].value != value) {
         model_refuse("two stores may come in either order");
     }
+    int index = list->newest + 1;
+    while (choice > 0) {
+        choice -= is_gap(list, --index);
+    }
+    const uint8_t acquired = seats[thread].acquired.seen[location];
     append(thread, location, value, orders, NULL);
+    if (index < list->newest) {
+        seats[thread].acquired.seen[location] = acquired;
+        move_down(thread, location, index);
+        if (seats[thread].acquired.seen[location] < index) {
+            seats[thread].acquired.seen[location] = (uint8_t)index;
+        }
+    }
 }
 
 uint64_t memory_update(int thread, int location, enum model_how how, uint64_t value, int orders)
 {
     const int index = locations[location].newest;
     const uint64_t old = take(thread, location, index, orders);
-    const uint64_t new = how == MODEL_OR ? old | value : old &value;
+    uint64_t new = value;
+    switch (how) {
+    case MODEL_OR:
+        new = old | value;
+        break;
+    case MODEL_AND:
+        new = old &value;
+        break;
+    case MODEL_ADD:
+        new = old + value;
+        break;
+    case MODEL_SUB:
+        new = old - value;
+        break;
+    case MODEL_EXCHANGE:
+        break;
+    }
     append(thread, location, new, orders, &locations[location].messages[index].view);
     return old;
 }
@@ -292,6 +387,43 @@ uint64_t memory_latest(int location)
     return locations[location].messages[locations[location].newest].value;
 }
 
+int memory_writer(int location)
+{
+    return locations[location].messages[locations[location].newest].writer;
+}
+
+void memory_join(int thread, int ended)
+{
+    memory_receive(thread, &seats[ended].current);
+}
+
+const char *memory_free(int thread, const void *block, size_t len)
+{
+    const uintptr_t start = (uintptr_t)block;
+    for (int i = 0; i < location_count; i++) {
+        struct location *list = &locations[i];
+        const uintptr_t at = (uintptr_t)list->object;
+        if (!list->begun || at < start || at - start >= len) {
+            continue;
+        }
+        if (seats[thread].current.seen[i] != list->newest) {
+            return "what is freed may still be written to";
+        }
+        for (int other = 0; other < MODEL_MAX_THREADS; other++) {
+            if (other != thread && list->last_read[other] > seats[thread].current.reads[other]) {
+                return "what is freed may still be read";
+            }
+        }
+        list->freed = true;
+    }
+    return NULL;
+}
+
+bool memory_is_freed(int location)
+{
+    return locations[location].freed;
+}
+
 void memory_publish(int thread, struct view *view)
 {
     join(view, &seats[thread].current);
@@ -305,31 +437,18 @@ void memory_receive(int thread, const struct view *view)
 
 /* ---- telling states apart ------------------------------------------------------------------ */
 
-static uint64_t mix(uint64_t hash, uint64_t word)
-{
-    /* The odd addend keeps a run of zeros from leaving the hash as it was. */
-    hash = ((hash ^ word) + UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0x9fb21c651e98df25);
-    return hash ^ (hash >> 32);
-}
-
-uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t len)
-{
-    const unsigned char *at = bytes;
-    uint64_t word;
-    for (; len >= 8; at += 8, len -= 8) {
-        memcpy(&word, at, 8);
-        seed = mix(seed, word);
-    }
-    word = 0;
-    memcpy(&word, at, len);
-    return mix(seed, word ^ ((uint64_t)len << 56));
-}
-
-/* A view as far as anybody alive can tell: what all have passed is one and the same. */
+/* A view as far as anybody alive can tell: what all have passed is one and the same, and how much
+ * that was is forgotten. */
 static uint64_t hash_view(uint64_t seed, const struct view *view, const struct view *passed)
 {
     struct view seen = *view;
     join(&seen, passed);
+    for (int i = 0; i < MODEL_MAX_LOCATIONS; i++) {
+        seen.seen[i] = (uint8_t)(seen.seen[i] - passed->seen[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        seen.reads[i] = (uint8_t)(seen.reads[i] - passed->reads[i]);
+    }
     return hash_bytes(seed, &seen, sizeof seen);
 }
 
@@ -371,11 +490,18 @@ uint64_t memory_hash(uint64_t seed)
         if (!list->begun) {
             continue;
         }
-        seed = mix(seed, (uint64_t)i << 16 | (uint64_t)list->newest);
-        seed = hash_bytes(seed, list->last_read, sizeof list->last_read);
-        for (int m = passed.seen[i] < list->newest ? passed.seen[i] : list->newest;
-             m <= list->newest; m++) {
-            seed = mix(seed, list->messages[m].value);
+        const int first = passed.seen[i] < list->newest ? passed.seen[i] : list->newest;
+        uint8_t last_read[MODEL_MAX_THREADS];
+        for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
+            const uint8_t reads = passed.reads[thread];
+            const uint8_t last = list->last_read[thread];
+            last_read[thread] = (uint8_t)(last > reads ? last - reads : 0);
+        }
+        seed = hash_word(seed, (uint64_t)i << 16 | (uint64_t)(list->newest - first));
+        seed = hash_bytes(seed, last_read, sizeof last_read);
+        for (int m = first; m <= list->newest; m++) {
+            seed = hash_word(seed,
+                             list->messages[m].value ^ (uint64_t)list->messages[m].updates << 63);
             seed = hash_view(seed, &list->messages[m].view, &passed);
         }
     }

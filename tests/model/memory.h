@@ -27,7 +27,10 @@ int memory_find(const volatile void *object, size_t size);
 int memory_load_choices(int thread, int location);
 uint64_t memory_load(int thread, int location, int choice, int orders);
 
-void memory_store(int thread, int location, uint64_t value, int orders);
+/* Places in the list that a store may take; 0 is its end. */
+void memory_let_cross(int location);
+int memory_store_choices(int thread, int location);
+void memory_store(int thread, int location, int choice, uint64_t value, int orders);
 uint64_t memory_update(int thread, int location, enum model_how how, uint64_t value, int orders);
 
 /* A strong compare-exchange: succeeds on the newest message only, fails on any that differs. */
@@ -47,10 +50,16 @@ const char *memory_plain_store(int thread, int location, uint64_t value);
 const char *memory_plain_load(int thread, int location, uint64_t *value);
 
 uint64_t memory_latest(int location);
+int memory_writer(int location); /* of the newest */
+void memory_join(int thread, int ended);
+/* NULL, or how freeing what lies there races. Whoever asks is_freed of its locations is late. */
+const char *memory_free(int thread, const void *block, size_t len);
+bool memory_is_freed(int location);
 void memory_publish(int thread, struct view *view);
 void memory_receive(int thread, const struct view *view);
 
 uint64_t memory_hash(uint64_t seed);
+uint64_t hash_word(uint64_t seed, uint64_t word);
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t len);
 
 #endif

@@ -21,6 +21,11 @@ void run_end(void); /* nobody can go on: fails if somebody would */
 /* All that decides what can happen from here. */
 uint64_t run_hash(void);
 
+/* Plain memory that threads share (process.c), which a thread may look at in any of its steps. */
+void process_reset(void);
+bool process_has_memory(void);
+uint64_t process_hash(uint64_t seed, bool claims);
+
 /* NULL, or the first claim that did not hold. */
 const char *run_failure(void);
 

@@ -20,8 +20,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "core"
+API = CORE.parent / "api"
 
 # The core as it is, but for what kernel.c plays. scenarios_fault.c includes fault.c.
+# The API's handles and frames are included by api.c.
+PURE_API = ("dtype", "dtype_word", "result")
 PLAYED = {"segment", "damage", "fault", "locks", "futex"}
 FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
@@ -61,10 +64,11 @@ class Site:
 
 def build(cc: str, out: Path) -> Path:
     sources = [path for path in sorted(CORE.glob("*.c")) if path.stem not in PLAYED]
+    sources += [API / f"{name}.c" for name in PURE_API]
     sources += sorted(HERE.glob("*.c"))
     program = out / "model"
     command = [
-        cc, *FLAGS, f"-I{CORE}", f"-I{HERE}", "-DSHMIPC_JOIN_LIMIT=3",
+        cc, *FLAGS, f"-I{CORE}", f"-I{API}", f"-I{HERE}", "-DSHMIPC_JOIN_LIMIT=3", '-DSHMIPC_VERSION="model"',
         "-include", str(HERE / "checked_atomic.h"),
         "-o", str(program), *map(str, sources),
     ]  # fmt: skip

@@ -129,7 +129,7 @@ static uint64_t take_zeros(void *arg)
     const enum name *name = arg;
     (void)enter_kernel(MODEL_OR, 0);
     if (*name == C) {
-        memory_store(model_self(), memory_find(&page_of_c, 8), 0, MODEL_RELEASE);
+        memory_store(model_self(), memory_find(&page_of_c, 8), 0, 0, MODEL_RELEASE);
     }
     return 0;
 }
@@ -176,7 +176,7 @@ static void soil(struct block *block)
 
 static void zero_word(const volatile void *word)
 {
-    memory_store(model_self(), memory_find(word, 8), 0, 0);
+    memory_store(model_self(), memory_find(word, 8), 0, 0, 0);
 }
 
 static uint64_t take_block(void *arg)

@@ -196,7 +196,8 @@ static void print_sites(void)
 
 static const struct model_scenario *find_scenario(size_t i)
 {
-    const struct model_group *const groups[] = {&model_traffic, &model_ends, &model_fault};
+    const struct model_group *const groups[] = {&model_traffic, &model_ends, &model_fault,
+                                                &model_handle, &model_frame};
     for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
         if (i < groups[g]->count) {
             return &groups[g]->scenarios[i];
