@@ -11,7 +11,8 @@
  *
  * `waits` and `returned` are Dekker's two words once more, with full fences on both sides: the
  * owner stores `waits` = 0 and then looks at `returned`; the other thread pushes and then looks at
- * `waits`.
+ * `waits`. When a wait begins no fence is needed: a thread that still sees `waits` = 0 finds the
+ * owner inside, and tries again.
  *
  * A frame is one hold on its consumer, as is the user's handle: the last one frees the struct. The
  * mapping goes when the consumer is closed and the last lease has ended.
@@ -77,12 +78,12 @@ static void push(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
     do {
         frame->next = first;
     } while (!shmipc_compare_exchange_release(&consumer->returned, &first, frame));
-    shmipc_fence_full(); /* before the look at `waits` */
 }
 
 /* One try at having what was pushed ended. False: the owner is in a short call. */
 static bool settle(struct shmipc_consumer *consumer)
 {
+    /* The full fence in call comes between the push and the look at `waits`. */
     const bool waits = shmipc_handle_call(&consumer->handle, CONSUMER) &&
                        shmipc_load_relaxed(&consumer->waits) != 0;
     if (waits) {

@@ -11,8 +11,7 @@
 void shmipc_consumer_begin_wait(struct shmipc_consumer *self)
 {
     if (self->frames != 0) {
-        shmipc_store_relaxed(&self->waits, 1u);
-        shmipc_fence_full();
+        shmipc_store_relaxed(&self->waits, 1u); /* relaxed: who sees it late tries again */
     }
 }
 

@@ -40,9 +40,8 @@ static void call_twice(void)
     call();
 }
 
-static void call_and_give_back_second(void)
+static void give_back_second(void)
 {
-    call();
     give_back(held[1]);
 }
 
@@ -81,12 +80,6 @@ static void interrupt_it(void)
 {
     model_check(shmipc_consumer_interrupt(api_consumer) == SHMIPC_SUCCESS,
                 "an open consumer can be interrupted");
-}
-
-/* As a frame given back meanwhile does, for another reason than an interrupt. */
-static void call_out(void)
-{
-    shmipc_consumer_role_interrupt(&api_consumer->role);
 }
 
 static void wait_until_closed(void)
@@ -199,7 +192,7 @@ static const struct model_scenario scenarios[] = {
     {"frames-two",
      "... and one by the consumer's own thread",
      make_two_held,
-     {call_and_give_back_second, give_back_first},
+     {give_back_second, give_back_first},
      0,
      all_ended,
      NULL},
@@ -221,13 +214,6 @@ static const struct model_scenario scenarios[] = {
      "a wait is interrupted",
      make_one_held_fenced,
      {wait_until_called_out, interrupt_it},
-     0,
-     waits_no_more,
-     NULL},
-    {"interrupt-wait-called",
-     "... and called out for another reason",
-     make_one_held_fenced,
-     {wait_until_called_out, call_out, interrupt_it},
      0,
      waits_no_more,
      NULL},
