@@ -184,10 +184,10 @@ MUTANTS = (
     ),
     one(
         "what was overwritten is believed",
-        "c-python/overrun",
-        PY,
-        "if frame.intact:",
-        "if frame.intact or True:\n            frame.intact  # noqa: B018",
+        "c-csharp/overwritten",
+        "binding/Consumer.cs",
+        "return Native.shmipc_frame_is_intact(handle);",
+        "return true;",
     ),
     one(
         "a newcomer begins at the oldest",

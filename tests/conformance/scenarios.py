@@ -280,6 +280,30 @@ def overrun(world: World) -> None:
         world.consumer.ask("close consumer").wants()
 
 
+def overwritten(world: World) -> None:
+    """Frames that the producer wrote over say so, and what is read after them is whole."""
+    ring = world.ring()
+    plan = Plan(world.seed, 1005, 60, 90)
+    world.produce(ring, capacity=4096, policy="overwrite")
+    world.consume(ring)
+    world.send(plan.head(5), "many", batch=5)
+    world.consumer.ask("hold 3 0").wants()
+    held = world.consumer.ask("held").wants().words
+    wanted = ("3", f"{stream(plan.head(3)).total():016x}", "1")
+    check(held == wanted, f"held frames read {held}, not {wanted}")
+    world.send(plan.after(5), "send")
+    held = world.consumer.ask("held").wants().words
+    check(held[2] == "0", "frames that were overwritten are said to be intact")
+    for _ in range(3):
+        world.consumer.ask("drop 0").wants()
+    taken = world.ask_take("recv", 2000)
+    check(taken.end == "EMPTY", f"the rest ends with {taken.end}")
+    whole = (taken.count + taken.lost, len(taken.runs), sum(taken.runs[-1]))
+    check(whole == (1002, 1, 1005), f"{taken.runs} received, {taken.lost} lost: not 1002")
+    check(taken.digest == stream(plan).total(taken.runs), "what was received is not what was sent")
+    world.close_and_drain()
+
+
 def starts(world: World) -> None:
     """Where a newcomer to a ring of several begins."""
     ring = world.ring()
@@ -338,7 +362,7 @@ ALONE = ("everybody",)
 SCENARIOS: dict[str, Callable[[World], None]] = {
     scenario.__name__: scenario
     for scenario in (
-        *(sizes, kinds, batches, records, items, wrap, slow, close, hold, overrun, starts),
-        *(unlinked, everybody),
+        *(sizes, kinds, batches, records, items, wrap, slow, close, hold, overrun, overwritten),
+        *(starts, unlinked, everybody),
     )
 }
