@@ -28,6 +28,7 @@ from measure import METRICS, Results
 API_BARS = (
     ("api-messages-place", "shmipc-message", 1.3),
     ("api-messages", "shmipc-message", 1.3),
+    ("api-next", "shmipc-message", 1.3),
     ("api-items-place", "shmipc-typed", 1.3),
     ("api-items", "shmipc-typed", 1.3),
     ("api-batches", "shmipc-batch", 1.05),

@@ -66,6 +66,7 @@ API = {
     "shmipc-message": "the core, messages",
     "api-messages-place": "API, messages: reserve + commit, peek + release",
     "api-messages": "API, messages: send, peek + release",
+    "api-next": "API, messages: send, next",
     "api-messages-copy": "API, messages: send, recv",
     "shmipc-typed": "the core, items",
     "api-items-place": "API, items: reserve_n + commit_n, peek + release",

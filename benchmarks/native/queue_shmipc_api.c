@@ -7,6 +7,7 @@
  *   4  items:    send;             peek, release
  *   5  items:    reserve_n(1), commit_n(1);  peek, release
  *   6  items, in batches: reserve_n, commit_n;  peek_n, release
+ *   7  messages: send;             next                (copied in, looked at in place)
  *
  * queue_shmipc.c plays the same match with the core compiled in: 2, 5 and 6 do what it does. */
 #define BENCH_MESSAGE_ALIGN 8 /* a payload behind its 16-byte header */
@@ -15,9 +16,9 @@
 #include <shmipc.h>
 
 #ifndef QUEUE_API
-#error "say how: -DQUEUE_API=1 to 6"
+#error "say how: -DQUEUE_API=1 to 7"
 #endif
-#define QUEUE_IS_TYPED (QUEUE_API >= 4)
+#define QUEUE_IS_TYPED (QUEUE_API >= 4 && QUEUE_API <= 6)
 #define QUEUE_BATCH (QUEUE_API == 6 ? 256u : 1u)
 
 struct queue {
@@ -91,7 +92,7 @@ static inline size_t queue_put(struct queue *q, uint64_t seq, uint64_t left)
     bench_fill((struct bench_message *)at, seq);
     queue_must(shmipc_producer_commit(q->producer, sizeof(struct bench_message), 1, 0));
     return 1;
-#elif QUEUE_API >= 5
+#elif QUEUE_API == 5 || QUEUE_API == 6
     const uint64_t count = left < QUEUE_BATCH ? left : QUEUE_BATCH;
     void *at;
     if (!queue_done(shmipc_producer_reserve_n(q->producer, count, 0, &at), SHMIPC_E_FULL))
@@ -124,6 +125,8 @@ static inline size_t queue_get(struct queue *q, uint64_t seq, uint64_t *differs)
     struct shmipc_view view;
 #if QUEUE_API == 6
     const int result = shmipc_consumer_peek_n(q->consumer, QUEUE_BATCH, &view);
+#elif QUEUE_API == 7
+    const int result = shmipc_consumer_next(q->consumer, &view);
 #else
     const int result = shmipc_consumer_peek(q->consumer, &view);
 #endif
@@ -132,7 +135,9 @@ static inline size_t queue_get(struct queue *q, uint64_t seq, uint64_t *differs)
     const struct bench_message *message = (const struct bench_message *)view.data;
     for (uint64_t i = 0; i < view.count; i++)
         *differs |= bench_differs(&message[i], seq + i);
+#if QUEUE_API != 7
     queue_must(shmipc_consumer_release(q->consumer));
+#endif
     return (size_t)view.count;
 #endif
 }

@@ -21,7 +21,7 @@
  * without ado (the first call of another thread costs microseconds); two calls at once are
  * SHMIPC_E_MISUSE for the second. What is not bound to this: the functions said to be callable from
  * any thread. Different handles never disturb each other. Nothing here is async-signal-safe but the
- * two interrupt functions.
+ * two interrupt functions; a thread must not be cancelled (pthread_cancel) inside a call.
  *
  * **Lifetime.** What shmipc_consumer_peek() and its like point at stays as it is until the next
  * shmipc_consumer_release(), shmipc_consumer_recv() or shmipc_consumer_close() of that handle. What
@@ -313,6 +313,12 @@ SHMIPC_API int shmipc_consumer_release(struct shmipc_consumer *consumer) SHMIPC_
 /* Give back the first `count` messages or items of it; what is left must be peeked at again. */
 SHMIPC_API int shmipc_consumer_release_n(struct shmipc_consumer *consumer,
                                          uint64_t count) SHMIPC_NOEXCEPT;
+
+/* Both in one call: give back what the last peek showed, if anything, then peek at the next. What
+ * it results in is the peek's, but for SHMIPC_E_OVERRUN: the release's, and nothing is peeked at.
+ */
+SHMIPC_CHECKED int shmipc_consumer_next(struct shmipc_consumer *consumer,
+                                        struct shmipc_view *view) SHMIPC_NOEXCEPT;
 
 /* Is what the last peek showed still what was committed? Always, but with SHMIPC_OVERWRITE. Ask
  * after the copy. */

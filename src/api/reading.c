@@ -71,13 +71,10 @@ SHMIPC_APART static int enter_and_peek(struct shmipc_consumer *self, struct shmi
     return result == SHMIPC_SUCCESS ? peek_slowly(self, view) : result;
 }
 
-int shmipc_consumer_peek(struct shmipc_consumer *consumer, struct shmipc_view *view)
+/* Inside; leaves. */
+static inline int peek_inside(struct shmipc_consumer *consumer, struct shmipc_view *view)
 {
     struct shmipc_message message;
-    if (SHMIPC_UNLIKELY(consumer == NULL) ||
-        !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
-        return enter_and_peek(consumer, view);
-    }
     if (SHMIPC_UNLIKELY(view == NULL || !shmipc_look_at_once(consumer, &message) ||
                         shmipc_segment_is_damaged(&consumer->role.segment))) {
         return peek_slowly(consumer, view);
@@ -89,6 +86,15 @@ int shmipc_consumer_peek(struct shmipc_consumer *consumer, struct shmipc_view *v
     shmipc_view_fill(consumer, &message, 1, view);
     shmipc_handle_leave(&consumer->handle);
     return SHMIPC_SUCCESS;
+}
+
+int shmipc_consumer_peek(struct shmipc_consumer *consumer, struct shmipc_view *view)
+{
+    if (SHMIPC_UNLIKELY(consumer == NULL) ||
+        !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
+        return enter_and_peek(consumer, view);
+    }
+    return peek_inside(consumer, view);
 }
 
 int shmipc_refuse_consumer_framing(const struct shmipc_consumer *self, const char *instead)
@@ -225,6 +231,56 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
     }
     shmipc_step_over(consumer, &consumer->peeked, consumer->peeked_count);
     return shmipc_give_back(consumer);
+}
+
+/* Everything that can be said of a next, inside; leaves. */
+SHMIPC_APART static int next_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
+{
+    int result = view != NULL ? SHMIPC_SUCCESS : shmipc_refuse_null("view");
+    if (result == SHMIPC_SUCCESS && self->peeked_count != 0) {
+        result = shmipc_consume(self, &self->peeked, self->peeked_count);
+    }
+    if (result == SHMIPC_SUCCESS) {
+        result = look(self, false, 1, view);
+    }
+    shmipc_handle_leave(&self->handle);
+    return result;
+}
+
+SHMIPC_APART static int enter_and_next(struct shmipc_consumer *self, struct shmipc_view *view)
+{
+    const int result = shmipc_handle_enter_slowly((struct shmipc_handle *)self, CONSUMER);
+    return result == SHMIPC_SUCCESS ? next_slowly(self, view) : result;
+}
+
+/* What was stepped over is published, and the producer may sleep for it. */
+SHMIPC_APART static int wake_and_peek(struct shmipc_consumer *self, uint64_t old_pos,
+                                      struct shmipc_view *view)
+{
+    shmipc_consumer_role_wake_producer(&self->role, old_pos);
+    return peek_slowly(self, view);
+}
+
+int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *view)
+{
+    if (SHMIPC_UNLIKELY(consumer == NULL) ||
+        !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
+        return enter_and_next(consumer, view);
+    }
+    struct shmipc_consumer_role *role = &consumer->role;
+    if (SHMIPC_UNLIKELY(view == NULL || role->ring.ring.overwrite)) {
+        return next_slowly(consumer, view);
+    }
+    if (consumer->peeked_count != 0) {
+        const uint64_t old_pos = role->ring.cursor_pos;
+        shmipc_step_over(consumer, &consumer->peeked, consumer->peeked_count);
+        if (SHMIPC_UNLIKELY(
+                shmipc_ring_publish_cursor(&role->ring) &&
+                shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric))) {
+            return wake_and_peek(consumer, old_pos, view);
+        }
+    }
+    return peek_inside(consumer, view);
 }
 
 /* The first `count` of several that are peeked at, as one stretch. A result. */

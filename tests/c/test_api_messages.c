@@ -66,6 +66,60 @@ static void test_peek_shows_the_same_until_release(void)
     shmipc_consumer_free(next);
 }
 
+static void test_next_gives_back_and_shows_the_next(void)
+{
+    struct api_pair pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
+    struct shmipc_consumer_stats stats;
+    struct shmipc_view view;
+    size_t count;
+    CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_EMPTY);
+    for (uint64_t i = 0; i < 1000; i++) {
+        api_send(pair.producer, i, i % 100);
+        if (i % 3 == 0) {
+            i++;
+            api_send(pair.producer, i, i % 100);
+            DONE(shmipc_consumer_next(pair.consumer, &view));
+            api_check(&view, i - 1, (i - 1) % 100);
+        }
+        DONE(shmipc_consumer_next(pair.consumer, &view));
+        CHECK_EQ(view.seq, i);
+        api_check(&view, i, i % 100);
+    }
+    DONE(shmipc_consumer_stats(pair.consumer, &stats));
+    CHECK_EQ(stats.lag, 1);
+    CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_EMPTY);
+    DONE(shmipc_consumer_stats(pair.consumer, &stats));
+    CHECK_EQ(stats.lag, 0); /* it was given back all the same */
+    CHECK_RESULT(shmipc_consumer_release(pair.consumer), SHMIPC_E_MISUSE);
+    for (uint64_t i = 0; i < 5; i++) {
+        api_send(pair.producer, i, 8);
+    }
+    struct shmipc_view views[3];
+    DONE(shmipc_consumer_peek_messages(pair.consumer, views, 3, &count));
+    DONE(shmipc_consumer_next(pair.consumer, &view)); /* the three together */
+    api_check(&view, 3, 8);
+    CHECK_RESULT(shmipc_consumer_next(pair.consumer, NULL), SHMIPC_E_INVALID);
+    CHECK_RESULT(shmipc_consumer_next(NULL, &view), SHMIPC_E_INVALID);
+    DONE(shmipc_consumer_next(pair.consumer, &view));
+    api_check(&view, 4, 8);
+    DONE(shmipc_producer_close(pair.producer));
+    CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_CLOSED);
+    api_free(&pair);
+    pair = api_open(NULL, 4096, 1, SHMIPC_OVERWRITE);
+    for (uint64_t i = 0; i < 100; i++) {
+        api_send(pair.producer, i, 100);
+        if (i == 0) {
+            DONE(shmipc_consumer_next(pair.consumer, &view));
+        }
+    }
+    CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_OVERRUN);
+    DONE(shmipc_consumer_next(pair.consumer, &view));
+    api_check(&view, view.seq, 100);
+    CHECK(view.seq > 0);
+    DONE(shmipc_consumer_release(pair.consumer));
+    api_free(&pair);
+}
+
 static void test_reservation_is_seen_at_commit(void)
 {
     struct api_pair pair = api_open(NULL, 0, 1, SHMIPC_BLOCK);
@@ -253,10 +307,15 @@ static void test_facts(void)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        TEST(test_messages_come_whole_and_in_order),  TEST(test_kind_and_flags_travel),
-        TEST(test_peek_shows_the_same_until_release), TEST(test_reservation_is_seen_at_commit),
-        TEST(test_too_large_is_refused_at_once),      TEST(test_batches_of_messages),
-        TEST(test_overwrite_counts_what_was_lost),    TEST(test_facts),
+        TEST(test_messages_come_whole_and_in_order),
+        TEST(test_kind_and_flags_travel),
+        TEST(test_peek_shows_the_same_until_release),
+        TEST(test_next_gives_back_and_shows_the_next),
+        TEST(test_reservation_is_seen_at_commit),
+        TEST(test_too_large_is_refused_at_once),
+        TEST(test_batches_of_messages),
+        TEST(test_overwrite_counts_what_was_lost),
+        TEST(test_facts),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
