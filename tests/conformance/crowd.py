@@ -101,6 +101,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=Path(command[-1]).parent,  # where it was built: mono writes there when it crashes
             env={**os.environ, "SHMIPC_DIR": str(directory), **ENVIRONMENT},
         )
         assert self.process.stderr is not None
@@ -189,4 +190,5 @@ ENVIRONMENT = {
     "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "OPENBLAS_NUM_THREADS": "1",
+    "MONO_DISABLE_SHARED_AREA": "1",  # no counters in /dev/shm, which a kill would leave there
 }
