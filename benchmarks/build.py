@@ -17,7 +17,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE / "native"
 CORE = HERE.parent / "src" / "core"
-API_WAYS = ("messages", "messages-place", "messages-copy", "items", "items-place", "batches", "next")
+API_WAYS = (
+    "messages",
+    "messages-place",
+    "messages-copy",
+    "items",
+    "items-place",
+    "batches",
+    "next",
+)
 CAPACITIES = (1024, 16384)  # items of 64 bytes: 64 KiB, within a core's cache, and 1 MiB, beyond it
 
 SPA = "/usr/include/spa-0.2"  # Debian keeps PipeWire's plain headers in a directory of their own

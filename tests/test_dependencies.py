@@ -195,6 +195,9 @@ def test_extension_does_not_import_the_package() -> None:
         assert not re.findall(r'ImportModule\("shmipc', path.read_text("utf-8")), path.name
 
 
+TRIALS = ("c", "conformance", "cpp", "fuzz", "kills", "model")
+
+
 def sources() -> list[Path]:
     return sorted(
         path
@@ -203,10 +206,10 @@ def sources() -> list[Path]:
             API,
             BINDING,
             PACKAGE,
-            *(ROOT / "tests" / n for n in ("c", "cpp", "fuzz")),
+            *(ROOT / "tests" / name for name in TRIALS),
         )
         for path in folder.rglob("*")
-        if path.suffix in {".c", ".cpp", ".h", ".hpp", ".py", ".pyi"} and path != HEADER
+        if path.suffix in {".c", ".cpp", ".cs", ".h", ".hpp", ".py", ".pyi"} and path != HEADER
     )
 
 

@@ -99,7 +99,7 @@ class Empty : public Error
 {
     using Error::Error;
 };
-/* The stream ended and was read to its end, or this handle is closed or empty. */
+/* The stream ended and was read to its end, or this handle is closed. */
 class Closed : public Error
 {
     using Error::Error;
