@@ -357,6 +357,7 @@ class TestTheEngineRefuses:
             ("quantity is not positive", {"quantity": 0.0}),
             ("quantity is not positive", {"quantity": math.inf}),
             ("price is not finite", {"price": math.nan}),
+            ("a market order has no price", {"order_type": 1}),
             ("unknown side", {"side": 0}),
             ("unknown side", {"side": 5}),
             ("unknown order type", {"order_type": 0}),

@@ -227,7 +227,10 @@ class Link:
             return "unknown action"
         if not 0.0 < quantity < math.inf:
             return "quantity is not positive"
-        if order.order_type != _MARKET and not -math.inf < order.price < math.inf:
+        if order.order_type == _MARKET:
+            if not math.isnan(order.price):
+                return "a market order has no price"
+        elif not -math.inf < order.price < math.inf:
             return "price is not finite"
         if client_order_id in self.open:
             return "client_order_id is in use"
