@@ -82,6 +82,36 @@ static void interrupt_it(void)
                 "an open consumer can be interrupted");
 }
 
+/* As a frame given back meanwhile does, for another reason than an interrupt. */
+static void call_out(void)
+{
+    shmipc_consumer_role_interrupt(&api_consumer->role);
+}
+
+static bool is_called(void *word)
+{
+    return model_latest(word, 4) != 0;
+}
+
+static uint64_t go_on(void *word)
+{
+    return model_latest(word, 4);
+}
+
+/* What a wait does when it is called out, without the wait. */
+static void take_calls(void)
+{
+    shmipc_atomic_u32 *interrupted = &api_consumer->role.interrupted;
+    int result;
+    do {
+        do {
+            (void)model_system("waits", is_called, go_on, interrupted);
+        } while (shmipc_load_relaxed(interrupted) == 0);
+        result = shmipc_take_call(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
+    } while (result == SHMIPC_SUCCESS);
+    model_check(result == SHMIPC_E_INTERRUPTED, "an interrupt is told as one");
+}
+
 static void wait_until_closed(void)
 {
     model_check(shmipc_consumer_wait(api_consumer, SHMIPC_FOREVER) == SHMIPC_E_CLOSED,
@@ -214,6 +244,13 @@ static const struct model_scenario scenarios[] = {
      "a wait is interrupted",
      make_one_held_fenced,
      {wait_until_called_out, interrupt_it},
+     0,
+     waits_no_more,
+     NULL},
+    {"interrupt-called",
+     "an interrupt is not lost where the waiter is called out for another reason too",
+     make_one_held_fenced,
+     {take_calls, call_out, interrupt_it},
      0,
      waits_no_more,
      NULL},
