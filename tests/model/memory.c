@@ -193,19 +193,13 @@ void memory_let_cross(int location)
     locations[location].crosses = true;
 }
 
-/* A message can be put before this one. */
-static bool is_gap(const struct location *list, int index)
-{
-    return !list->messages[index].updates;
-}
-
 int memory_store_choices(int thread, int location)
 {
     const struct location *list = &locations[location];
     int choices = 1;
     if (list->crosses) {
         for (int i = list->newest; i > seats[thread].current.seen[location]; i--) {
-            choices += is_gap(list, i);
+            choices += !list->messages[i].updates; /* another can be put before it */
         }
     }
     return choices;
@@ -254,7 +248,7 @@ void memory_store(int thread, int location, int choice, uint64_t value, int orde
     }
     int index = list->newest + 1;
     while (choice > 0) {
-        choice -= is_gap(list, --index);
+        choice -= !list->messages[--index].updates;
     }
     const uint8_t acquired = seats[thread].acquired.seen[location];
     append(thread, location, value, orders, NULL);
@@ -390,11 +384,6 @@ uint64_t memory_latest(int location)
 int memory_writer(int location)
 {
     return locations[location].messages[locations[location].newest].writer;
-}
-
-void memory_join(int thread, int ended)
-{
-    memory_receive(thread, &seats[ended].current);
 }
 
 const char *memory_free(int thread, const void *block, size_t len)

@@ -51,8 +51,7 @@ const char *memory_plain_load(int thread, int location, uint64_t *value);
 
 uint64_t memory_latest(int location);
 int memory_writer(int location); /* of the newest */
-void memory_join(int thread, int ended);
-/* NULL, or how freeing what lies there races. Whoever asks is_freed of its locations is late. */
+/* NULL, or how freeing what lies there races. */
 const char *memory_free(int thread, const void *block, size_t len);
 bool memory_is_freed(int location);
 void memory_publish(int thread, struct view *view);

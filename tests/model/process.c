@@ -7,6 +7,8 @@
 #include "memory.h"
 #include "run.h"
 
+#include <string.h>
+
 enum { MAX_STRETCHES = 6, MAX_STILL = 4 };
 
 static struct stretch {
@@ -97,11 +99,14 @@ static bool others_have_ended(void *arg)
 static uint64_t join_others(void *arg)
 {
     const int self = *(const int *)arg;
+    struct view done;
+    memset(&done, 0, sizeof done);
     for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
         if (thread != self && model_has_run(thread)) {
-            memory_join(self, thread);
+            memory_publish(thread, &done);
         }
     }
+    memory_receive(self, &done);
     return 0;
 }
 

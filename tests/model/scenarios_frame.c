@@ -7,6 +7,8 @@
  */
 #include "api.h"
 
+#include "memory.h"
+
 static struct shmipc_frame *held[2]; /* by the user, from set_up */
 
 /* ---- what threads do ------------------------------------------------------------------------ */
@@ -93,9 +95,10 @@ static bool is_called(void *word)
     return model_latest(word, 4) != 0;
 }
 
-static uint64_t go_on(void *word)
+/* Every store is seen at last. */
+static uint64_t look_up(void *word)
 {
-    return model_latest(word, 4);
+    return memory_load(model_self(), memory_find(word, 4), 0, 0);
 }
 
 /* What a wait does when it is called out, without the wait. */
@@ -104,9 +107,7 @@ static void take_calls(void)
     shmipc_atomic_u32 *interrupted = &api_consumer->role.interrupted;
     int result;
     do {
-        do {
-            (void)model_system("waits", is_called, go_on, interrupted);
-        } while (shmipc_load_relaxed(interrupted) == 0);
+        (void)model_system("waits", is_called, look_up, interrupted);
         result = shmipc_take_call(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
     } while (result == SHMIPC_SUCCESS);
     model_check(result == SHMIPC_E_INTERRUPTED, "an interrupt is told as one");
