@@ -322,6 +322,16 @@ enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segme
     return SHMIPC_OK;
 }
 
+ssize_t shmipc_segment_pread(const struct shmipc_segment *segment, void *to, size_t len,
+                             uint64_t off)
+{
+    (void)segment;
+    (void)to;
+    (void)len;
+    (void)off;
+    refuse("a schema"); /* rings here have none */
+}
+
 bool shmipc_segment_examine(struct shmipc_segment *segment)
 {
     (void)segment;

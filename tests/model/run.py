@@ -87,7 +87,8 @@ def build(cc: str, out: Path) -> Path:
     program = out / "model"
     command = [
         cc, *FLAGS, f"-I{CORE}", f"-I{API}", f"-I{HERE}",
-        "-DSHMIPC_JOIN_LIMIT=3", '-DSHMIPC_VERSION="model"',
+        "-DSHMIPC_JOIN_LIMIT=3",
+        '-DSHMIPC_VERSION="model"',
         "-include", str(HERE / "checked_atomic.h"),
         "-o", str(program), *map(str, sources),
     ]  # fmt: skip
