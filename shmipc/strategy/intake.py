@@ -24,7 +24,7 @@ from shmipc._core import Dispatcher
 from shmipc.events import EventKind, Order, OrderAction, Tick, order_book_type
 from shmipc.events.schema import VERSION
 from shmipc.strategy.broadcast import Broadcasting
-from shmipc.strategy.link import ORDER_TYPES, SIDES, TIMES_IN_FORCE, Link
+from shmipc.strategy.link import PRICED_TYPES, SIDES, TIMES_IN_FORCE, Link
 from shmipc.strategy.protocol import (
     REPORT_TYPES,
     SNAPSHOT,
@@ -244,7 +244,7 @@ class Intake(Broadcasting):
                 and 0.0 < order.quantity < _INF
                 and -_INF < order.price < _INF
                 and order.side in SIDES
-                and order.order_type in ORDER_TYPES
+                and order.order_type in PRICED_TYPES
                 and order.time_in_force in TIMES_IN_FORCE
                 and (not instruments or order.symbol in instruments)
             ):

@@ -52,6 +52,7 @@ State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
 
 SIDES = frozenset(int(side) for side in Side if side)
 ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
+PRICED_TYPES = ORDER_TYPES - {int(OrderType.MARKET)}
 TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
 
 _logger = logging.getLogger("shmipc.strategy")
