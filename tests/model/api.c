@@ -38,7 +38,7 @@ __attribute__((noinline)) static void *api_alloc(size_t len)
         return &the_consumer;
     }
     if (len != sizeof *frames) {
-        return len <= sizeof schema ? schema : NULL;
+        return len <= sizeof schema ? schema : malloc(len);
     }
     model_check(api_log.allocated < API_FRAMES, "frames are used again");
     return api_log.allocated < API_FRAMES ? &frames[api_log.allocated++] : NULL;
@@ -49,9 +49,11 @@ static void api_free(void *block)
     if (block == &the_consumer) {
         api_log.freed++;
         model_free(block, sizeof the_consumer);
-    } else if (block != schema) {
+    } else if (block >= (void *)frames && block < (void *)(frames + API_FRAMES)) {
         api_log.freed++;
         model_free(block, sizeof *frames);
+    } else if (block != schema) {
+        free(block);
     }
 }
 
