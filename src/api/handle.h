@@ -136,18 +136,18 @@ static inline bool shmipc_handle_try_enter(struct shmipc_handle *handle, uint32_
 {
     const uintptr_t self = shmipc_thread_self();
     /* Relaxed: hints, H3 decides. */
-    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
     if (SHMIPC_LIKELY(shmipc_load_relaxed(&handle->tag) == tag &&
-                      shmipc_load_relaxed(&seat->thread) == self &&
-                      shmipc_load_acquire(&seat->busy) == 0 && /* H0 <-> H4 */
+                      shmipc_load_relaxed(&mine->thread) == self &&
+                      shmipc_load_acquire(&mine->busy) == 0 && /* H0 <-> H4 */
                       !*handle->forked)) {
         SHMIPC_HANDLE_HINTED();
-        shmipc_store_relaxed(&seat->busy, self);                             /* H1 */
+        shmipc_store_relaxed(&mine->busy, self);                             /* H1 */
         shmipc_barrier_light(handle->asymmetric);                            /* H2 <-> T2 */
-        if (SHMIPC_LIKELY(shmipc_load_acquire(&handle->admitted) == seat)) { /* H3 <-> T4 */
+        if (SHMIPC_LIKELY(shmipc_load_acquire(&handle->admitted) == mine)) { /* H3 <-> T4 */
             return true;
         }
-        shmipc_store_release(&seat->busy, (uintptr_t)0); /* H4 <-> T3 */
+        shmipc_store_release(&mine->busy, (uintptr_t)0); /* H4 <-> T3 */
     }
     return false;
 }
@@ -164,8 +164,8 @@ static inline int shmipc_handle_enter(struct shmipc_handle *handle, uint32_t tag
 static inline void shmipc_handle_leave(struct shmipc_handle *handle)
 {
     /* Relaxed: nobody changes it while we are inside. */
-    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
-    shmipc_store_release(&seat->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
+    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
+    shmipc_store_release(&mine->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
 }
 
 /* ---- closing, and what other threads may do ---------------------------------------------------

@@ -24,7 +24,7 @@ static PyObject *order_pad_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return NULL;
     }
     atomic_init(&self->next_id, first_id);
-    self->no_price = PyFloat_FromDouble(Py_NAN);
+    self->no_price = PyFloat_FromDouble((double)NAN);
     bool whole = self->no_price != NULL;
     for (int side = 0; side < SIDES; side++) {
         for (int form = 0; form < FORMS; form++) {
