@@ -121,10 +121,10 @@ API_MUTANTS = (
     Mutant(
         "a message is committed before it is copied",
         "sending.c",
-        "    shmipc_copy(at + sizeof(struct shmipc_message_header), data, len);\n"
-        "    shmipc_ring_commit_messages(ring, shmipc_message_span(len), 1);\n",
-        "    shmipc_ring_commit_messages(ring, shmipc_message_span(len), 1);\n"
-        "    shmipc_copy(at + sizeof(struct shmipc_message_header), data, len);\n",
+        "            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
+        "            shmipc_ring_commit_messages(ring, span, 1);\n",
+        "            shmipc_ring_commit_messages(ring, span, 1);\n"
+        "            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n",
         "is torn",
         "api",
     ),
