@@ -58,6 +58,12 @@ static inline void fuzz_access(bool aligned)
     FUZZ_COMPARE_EXCHANGE(object, expected, value, memory_order_acquire)
 #define shmipc_compare_exchange_release(object, expected, value) \
     FUZZ_COMPARE_EXCHANGE(object, expected, value, memory_order_release)
+#define shmipc_exchange_acquire(object, value) \
+    (FUZZ_ACCESS(object), atomic_exchange_explicit((object), (value), memory_order_acquire))
+#define shmipc_fetch_add_relaxed(object, value) \
+    (FUZZ_ACCESS(object), atomic_fetch_add_explicit((object), (value), memory_order_relaxed))
+#define shmipc_fetch_sub_release(object, value) \
+    (FUZZ_ACCESS(object), atomic_fetch_sub_explicit((object), (value), memory_order_release))
 #define shmipc_fetch_or_relaxed(object, value) \
     (FUZZ_ACCESS(object), atomic_fetch_or_explicit((object), (value), memory_order_relaxed))
 #define shmipc_fetch_and_release(object, value) \
