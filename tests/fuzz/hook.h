@@ -37,6 +37,9 @@ static inline void fuzz_access(bool aligned)
 #undef shmipc_compare_exchange_relaxed
 #undef shmipc_compare_exchange_acquire
 #undef shmipc_compare_exchange_release
+#undef shmipc_exchange_acquire
+#undef shmipc_fetch_add_relaxed
+#undef shmipc_fetch_sub_release
 #undef shmipc_fetch_or_relaxed
 #undef shmipc_fetch_and_release
 
