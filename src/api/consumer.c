@@ -126,7 +126,6 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
                          const struct shmipc_consumer_options *options)
 {
     struct shmipc_consumer_options defaults;
-    struct shmipc_consumer *self;
     char path[SHMIPC_PATH_MAX];
     if (consumer == NULL) {
         return shmipc_refuse_null("where the consumer is to go");
@@ -136,17 +135,14 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
     int result = options == NULL
                      ? SHMIPC_SUCCESS
                      : shmipc_options_check(options, options->abi, options->size, sizeof *options);
-    if (result == SHMIPC_SUCCESS) {
-        result = shmipc_path_of(name, path);
-    }
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    self = aligned_alloc(SHMIPC_LINE, sizeof *self);
+    struct shmipc_consumer *self =
+        shmipc_end_new(sizeof *self, "a consumer of", name, path, &result);
     if (self == NULL) {
-        return shmipc_refuse_memory("a consumer of", name);
+        return result;
     }
-    memset(self, 0, sizeof *self);
     result = open_role(self, path, options != NULL ? options : &defaults);
     if (result != SHMIPC_SUCCESS) {
         free(self->schema);

@@ -39,7 +39,8 @@ int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns)
     return SHMIPC_SUCCESS;
 }
 
-int shmipc_path_of(const char *name, char path[SHMIPC_PATH_MAX])
+/* "DIR/shmipc.NAME". A result. */
+static int path_of(const char *name, char path[SHMIPC_PATH_MAX])
 {
     struct shmipc_error error;
     if (name == NULL) {
@@ -49,6 +50,21 @@ int shmipc_path_of(const char *name, char path[SHMIPC_PATH_MAX])
         return shmipc_result_fail(SHMIPC_E_INVALID, "%s, not \"%.250s\"", error.text, name);
     }
     return SHMIPC_SUCCESS;
+}
+
+void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
+                     int *result)
+{
+    *result = path_of(name, path);
+    if (*result != SHMIPC_SUCCESS) {
+        return NULL;
+    }
+    void *end = aligned_alloc(SHMIPC_LINE, len);
+    if (end == NULL) {
+        *result = shmipc_refuse_memory(what, name);
+        return NULL;
+    }
+    return memset(end, 0, len);
 }
 
 static int expectation_fill(struct shmipc_expectation *expected, const char *dtype,
@@ -205,7 +221,7 @@ int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u
     /* Cleared before the reasons are looked at: whoever has another one stores it first and this
      * flag after, with a full fence between, so it is seen now or ends the next slice. */
     shmipc_store_relaxed(interrupted, 0u);
-    shmipc_fence_full();
+    shmipc_fence_full(); /* <-> handle_interrupt's, and T2 where another closes: all relaxed */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         shmipc_store_relaxed(interrupted, 1u); /* and the closer's word stays */
         return shmipc_result_fail(SHMIPC_E_CLOSED,

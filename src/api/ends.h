@@ -70,8 +70,10 @@ int shmipc_expectation_read(struct shmipc_expectation **expected, const char *dt
 int shmipc_refuse_memory(const char *what, const char *name);
 int shmipc_options_check(const void *options, uint32_t abi, uint32_t size, uint32_t known_size);
 int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns);
-/* "DIR/shmipc.NAME". A result. */
-int shmipc_path_of(const char *name, char path[SHMIPC_PATH_MAX]);
+/* Zeroed memory for one end of the ring `name`, and the path of its segment. NULL: *result says
+ * why. */
+void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
+                     int *result);
 
 /* ---- facts ---------------------------------------------------------------------------------- */
 

@@ -59,6 +59,7 @@ static void end(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
 
 void shmipc_frames_collect(struct shmipc_consumer *consumer)
 {
+    /* Relaxed: a hint. What must not be missed was pushed before a full fence that we have seen. */
     if (SHMIPC_LIKELY(shmipc_load_relaxed(&consumer->returned) == NULL)) {
         return;
     }
@@ -74,16 +75,18 @@ void shmipc_frames_collect(struct shmipc_consumer *consumer)
 
 static void push(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
 {
+    /* Relaxed: a guess, never read through; the exchange decides. */
     struct shmipc_frame *first = shmipc_load_relaxed(&consumer->returned);
     do {
-        frame->next = first;
+        frame->next = first; /* release <-> collect: with it, and all that its reader did */
     } while (!shmipc_compare_exchange_release(&consumer->returned, &first, frame));
 }
 
 /* One try at having what was pushed ended. False: the owner is in a short call. */
 static bool settle(struct shmipc_consumer *consumer)
 {
-    /* The full fence in call comes between the push and the look at `waits`. */
+    /* The full fence in call comes between the push and the look at `waits`, <-> the one in
+     * end_wait; so the look may be relaxed. */
     const bool waits = shmipc_handle_call(&consumer->handle, CONSUMER) &&
                        shmipc_load_relaxed(&consumer->waits) != 0;
     if (waits) {
@@ -140,6 +143,7 @@ static int check(const struct shmipc_frame *frame)
     if (frame == NULL) {
         return shmipc_refuse_null("the frame");
     }
+    /* Relaxed: who handed the frame to this thread has ordered that; a mistake is found by luck. */
     return shmipc_load_relaxed(&frame->tag) == SHMIPC_TAG_FRAME
                ? SHMIPC_SUCCESS
                : shmipc_result_fail(SHMIPC_E_INVALID, "this is no frame, or it was released");

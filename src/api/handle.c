@@ -55,6 +55,7 @@ static const char *called(uint32_t tag)
 
 static bool is_kind(const struct shmipc_handle *handle, uint32_t tag)
 {
+    /* Relaxed: the kind is for life; whether it is open is decided elsewhere. */
     const uint32_t found = shmipc_load_relaxed(&handle->tag);
     return is_consumer(tag) ? is_consumer(found)
                             : found == SHMIPC_TAG_PRODUCER || found == SHMIPC_TAG_PRODUCER_CLOSED;
@@ -67,6 +68,7 @@ static int check_kind(const struct shmipc_handle *handle, uint32_t tag)
         return shmipc_result_fail(SHMIPC_E_INVALID, "the %s is NULL: was it opened?",
                                   is_consumer(tag) ? "consumer" : "producer");
     }
+    /* Relaxed: for the text only. */
     return is_kind(handle, tag)
                ? SHMIPC_SUCCESS
                : shmipc_result_fail(SHMIPC_E_INVALID, "this is %s, not %s",
@@ -169,6 +171,7 @@ bool shmipc_handle_keep_out(struct shmipc_handle *handle)
 
 void shmipc_handle_readmit(struct shmipc_handle *handle)
 {
+    /* Relaxed: the lock's holder alone changes it. */
     struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
     if (handle->closed) {
         return;
@@ -183,6 +186,8 @@ void shmipc_handle_readmit(struct shmipc_handle *handle)
 /* Somebody is inside: is that this thread, which a signal handler interrupted, or another? */
 static int refuse_busy(const struct shmipc_handle *handle)
 {
+    /* Relaxed, both: we hold the lock that `current` is changed under; and of busy we ask only
+     * whether it is a store of this thread's own. */
     const struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
     return shmipc_load_relaxed(&seat->busy) == shmipc_thread_self()
                ? shmipc_result_fail(SHMIPC_E_MISUSE,
@@ -195,6 +200,8 @@ static int refuse_busy(const struct shmipc_handle *handle)
 /* Holding the lock, everybody kept out: this thread's seat. */
 static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t self)
 {
+    /* Relaxed, both: the lock orders who changes a seat's thread. An owner that reads it without
+     * the lock takes it for a hint (H3 decides). */
     for (int i = 0; i < SHMIPC_SEATS; i++) {
         const uintptr_t thread = shmipc_load_relaxed(&handle->seats[i].thread);
         if (thread == self || thread == NOBODY) {
@@ -209,11 +216,12 @@ static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t sel
 static void move_in(struct shmipc_handle *handle)
 {
     const uintptr_t self = shmipc_thread_self();
+    /* Relaxed: the lock's holder alone changes it. */
     if (shmipc_load_relaxed(&handle->current) == &handle->common) {
         return; /* and its busy is ours */
     }
     struct shmipc_seat *seat = find_seat(handle, self);
-    shmipc_store_relaxed(&seat->busy, self);
+    shmipc_store_relaxed(&seat->busy, self); /* relaxed: seen by whoever sees the next one (C) */
     shmipc_store_release(&handle->current, seat); /* C */
     if (seat != &handle->common) {
         shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */
@@ -226,6 +234,8 @@ int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
+    /* Relaxed: once closed it stays so; that it is open is looked at again under the lock, or shown
+     * by the common seat's being free. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         return refuse_closed(handle);
     }
@@ -236,6 +246,7 @@ int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
         return SHMIPC_SUCCESS; /* who closes never gives it back, so it is not closed yet */
     }
     shmipc_handle_lock(handle); /* who only keeps out lets go of it soon */
+    /* Relaxed: changed under the lock. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         result = refuse_closed(handle);
     } else if (shmipc_handle_keep_out(handle)) {
@@ -259,7 +270,8 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
     }
     if (is_forked(handle)) {
         /* Whoever held the lock, called or was inside stayed in the parent, perhaps in the middle
-         * of closing: so what is to be undone here is looked for again, closed or not. */
+         * of closing: so what is to be undone here is looked for again, closed or not. Relaxed,
+         * all: no thread that these words were for is in this process. */
         shmipc_store_relaxed(&handle->lock, 1u);
         shmipc_store_relaxed(&handle->callers, 0u);
         shmipc_store_relaxed(&handle->tag, closed_tag);
@@ -267,6 +279,8 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
         return SHMIPC_SUCCESS;
     }
     shmipc_handle_lock(handle);
+    /* Relaxed, these three: tag and current are changed under the lock; and of busy we ask only
+     * whether it is a store of this thread's own. */
     if (shmipc_load_relaxed(&handle->tag) == closed_tag) {
         *already = true;
         return SHMIPC_SUCCESS;
@@ -279,7 +293,7 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
                                   "runs inside it (a signal handler) cannot close it",
                                   handle->name);
     }
-    shmipc_store_relaxed(&handle->tag, closed_tag);
+    shmipc_store_relaxed(&handle->tag, closed_tag); /* T2, which comes next, orders it */
     while (!shmipc_handle_keep_out(handle)) {
         handle->interrupt(handle);
         shmipc_wait_nap(CLOSE_NAP_NS);
@@ -294,7 +308,8 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
 bool shmipc_handle_call(struct shmipc_handle *handle, uint32_t tag)
 {
     (void)shmipc_fetch_add_relaxed(&handle->callers, 1u);
-    shmipc_fence_full(); /* <-> the one in keep_out: one of us sees the other */
+    /* <-> the one in keep_out: one of us sees the other, so both words may be relaxed. */
+    shmipc_fence_full();
     return shmipc_load_relaxed(&handle->tag) == tag;
 }
 
@@ -307,7 +322,7 @@ void shmipc_handle_depart(struct shmipc_handle *handle)
 void shmipc_handle_await_callers(struct shmipc_handle *handle)
 {
     uint32_t turns = 0;
-    while (shmipc_load_acquire(&handle->callers) != 0) {
+    while (shmipc_load_acquire(&handle->callers) != 0) { /* <-> depart */
         shmipc_handle_pause(&turns);
     }
 }
@@ -323,8 +338,9 @@ int shmipc_handle_interrupt(struct shmipc_handle *handle, uint32_t tag)
     }
     const bool open = shmipc_handle_call(handle, tag);
     if (open) {
-        shmipc_store_relaxed(&handle->called_out, 1u);
-        shmipc_fence_full(); /* before the core's flag, which makes the waiter look at this one */
+        shmipc_store_relaxed(&handle->called_out, 1u); /* relaxed: the fence orders it */
+        /* <-> take_call's: before the core's flag, which makes the waiter look at this one. */
+        shmipc_fence_full();
         handle->interrupt(handle);
     }
     shmipc_handle_depart(handle);

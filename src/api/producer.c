@@ -100,7 +100,6 @@ int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                          const struct shmipc_producer_options *options)
 {
     struct shmipc_producer_options defaults;
-    struct shmipc_producer *self;
     char path[SHMIPC_PATH_MAX];
     if (producer == NULL) {
         return shmipc_refuse_null("where the producer is to go");
@@ -110,17 +109,14 @@ int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
     int result = options == NULL
                      ? SHMIPC_SUCCESS
                      : shmipc_options_check(options, options->abi, options->size, sizeof *options);
-    if (result == SHMIPC_SUCCESS) {
-        result = shmipc_path_of(name, path);
-    }
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    self = aligned_alloc(SHMIPC_LINE, sizeof *self);
+    struct shmipc_producer *self =
+        shmipc_end_new(sizeof *self, "a producer of", name, path, &result);
     if (self == NULL) {
-        return shmipc_refuse_memory("a producer of", name);
+        return result;
     }
-    memset(self, 0, sizeof *self);
     result = open_role(self, path, options != NULL ? options : &defaults);
     if (result != SHMIPC_SUCCESS) {
         free(self);

@@ -17,8 +17,10 @@ void shmipc_consumer_begin_wait(struct shmipc_consumer *self)
 
 void shmipc_consumer_end_wait(struct shmipc_consumer *self)
 {
-    if (shmipc_load_relaxed(&self->waits) != 0) { /* no frame may be left by now */
+    /* Relaxed: our own store. Not `frames`: by now none may be left. */
+    if (shmipc_load_relaxed(&self->waits) != 0) {
         shmipc_store_relaxed(&self->waits, 0u);
+        /* <-> the one in shmipc_handle_call: we see what was pushed, or who pushed sees 0. */
         shmipc_fence_full();
         shmipc_frames_collect(self);
     }
@@ -33,6 +35,7 @@ static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
     do {
         shmipc_frames_collect(self);
         status = shmipc_consumer_role_wait_data(&self->role, &wait, deadline_ns);
+        /* Relaxed: it ended the wait, or ends the next one; take_call orders what it stands for. */
         if (status == SHMIPC_CLOSED && shmipc_load_relaxed(&self->role.interrupted) != 0) {
             result = shmipc_take_call(&self->handle, CONSUMER, &self->role.interrupted);
             status = SHMIPC_AGAIN;

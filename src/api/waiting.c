@@ -61,6 +61,7 @@ static int take_calls(struct waiting_set *set, bool *any)
     *any = false;
     for (size_t i = 0; i < set->count; i++) {
         struct shmipc_consumer *consumer = set->consumers[i];
+        /* Relaxed: it ended the wait, or ends the next one; take_call orders what it stands for. */
         if (shmipc_load_relaxed(&consumer->role.interrupted) != 0) {
             const int called =
                 shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
