@@ -149,12 +149,27 @@ static inline void shmipc_prefetch_for_read(const void *address)
     __builtin_prefetch(address, 0, 3);
 }
 
-/* Stay off a contended line for about 100 ns: an empty loop of one turn a cycle, because `pause`
- * is no unit of time. */
-static inline void shmipc_cpu_linger(void)
+/* A counter of the processor's, of no known unit, read when every load before it is done. */
+static inline uint64_t shmipc_cpu_ticks(void)
 {
-    for (int turn = 0; turn < 256; turn++) {
-        atomic_signal_fence(memory_order_seq_cst);
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_lfence();
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks) : : "memory");
+    return ticks;
+#else
+#error "shmipc: name the cycle counter of this processor here"
+#endif
+}
+
+/* Stay off a contended line for that long, or a few microseconds: what `ticks` was measured by may
+ * have been interrupted. */
+static inline void shmipc_cpu_linger(uint64_t ticks)
+{
+    const uint64_t start = shmipc_cpu_ticks();
+    for (int turn = 0; turn < 128 && shmipc_cpu_ticks() - start < ticks; turn++) {
     }
 }
 

@@ -244,14 +244,16 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
     const uint64_t want = producer->head_pos + len - ring->area_len;
     uint64_t slowest = 0;
     uint32_t slot = 0;
+    const uint64_t look_start = shmipc_cpu_ticks();
     bool bound = !ring->overwrite && shmipc_ring_slowest(ring, &slowest, &slot);
     uint64_t tail;
 
     if (bound && producer->head_pos - slowest <= ring->area_len &&
         slowest + ring->area_len - producer->head_pos < ring->area_len / 8) {
         /* The ring is nearly full, and asking at every message would drag the consumer's line to
-         * and fro for each. It has seven eighths of a ring to go on with: let it. */
-        shmipc_cpu_linger();
+         * and fro for each. It has seven eighths of a ring to go on with: let it, for as long as
+         * the line was on its way. */
+        shmipc_cpu_linger(shmipc_cpu_ticks() - look_start);
         bound = shmipc_ring_slowest(ring, &slowest, &slot);
     }
     if (bound) {

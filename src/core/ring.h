@@ -109,7 +109,8 @@ struct shmipc_ring_consumer {
     uint64_t lost;            /* messages or items overwritten before they were read */
     struct shmipc_lease *oldest_lease;
     struct shmipc_lease *newest_lease;
-    uint32_t lockstep_streak; /* see shmipc_ring_reload */
+    uint64_t look_ticks; /* see shmipc_ring_reload, as for what follows */
+    uint32_t lockstep_streak;
     uint32_t empty_polls;
     uint32_t linger_rest;
     uint32_t linger_penalty;
@@ -188,15 +189,16 @@ static inline uint64_t shmipc_ring_room(const struct shmipc_ring_producer *produ
  * them unsent, after it sent. */
 static inline void shmipc_ring_commit(struct shmipc_ring_producer *producer, uint64_t len)
 {
-    producer->head_pos += len;
-    if (SHMIPC_LIKELY(shmipc_ring_room(producer) > SHMIPC_PREFETCH_LEN)) {
+    struct shmipc_header *shared = producer->ring.shared;
+    const uint64_t head_pos = producer->head_pos + len;
+    producer->head_pos = head_pos;
+    if (SHMIPC_LIKELY(producer->limit_pos - head_pos > SHMIPC_PREFETCH_LEN)) {
         /* Ours already: a line that the consumer still has to read is never asked for. */
         shmipc_prefetch_for_write(
             producer->ring.data +
-            ((producer->head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->ring.mask));
+            ((head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->ring.mask));
     }
-    /* W1 <-> R1. */
-    shmipc_store_release(&producer->ring.shared->commit.head_pos, producer->head_pos);
+    shmipc_store_release(&shared->commit.head_pos, head_pos); /* W1 <-> R1 */
     SHMIPC_STEP(COMMIT_HEAD);
 }
 
@@ -218,10 +220,11 @@ static inline void shmipc_ring_commit_messages(struct shmipc_ring_producer *prod
                                                uint64_t count)
 {
     struct shmipc_note *note = &producer->ring.shared->commit.notes[producer->note_index];
-    producer->next_seq += count;
+    const uint64_t seq = producer->next_seq + count;
+    producer->next_seq = seq;
     shmipc_store_relaxed(&note->pos, producer->head_pos + len);
     SHMIPC_STEP(COMMIT_NOTE_POS);
-    shmipc_store_release(&note->seq, producer->next_seq); /* W5 <-> R5 */
+    shmipc_store_release(&note->seq, seq); /* W5 <-> R5 */
     SHMIPC_STEP(COMMIT_NOTE_SEQ);
     producer->note_index ^= 1u;
     shmipc_ring_commit(producer, len);
@@ -295,6 +298,19 @@ static inline enum shmipc_status shmipc_message_decode(const struct shmipc_ring 
                                                                            : SHMIPC_CORRUPT;
 }
 
+/* The same for the item at `pos`, which has no header: whether it was committed is not asked. */
+static inline void shmipc_item_describe(const struct shmipc_ring *ring, uint64_t pos,
+                                        struct shmipc_message *message)
+{
+    message->data = ring->data + (pos & ring->mask);
+    message->len = ring->item_len;
+    message->pos = pos;
+    message->span = ring->item_stride;
+    message->seq = 0;
+    message->kind = 0;
+    message->flags = 0;
+}
+
 /* The next message or item, in place. It stays there until the cursor passes it ("block"), or
  * until shmipc_ring_intact says no ("overwrite"). OK, EMPTY or CORRUPT. */
 static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *consumer,
@@ -316,10 +332,7 @@ static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *c
     if (SHMIPC_UNLIKELY(consumer->head_pos_cached - consumer->read_pos < ring->item_stride)) {
         return SHMIPC_CORRUPT;
     }
-    message->data = ring->data + (consumer->read_pos & ring->mask);
-    message->len = ring->item_len;
-    message->pos = consumer->read_pos;
-    message->span = ring->item_stride;
+    shmipc_item_describe(ring, consumer->read_pos, message);
     return SHMIPC_OK;
 }
 
@@ -362,14 +375,23 @@ static inline bool shmipc_ring_publish_cursor(struct shmipc_ring_consumer *consu
     return true;
 }
 
-/* Step over a message just peeked. Does not give it back: publish_cursor does. */
+/* Step over what was just peeked, to `pos`, where the message `seq` comes. Does not give it back:
+ * publish_cursor does. */
+static inline void shmipc_ring_advance_to(struct shmipc_ring_consumer *consumer, uint64_t pos,
+                                          uint64_t seq)
+{
+    consumer->read_pos = pos;
+    consumer->next_seq = seq;
+    if (consumer->ring.overwrite) {
+        consumer->resyncs = 0;
+    }
+    SHMIPC_STEP(READ_ADVANCED);
+}
+/* ... one message, or a batch of items. */
 static inline void shmipc_ring_advance(struct shmipc_ring_consumer *consumer,
                                        const struct shmipc_message *message)
 {
-    consumer->read_pos += message->span;
-    consumer->next_seq = message->seq + 1;
-    consumer->resyncs = 0;
-    SHMIPC_STEP(READ_ADVANCED);
+    shmipc_ring_advance_to(consumer, consumer->read_pos + message->span, message->seq + 1);
 }
 
 /* Keep a message just peeked, and whatever follows it: the cursor stays at or before it until the

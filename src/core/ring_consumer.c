@@ -10,6 +10,7 @@ enum {
     LOCKSTEP_ENTER = 4, /* short meetings in a row that make a lock-step */
     LOCKSTEP_POLLS = 8, /* a wait of this many polls is a pause in the stream */
     LOCKSTEP_LEN = 512, /* bytes: less than this is a short meeting */
+    LINGER_LOOKS = 3,   /* as long as this many looks at the head take */
     LINGER_PENALTY_MAX = 1 << 16
 };
 
@@ -17,18 +18,23 @@ enum {
  * A single-producer queue is bistable: when the reader has caught up and looks at the head for
  * every message, the line of the head moves to and fro for each, both sides wait for it, and they
  * stay in that lock-step at a tenth of the speed. It shows as reload after reload that finds a few
- * messages within a few polls. Then we stay off the line for 100 ns before looking, so that the
- * producer gets ahead. A real pause (many polls) ends it: whoever waits for the first message of a
- * burst, or for an answer, polls at once and without rest. And where staying away does not pay,
- * because the producer is not that fast (Python's is not), it is given up for longer each time.
+ * messages within a few polls. Then we stay off the line before looking, so that the producer gets
+ * ahead: for a few times as long as a look takes, which is the line's way from the producer's core
+ * to ours, 60 ns or 300 ns from one pair of cores to another. A real pause (many polls, or one such
+ * stay) ends it: whoever waits for the first message of a burst, or for an answer, polls at once
+ * and without rest.
+ * And where staying away does not pay, because the producer is not that fast (Python's is not), it
+ * is given up for longer each time.
  */
-static bool linger_in_lockstep(struct shmipc_ring_consumer *consumer)
+static bool is_in_lockstep(struct shmipc_ring_consumer *consumer)
 {
+    if (consumer->lockstep_streak < LOCKSTEP_ENTER) {
+        return false;
+    }
     if (consumer->linger_rest > 0) {
         consumer->linger_rest--;
         return false;
     }
-    shmipc_cpu_linger();
     return true;
 }
 
@@ -56,19 +62,26 @@ static void learn_lockstep(struct shmipc_ring_consumer *consumer, uint64_t avail
 enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
 {
     const struct shmipc_ring *ring = &consumer->ring;
-    const bool lingered =
-        consumer->lockstep_streak >= LOCKSTEP_ENTER && linger_in_lockstep(consumer);
+    const bool lockstep = is_in_lockstep(consumer);
+    const bool lingered = lockstep && consumer->look_ticks != 0; /* the first look is measured */
+    if (lingered) {
+        shmipc_cpu_linger(LINGER_LOOKS * consumer->look_ticks);
+    }
     for (int attempt = 0; attempt < RESYNC_LIMIT; attempt++) {
+        const uint64_t look_start = lockstep ? shmipc_cpu_ticks() : 0;
         /* R1 <-> W1. */
         const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
         const uint64_t available = head - consumer->read_pos;
         if (available == 0) {
-            if (++consumer->empty_polls >= LOCKSTEP_POLLS) {
+            if (++consumer->empty_polls >= LOCKSTEP_POLLS || lingered) {
                 consumer->lockstep_streak = 0;
             }
             return SHMIPC_EMPTY;
         }
         if (SHMIPC_LIKELY(available <= ring->area_len)) {
+            if (lockstep) {
+                consumer->look_ticks = shmipc_cpu_ticks() - look_start + 1; /* slow counters */
+            }
             learn_lockstep(consumer, available, lingered);
             consumer->head_pos_cached = head;
             SHMIPC_STEP(READ_RELOADED);
@@ -139,10 +152,7 @@ enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consume
             status = shmipc_message_decode(ring, consumer->read_pos, available, message);
         } else {
             status = available < ring->item_stride ? SHMIPC_CORRUPT : SHMIPC_OK;
-            message->data = ring->data + (consumer->read_pos & ring->mask);
-            message->len = ring->item_len;
-            message->pos = consumer->read_pos;
-            message->span = ring->item_stride;
+            shmipc_item_describe(ring, consumer->read_pos, message);
         }
         if (!shmipc_ring_intact(ring, consumer->read_pos)) {
             shmipc_ring_resync(consumer); /* what we decoded may be anything: forget it */

@@ -60,6 +60,7 @@ void remember_consumer(int thread, enum point where, enum shmipc_status status)
         uint64_t open;
     } known;
     /* These only choose when to stay off a line: they change no outcome. */
+    consumer->ring.look_ticks = 0;
     consumer->ring.lockstep_streak = 0;
     consumer->ring.empty_polls = 0;
     consumer->ring.linger_rest = 0;

@@ -267,6 +267,7 @@ void api_reach(void)
 {
     const int place = ++api_log.place[model_self()];
     /* As in remember_consumer. */
+    the_consumer.role.ring.look_ticks = 0;
     the_consumer.role.ring.lockstep_streak = 0;
     the_consumer.role.ring.empty_polls = 0;
     the_consumer.role.ring.linger_rest = 0;

@@ -79,7 +79,8 @@
 #define SHMIPC_LIKELY(condition) (condition)
 #define SHMIPC_UNLIKELY(condition) (condition)
 #define shmipc_cpu_relax() ((void)0)
-#define shmipc_cpu_linger() ((void)0)
+#define shmipc_cpu_linger(ticks) ((void)(ticks))
+#define shmipc_cpu_ticks() UINT64_C(0)
 #define shmipc_prefetch_for_write(address) ((void)(address))
 #define shmipc_prefetch_for_read(address) ((void)(address))
 
