@@ -173,7 +173,7 @@ int shmipc_consumer_close(struct shmipc_consumer *consumer)
         return result;
     }
     if (!already) {
-        consumer->peeked_count = 0;
+        consumer->peeked.count = 0;
         if (!consumer->role.segment.forked) {
             shmipc_frames_collect(consumer);
         }

@@ -12,12 +12,18 @@ static inline void shmipc_copy_short(void *restrict to, const void *restrict fro
 {
     unsigned char *out = to;
     const unsigned char *in = from;
-    if (len >= 16) {
-        /* Each of constant size, so each is two instructions; the last one overlaps. */
-        for (size_t done = 0; done + 16 <= len; done += 16) {
-            memcpy(out + done, in + done, 16);
-            __asm__("" : "+r"(done)); /* or the compiler makes this loop a call of memcpy */
+    /* Each of constant size, so each is two instructions; the last ones overlap. */
+    if (len > 32) {
+        for (; len > 64; len -= 32) {
+            memcpy(out, in, 32);
+            out += 32;
+            in += 32;
+            __asm__("" : "+r"(out)); /* or the compiler makes this loop a call of memcpy */
         }
+        memcpy(out, in, 32);
+        memcpy(out + len - 32, in + len - 32, 32);
+    } else if (len >= 16) {
+        memcpy(out, in, 16);
         memcpy(out + len - 16, in + len - 16, 16);
     } else if (len >= 8) {
         memcpy(out, in, 8);

@@ -34,10 +34,16 @@ struct shmipc_frame {
 
 typedef _Atomic(struct shmipc_frame *) shmipc_atomic_frame;
 
+/* What lies between read_pos and end_pos. */
+struct shmipc_stretch {
+    uint64_t count; /* messages or items; 0: nothing */
+    uint64_t end_pos;
+    uint64_t next_seq; /* message ring: of the message at end_pos */
+};
+
 struct shmipc_consumer {
     struct shmipc_handle handle;  /* first */
-    struct shmipc_message peeked; /* the stretch that the last peek showed */
-    uint64_t peeked_count;        /* messages or items in it; 0: nothing is peeked */
+    struct shmipc_stretch peeked; /* what the last peek showed */
     uint64_t seq_pos;             /* typed ring: the item at this position has number seq_at_pos */
     uint64_t seq_at_pos;
     uint32_t empty_looks;

@@ -199,7 +199,7 @@ static int take(struct shmipc_consumer *consumer, bool many, uint64_t max,
         return shmipc_refuse_memory("a frame of ring", consumer->handle.name);
     }
     made->consumer = consumer;
-    shmipc_view_fill(consumer, &message, count, &made->view);
+    shmipc_view_fill(consumer, &message, consumer->role.ring.ring.item_stride, count, &made->view);
     shmipc_ring_take(ring, &message, &made->lease);
     consumer->frames++;
     (void)shmipc_fetch_add_relaxed(&consumer->holds, 1u); /* the handle's hold keeps it above 0 */
@@ -223,7 +223,7 @@ static int read(struct shmipc_consumer *consumer, bool many, uint64_t max,
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    if (consumer->peeked_count != 0) {
+    if (consumer->peeked.count != 0) {
         result = shmipc_result_fail(SHMIPC_E_MISUSE,
                                     "something of ring \"%s\" is peeked at: release it first",
                                     consumer->handle.name);

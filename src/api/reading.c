@@ -33,7 +33,7 @@ static int look(struct shmipc_consumer *self, bool many, uint64_t max, struct sh
     struct shmipc_message message = {0};
     uint64_t count = 1;
     enum shmipc_status status = SHMIPC_EMPTY;
-    self->peeked_count = 0;
+    self->peeked.count = 0;
     for (int attempt = 0; attempt < LOOKS; attempt++) {
         status = many ? shmipc_ring_peek_batch(ring, max, &message, &count)
                       : shmipc_ring_peek(ring, &message);
@@ -51,9 +51,8 @@ static int look(struct shmipc_consumer *self, bool many, uint64_t max, struct sh
     if (status != SHMIPC_OK) {
         return shmipc_consumer_fail(self, status);
     }
-    self->peeked = message;
-    self->peeked_count = count;
-    shmipc_view_fill(self, &message, count, view);
+    self->peeked = shmipc_stretch_of(&message, count);
+    shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, count, view);
     return SHMIPC_SUCCESS;
 }
 
@@ -71,21 +70,40 @@ SHMIPC_APART static int enter_and_peek(struct shmipc_consumer *self, struct shmi
     return result == SHMIPC_SUCCESS ? peek_slowly(self, view) : result;
 }
 
-/* Inside; leaves. */
-static inline int peek_inside(struct shmipc_consumer *consumer, struct shmipc_view *view)
+/* Show what is there, and leave. Once for each framing, so that each is short. */
+static inline void show(struct shmipc_consumer *self, const struct shmipc_message *message,
+                        uint64_t stride, struct shmipc_view *view)
 {
+    self->peeked = shmipc_stretch_of(message, 1);
+    shmipc_view_fill(self, message, stride, 1, view);
+    shmipc_handle_leave(&self->handle);
+}
+
+/* Inside, where read_pos is `pos`; leaves. */
+static inline int peek_inside(struct shmipc_consumer *consumer, uint64_t pos,
+                              struct shmipc_view *view)
+{
+    const struct shmipc_ring_consumer *ring = &consumer->role.ring;
+    const uint64_t available = ring->head_pos_cached - pos;
+    const uint64_t stride = ring->ring.item_stride;
     struct shmipc_message message;
-    if (SHMIPC_UNLIKELY(view == NULL || !shmipc_look_at_once(consumer, &message) ||
-                        shmipc_segment_is_damaged(&consumer->role.segment))) {
+    if (SHMIPC_UNLIKELY(view == NULL || available == 0 || ring->ring.overwrite)) {
         return peek_slowly(consumer, view);
     }
-    consumer->peeked.pos = message.pos; /* all that a release of one looks at */
-    consumer->peeked.span = message.span;
-    consumer->peeked.seq = message.seq;
-    consumer->peeked_count = 1;
-    shmipc_view_fill(consumer, &message, 1, view);
-    shmipc_handle_leave(&consumer->handle);
-    return SHMIPC_SUCCESS;
+    if (stride == 0) {
+        if (SHMIPC_LIKELY(shmipc_message_decode(&ring->ring, pos, available, &message) ==
+                              SHMIPC_OK &&
+                          !shmipc_segment_is_damaged(&consumer->role.segment))) {
+            show(consumer, &message, 0, view);
+            return SHMIPC_SUCCESS;
+        }
+    } else if (SHMIPC_LIKELY(available >= stride &&
+                             !shmipc_segment_is_damaged(&consumer->role.segment))) {
+        shmipc_item_describe(&ring->ring, pos, &message);
+        show(consumer, &message, stride, view);
+        return SHMIPC_SUCCESS;
+    }
+    return peek_slowly(consumer, view);
 }
 
 int shmipc_consumer_peek(struct shmipc_consumer *consumer, struct shmipc_view *view)
@@ -94,7 +112,7 @@ int shmipc_consumer_peek(struct shmipc_consumer *consumer, struct shmipc_view *v
         !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
         return enter_and_peek(consumer, view);
     }
-    return peek_inside(consumer, view);
+    return peek_inside(consumer, consumer->role.ring.read_pos, view);
 }
 
 int shmipc_refuse_consumer_framing(const struct shmipc_consumer *self, const char *instead)
@@ -122,26 +140,22 @@ int shmipc_consumer_peek_n(struct shmipc_consumer *consumer, uint64_t max, struc
 }
 
 /* The first message was looked at and is peeked; add those that follow it. */
-static size_t look_further(struct shmipc_consumer *self, struct shmipc_view *views, size_t max)
+static void look_further(struct shmipc_consumer *self, struct shmipc_view *views, size_t max)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
-    struct shmipc_message *all = &self->peeked;
-    size_t count = 1;
+    struct shmipc_stretch *all = &self->peeked;
     shmipc_ring_look_ahead(ring);
-    while (count < max) {
+    while (all->count < max) {
         struct shmipc_message message;
-        const uint64_t pos = all->pos + all->span;
+        const uint64_t pos = all->end_pos;
         if (pos == ring->head_pos_cached ||
             shmipc_message_decode(&ring->ring, pos, ring->head_pos_cached - pos, &message) !=
                 SHMIPC_OK) {
             break; /* one that is corrupt is reported when it is the next */
         }
-        shmipc_view_fill(self, &message, 1, &views[count]);
-        all->span += message.span;
-        all->seq = message.seq;
-        count++;
+        shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, 1, &views[all->count]);
+        *all = shmipc_stretch_of(&message, all->count + 1);
     }
-    return count;
 }
 
 int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmipc_view *views,
@@ -164,8 +178,10 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
     }
     if (result == SHMIPC_SUCCESS) {
         /* With SHMIPC_OVERWRITE each is to be checked after it was copied: one by one. */
-        *count = consumer->role.ring.ring.overwrite ? 1 : look_further(consumer, views, max);
-        consumer->peeked_count = *count;
+        if (!consumer->role.ring.ring.overwrite) {
+            look_further(consumer, views, max);
+        }
+        *count = (size_t)consumer->peeked.count;
     }
     shmipc_handle_leave(&consumer->handle);
     return result;
@@ -173,15 +189,15 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
 
 /* ---- giving back ---------------------------------------------------------------------------- */
 
-int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_message *message,
-                   uint64_t count)
+int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch)
 {
-    self->peeked_count = 0;
-    if (!shmipc_ring_intact(&self->role.ring.ring, message->pos)) {
+    if (!shmipc_ring_intact(&self->role.ring.ring, self->role.ring.read_pos)) {
+        self->peeked.count = 0;
         shmipc_ring_resync(&self->role.ring);
         return SHMIPC_E_OVERRUN;
     }
-    shmipc_step_over(self, message, count);
+    shmipc_step_over(self, stretch);
+    self->peeked.count = 0;
     shmipc_consumer_role_release(&self->role);
     return shmipc_segment_is_damaged(&self->role.segment)
                ? shmipc_consumer_fail(self, SHMIPC_CORRUPT)
@@ -207,9 +223,8 @@ static int refuse_unpeeked(const struct shmipc_consumer *self)
 /* Everything that can be said of a release, inside; leaves. */
 SHMIPC_APART static int release_slowly(struct shmipc_consumer *self)
 {
-    const int result = self->peeked_count != 0
-                           ? shmipc_consume(self, &self->peeked, self->peeked_count)
-                           : refuse_unpeeked(self);
+    const int result =
+        self->peeked.count != 0 ? shmipc_consume(self, &self->peeked) : refuse_unpeeked(self);
     shmipc_handle_leave(&self->handle);
     return result;
 }
@@ -226,10 +241,11 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
         !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
         return enter_and_release(consumer);
     }
-    if (SHMIPC_UNLIKELY(consumer->peeked_count == 0 || consumer->role.ring.ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.ring.overwrite)) {
         return release_slowly(consumer);
     }
-    shmipc_step_over(consumer, &consumer->peeked, consumer->peeked_count);
+    shmipc_step_over(consumer, &consumer->peeked);
+    consumer->peeked.count = 0;
     return shmipc_give_back(consumer);
 }
 
@@ -237,8 +253,8 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
 SHMIPC_APART static int next_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
 {
     int result = view != NULL ? SHMIPC_SUCCESS : shmipc_refuse_null("view");
-    if (result == SHMIPC_SUCCESS && self->peeked_count != 0) {
-        result = shmipc_consume(self, &self->peeked, self->peeked_count);
+    if (result == SHMIPC_SUCCESS && self->peeked.count != 0) {
+        result = shmipc_consume(self, &self->peeked);
     }
     if (result == SHMIPC_SUCCESS) {
         result = look(self, false, 1, view);
@@ -271,63 +287,63 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
     if (SHMIPC_UNLIKELY(view == NULL || role->ring.ring.overwrite)) {
         return next_slowly(consumer, view);
     }
-    if (consumer->peeked_count != 0) {
+    uint64_t pos = role->ring.read_pos;
+    if (consumer->peeked.count != 0) {
         const uint64_t old_pos = role->ring.cursor_pos;
-        shmipc_step_over(consumer, &consumer->peeked, consumer->peeked_count);
+        pos = consumer->peeked.end_pos;
+        shmipc_step_over(consumer, &consumer->peeked);
         if (SHMIPC_UNLIKELY(
                 shmipc_ring_publish_cursor(&role->ring) &&
                 shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric))) {
             return wake_and_peek(consumer, old_pos, view);
         }
     }
-    return peek_inside(consumer, view);
+    return peek_inside(consumer, pos, view);
 }
 
-/* The first `count` of several that are peeked at, as one stretch. A result. */
-static int cut_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_message *part)
+/* The first `count` of several that are peeked at. A result. */
+static int cut_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_stretch *part)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
-    *part = self->peeked;
+    *part = (struct shmipc_stretch){0, ring->read_pos, 0};
     if (shmipc_consumer_is_typed(self)) {
-        part->span = count * ring->ring.item_stride;
+        part->count = count;
+        part->end_pos += count * ring->ring.item_stride;
         return SHMIPC_SUCCESS;
     }
-    part->span = 0;
-    for (uint64_t i = 0; i < count; i++) {
+    while (part->count < count) {
         struct shmipc_message message;
-        const uint64_t pos = part->pos + part->span;
-        const enum shmipc_status status =
-            shmipc_message_decode(&ring->ring, pos, ring->head_pos_cached - pos, &message);
+        const enum shmipc_status status = shmipc_message_decode(
+            &ring->ring, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
         if (status != SHMIPC_OK) {
             return shmipc_consumer_fail(self, status); /* it was right when we looked */
         }
-        part->span += message.span;
-        part->seq = message.seq;
+        *part = shmipc_stretch_of(&message, part->count + 1);
     }
     return SHMIPC_SUCCESS;
 }
 
 int shmipc_consumer_release_n(struct shmipc_consumer *consumer, uint64_t count)
 {
-    struct shmipc_message part;
+    struct shmipc_stretch part;
     int result = shmipc_handle_enter((struct shmipc_handle *)consumer, CONSUMER);
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    if (consumer->peeked_count == 0) {
+    if (consumer->peeked.count == 0) {
         result = refuse_unpeeked(consumer);
-    } else if (count > consumer->peeked_count) {
+    } else if (count > consumer->peeked.count) {
         result = shmipc_result_fail(SHMIPC_E_INVALID, "%llu are more than the %llu peeked at",
                                     (unsigned long long)count,
-                                    (unsigned long long)consumer->peeked_count);
-    } else if (count == consumer->peeked_count) {
-        result = shmipc_consume(consumer, &consumer->peeked, count);
+                                    (unsigned long long)consumer->peeked.count);
+    } else if (count == consumer->peeked.count) {
+        result = shmipc_consume(consumer, &consumer->peeked);
     } else if (count == 0) {
-        consumer->peeked_count = 0; /* all of it is still to be peeked at */
+        consumer->peeked.count = 0; /* all of it is still to be peeked at */
     } else {
         result = cut_peeked(consumer, count, &part);
         if (result == SHMIPC_SUCCESS) {
-            result = shmipc_consume(consumer, &part, count);
+            result = shmipc_consume(consumer, &part);
         }
     }
     shmipc_handle_leave(&consumer->handle);
@@ -339,9 +355,10 @@ bool shmipc_consumer_is_intact(struct shmipc_consumer *consumer)
     if (shmipc_handle_enter((struct shmipc_handle *)consumer, CONSUMER) != SHMIPC_SUCCESS) {
         return false;
     }
-    const bool intact = consumer->peeked_count != 0 &&
-                        shmipc_ring_intact(&consumer->role.ring.ring, consumer->peeked.pos) &&
-                        !shmipc_segment_is_damaged(&consumer->role.segment);
+    const bool intact =
+        consumer->peeked.count != 0 &&
+        shmipc_ring_intact(&consumer->role.ring.ring, consumer->role.ring.read_pos) &&
+        !shmipc_segment_is_damaged(&consumer->role.segment);
     shmipc_handle_leave(&consumer->handle);
     return intact;
 }

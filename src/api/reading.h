@@ -47,66 +47,42 @@ static inline uint64_t shmipc_item_seq(struct shmipc_consumer *self, uint64_t po
     return self->seq_at_pos;
 }
 
-/* What `message` describes, as the user sees it. */
+/* What `message` describes, as the user sees it: `count` items with `stride` bytes from one to the
+ * next, or a message, whose stride is 0. */
 static inline void shmipc_view_fill(struct shmipc_consumer *self,
-                                    const struct shmipc_message *message, uint64_t count,
-                                    struct shmipc_view *view)
+                                    const struct shmipc_message *message, uint64_t stride,
+                                    uint64_t count, struct shmipc_view *view)
 {
-    const uint64_t stride = self->role.ring.ring.item_stride;
     view->data = message->data;
     view->len = message->len;
     view->count = count;
     view->stride = stride;
+    view->seq = stride != 0 ? shmipc_item_seq(self, message->pos) : message->seq;
+    view->kind = message->kind;
+    view->flags = message->flags;
     view->reserved = 0;
-    if (stride != 0) {
-        view->seq = shmipc_item_seq(self, message->pos);
-        view->kind = 0;
-        view->flags = 0;
-    } else {
-        view->seq = message->seq;
-        view->kind = message->kind;
-        view->flags = message->flags;
-    }
 }
 
-/* The next message or item, where nobody has to be asked for it: there is one and it is right.
- * False: look again, in full. */
-static inline bool shmipc_look_at_once(const struct shmipc_consumer *self,
-                                       struct shmipc_message *message)
+/* `message`, which was found at read_pos: `count` of them. */
+static inline struct shmipc_stretch shmipc_stretch_of(const struct shmipc_message *message,
+                                                      uint64_t count)
 {
-    const struct shmipc_ring_consumer *ring = &self->role.ring;
-    const uint64_t available = ring->head_pos_cached - ring->read_pos;
-    if (SHMIPC_UNLIKELY(available == 0 || ring->ring.overwrite)) {
-        return false;
-    }
-    if (ring->ring.item_stride == 0) {
-        return shmipc_message_decode(&ring->ring, ring->read_pos, available, message) == SHMIPC_OK;
-    }
-    message->data = ring->ring.data + (ring->read_pos & ring->ring.mask);
-    message->len = ring->ring.item_len;
-    message->pos = ring->read_pos;
-    message->span = ring->ring.item_stride;
-    message->seq = 0;
-    message->kind = 0;
-    message->flags = 0;
-    return available >= ring->ring.item_stride;
+    return (struct shmipc_stretch){count, message->pos + message->span, message->seq + 1};
 }
 
-/* Step over `message`, `count` of them. */
 static inline void shmipc_step_over(struct shmipc_consumer *self,
-                                    const struct shmipc_message *message, uint64_t count)
+                                    const struct shmipc_stretch *stretch)
 {
-    self->peeked_count = 0;
-    if (message->pos == self->seq_pos) {
-        self->seq_pos += message->span;
-        self->seq_at_pos += count;
+    struct shmipc_ring_consumer *ring = &self->role.ring;
+    if (ring->ring.item_stride != 0 && ring->read_pos == self->seq_pos) {
+        self->seq_pos = stretch->end_pos;
+        self->seq_at_pos += stretch->count;
     }
-    shmipc_ring_advance(&self->role.ring, message);
+    shmipc_ring_advance_to(ring, stretch->end_pos, stretch->next_seq);
 }
 
-/* Step over `message`, `count` of them, and publish. A result. */
-int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_message *message,
-                   uint64_t count);
+/* Step over `stretch` and publish; nothing is peeked at any more. A result. */
+int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch);
 /* The end of a call that gave back what lay below `old_pos`, which the producer may sleep for, or
  * whose file was cut; leaves. A result. */
 int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos);

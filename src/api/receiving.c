@@ -101,7 +101,7 @@ static int take_copy(struct shmipc_consumer *self, const struct shmipc_message *
                      void *buffer, size_t len, struct shmipc_view *view)
 {
     struct shmipc_view found;
-    shmipc_view_fill(self, message, 1, &found);
+    shmipc_view_fill(self, message, self->role.ring.ring.item_stride, 1, &found);
     if (message->len <= len) {
         if (SHMIPC_UNLIKELY(self->role.ring.ring.overwrite)) {
             shmipc_copy_speculative(buffer, message->data, (size_t)message->len);
@@ -126,7 +126,8 @@ static int take_copy(struct shmipc_consumer *self, const struct shmipc_message *
                                   "stays unread",
                                   self->handle.name, (unsigned long long)message->len, len);
     }
-    const int result = shmipc_consume(self, message, 1);
+    const struct shmipc_stretch stretch = shmipc_stretch_of(message, 1);
+    const int result = shmipc_consume(self, &stretch);
     if (result == SHMIPC_SUCCESS && view != NULL) {
         *view = found;
     }
@@ -141,7 +142,7 @@ SHMIPC_APART static int recv_slowly(struct shmipc_consumer *consumer, void *buff
     int result = buffer == NULL && len != 0 ? shmipc_refuse_null("buffer")
                                             : shmipc_check_timeout(timeout_ns);
     if (result == SHMIPC_SUCCESS) {
-        consumer->peeked_count = 0;
+        consumer->peeked.count = 0;
     }
     while (result == SHMIPC_SUCCESS) {
         struct shmipc_message message = {0};
@@ -173,6 +174,22 @@ SHMIPC_APART static int enter_and_recv(struct shmipc_consumer *self, void *buffe
     return result == SHMIPC_SUCCESS ? recv_slowly(self, buffer, len, view, timeout_ns) : result;
 }
 
+/* The next message or item, where nobody has to be asked for it: there is one and it is right.
+ * False: look again, in full. */
+static inline bool look_at_once(const struct shmipc_consumer *self, struct shmipc_message *message)
+{
+    const struct shmipc_ring_consumer *ring = &self->role.ring;
+    const uint64_t available = ring->head_pos_cached - ring->read_pos;
+    if (SHMIPC_UNLIKELY(available == 0 || ring->ring.overwrite)) {
+        return false;
+    }
+    if (ring->ring.item_stride == 0) {
+        return shmipc_message_decode(&ring->ring, ring->read_pos, available, message) == SHMIPC_OK;
+    }
+    shmipc_item_describe(&ring->ring, ring->read_pos, message);
+    return available >= message->span;
+}
+
 int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t len,
                          struct shmipc_view *view, int64_t timeout_ns)
 {
@@ -182,7 +199,7 @@ int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t 
         return enter_and_recv(consumer, buffer, len, view, timeout_ns);
     }
     if (SHMIPC_UNLIKELY(buffer == NULL || timeout_ns < SHMIPC_FOREVER ||
-                        !shmipc_look_at_once(consumer, &message) || message.len > len ||
+                        !look_at_once(consumer, &message) || message.len > len ||
                         message.len > SHMIPC_COPY_INLINE_LEN)) {
         return recv_slowly(consumer, buffer, len, view, timeout_ns);
     }
@@ -191,9 +208,11 @@ int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t 
         return recv_slowly(consumer, buffer, len, view, timeout_ns); /* and say so */
     }
     if (view != NULL) {
-        shmipc_view_fill(consumer, &message, 1, view);
+        shmipc_view_fill(consumer, &message, consumer->role.ring.ring.item_stride, 1, view);
         view->data = buffer;
     }
-    shmipc_step_over(consumer, &message, 1);
+    const struct shmipc_stretch stretch = shmipc_stretch_of(&message, 1);
+    shmipc_step_over(consumer, &stretch);
+    consumer->peeked.count = 0;
     return shmipc_give_back(consumer);
 }

@@ -12,6 +12,7 @@ SHMIPC_APART static int reserve_slowly(struct shmipc_producer *self, bool typed,
     const struct shmipc_ring *ring = &self->role.ring.ring;
     unsigned char *at = NULL;
     int result = shmipc_check_timeout(timeout_ns);
+    *data = NULL;
     if (self->reserved != NULL) {
         result = shmipc_refuse_reserved(self);
     } else if (shmipc_producer_is_typed(self) != typed) {
@@ -66,7 +67,6 @@ int shmipc_producer_reserve(struct shmipc_producer *producer, size_t len, int64_
         !shmipc_handle_try_enter((struct shmipc_handle *)producer, PRODUCER)) {
         return enter_and_reserve(producer, false, len, timeout_ns, data);
     }
-    *data = NULL;
     if (SHMIPC_LIKELY(may_reserve(producer, timeout_ns) && !shmipc_producer_is_typed(producer) &&
                       len <= SHMIPC_MAX_MESSAGE_LEN) &&
         shmipc_has_room(producer, shmipc_message_span(len))) { /* and so it fits */
@@ -87,7 +87,6 @@ int shmipc_producer_reserve_n(struct shmipc_producer *producer, uint64_t count, 
         !shmipc_handle_try_enter((struct shmipc_handle *)producer, PRODUCER)) {
         return enter_and_reserve(producer, true, count, timeout_ns, data);
     }
-    *data = NULL;
     const uint64_t stride = producer->role.ring.ring.item_stride;
     uint64_t len;
     if (SHMIPC_LIKELY(may_reserve(producer, timeout_ns) &&

@@ -51,7 +51,7 @@ static int notify(struct shmipc_producer *self)
     return SHMIPC_LIKELY(status == SHMIPC_OK) ? SHMIPC_SUCCESS : fail_with(self, status);
 }
 
-int shmipc_finish_slowly(struct shmipc_producer *self)
+SHMIPC_APART int shmipc_finish_slowly(struct shmipc_producer *self)
 {
     const int result = notify(self);
     shmipc_handle_leave(&self->handle);
@@ -207,26 +207,31 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
         return enter_and_send(producer, data, len, kind, flags, timeout_ns);
     }
     struct shmipc_ring_producer *ring = &producer->role.ring;
-    const bool common = producer->reserved == NULL && data != NULL &&
-                        timeout_ns >= SHMIPC_FOREVER && len <= SHMIPC_COPY_INLINE_LEN;
-    if (SHMIPC_LIKELY(common && ring->ring.item_stride == 0 && shmipc_kind_is_valid(kind, flags))) {
-        /* So short that it fits every ring. */
-        const uint64_t span = shmipc_message_span(len);
-        if (shmipc_has_room(producer, span)) {
-            unsigned char *at = shmipc_head_at(producer);
-            shmipc_message_header_store(at, (uint32_t)len, (uint16_t)kind, (uint16_t)flags,
-                                        ring->next_seq);
-            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);
-            shmipc_ring_commit_messages(ring, span, 1);
-            return shmipc_finish(producer);
-        }
-    } else if (common && (kind | flags) == 0 && len == ring->ring.item_len &&
-               shmipc_has_room(producer, ring->ring.item_stride)) {
-        shmipc_copy_short(shmipc_head_at(producer), data, len);
-        shmipc_ring_commit(ring, ring->ring.item_stride);
-        return shmipc_finish(producer);
+    if (SHMIPC_UNLIKELY(producer->reserved != NULL || data == NULL || timeout_ns < SHMIPC_FOREVER ||
+                        len > SHMIPC_COPY_INLINE_LEN)) {
+        return send_slowly(producer, data, len, kind, flags, timeout_ns);
     }
-    return send_slowly(producer, data, len, kind, flags, timeout_ns);
+    const uint64_t stride = ring->ring.item_stride;
+    if (stride == 0) {
+        const uint64_t span = shmipc_message_span(len); /* so short that it fits every ring */
+        if (SHMIPC_UNLIKELY(!shmipc_kind_is_valid(kind, flags) ||
+                            !shmipc_has_room(producer, span))) {
+            return send_slowly(producer, data, len, kind, flags, timeout_ns);
+        }
+        unsigned char *at = shmipc_head_at(producer);
+        shmipc_message_header_store(at, (uint32_t)len, (uint16_t)kind, (uint16_t)flags,
+                                    ring->next_seq);
+        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);
+        shmipc_ring_commit_messages(ring, span, 1);
+    } else {
+        if (SHMIPC_UNLIKELY((kind | flags) != 0 || len != ring->ring.item_len ||
+                            !shmipc_has_room(producer, stride))) {
+            return send_slowly(producer, data, len, kind, flags, timeout_ns);
+        }
+        shmipc_copy_short(shmipc_head_at(producer), data, len);
+        shmipc_ring_commit(ring, stride);
+    }
+    return shmipc_finish(producer);
 }
 
 static void copy_items(const struct shmipc_ring *ring, unsigned char *to, const unsigned char *from,

@@ -121,18 +121,18 @@ API_MUTANTS = (
     Mutant(
         "a message is committed before it is copied",
         "sending.c",
-        "            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
-        "            shmipc_ring_commit_messages(ring, span, 1);\n",
-        "            shmipc_ring_commit_messages(ring, span, 1);\n"
-        "            shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n",
+        "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
+        "        shmipc_ring_commit_messages(ring, span, 1);\n",
+        "        shmipc_ring_commit_messages(ring, span, 1);\n"
+        "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n",
         "is torn",
         "api",
     ),
     Mutant(
         "what was released in part is given back as a whole",
         "reading.c",
-        "        part->span = count * ring->ring.item_stride;\n",
-        "        part->span = self->peeked.span;\n",
+        "        part->end_pos += count * ring->ring.item_stride;\n",
+        "        part->end_pos = self->peeked.end_pos;\n",
         "came where|resumed at",
         "api",
     ),
