@@ -29,40 +29,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scenarios import common, market
+from scenarios import buyer, common, market
+from scenarios.buyer import ROUNDS, WARM
 
-ROUNDS = 20_000
-WARM = 500
 REST_NS = 10_000  # for the strategy to book a fill
 PAUSES_NS = 200_000_000
 ENGINE = "roundtrip"
-
-
-def strategy_class(stamps: Any) -> type:
-    """The strategy; with stamps it notes when on_tick begins, and when buy has returned."""
-    from shmipc.strategy import BaseStrategy
-
-    class Buyer(BaseStrategy):
-        timeout = 20.0
-        seen = 0
-
-        def on_tick(self, tick: Any) -> None:
-            self.seen += 1
-            self.buy(tick.symbol, 1.0, tick.ask_price)
-
-    class Stamping(BaseStrategy):
-        timeout = 20.0
-        seen = 0
-
-        def on_tick(self, tick: Any, clock: Any = time.perf_counter_ns) -> None:
-            entered = clock()
-            self.buy(tick.symbol, 1.0, tick.ask_price)
-            left = clock()
-            stamps[2 * self.seen] = entered
-            stamps[2 * self.seen + 1] = left
-            self.seen += 1
-
-    return Buyer if stamps is None else Stamping
 
 
 def follow(made: type, rounds: int, collect: bool, switches: Any) -> None:
@@ -71,8 +43,7 @@ def follow(made: type, rounds: int, collect: bool, switches: Any) -> None:
     if not collect:
         common.quiet()
     strategy.run(cpu=market.core(common.CONSUMER), spin=float("inf"))
-    if strategy.seen != rounds or strategy.orders:
-        raise common.Wrong(f"{strategy.seen} ticks, {len(strategy.orders)} orders not filled")
+    buyer.check(strategy, rounds)
     switches[0] = switched()
 
 
@@ -106,7 +77,7 @@ def main() -> None:
     rounds = WARM + max(1000, int(ROUNDS * options.share))
     stamps = memoryview(mmap.mmap(-1, 16 * rounds)).cast("q") if options.legs else None
     switches = memoryview(mmap.mmap(-1, 8)).cast("q")
-    made = strategy_class(stamps)
+    made = buyer.strategy_class(stamps)
     child = market.fork(lambda: follow(made, rounds, options.collect, switches))
     common.pin(common.PRODUCER)
     clock = time.perf_counter_ns
@@ -164,14 +135,7 @@ def main() -> None:
         pause_ns=pause_ns,
     )
     if stamps is not None:
-        legs: dict[str, list[float]] = {"broadcast": [], "tick": [], "order": [], "callback": []}
-        for number, (began, sent, came) in enumerate(steps[WARM:], WARM):
-            entered, left = stamps[2 * number], stamps[2 * number + 1]
-            legs["broadcast"].append(sent - began)
-            legs["tick"].append(entered - began)
-            legs["order"].append(left - entered)
-            legs["callback"].append(came - left)
-        common.emit(**{f"leg_{k}_ns": common.percentile(v, 0.5) for k, v in legs.items()})
+        common.emit(**buyer.legs(steps, stamps))
 
 
 if __name__ == "__main__":
