@@ -16,7 +16,7 @@
 #define SHMIPC_MAX_DTYPE_LEN UINT64_C(0x7fffffff) /* numpy 1 keeps a dtype's size in an int */
 
 struct shmipc_format {
-    char text[40]; /* canonical, in quotes */
+    char text[48]; /* canonical, in quotes */
     uint64_t len;  /* bytes of an element */
     bool is_void;
 };
