@@ -244,7 +244,7 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
     const uint64_t want = producer->head_pos + len - ring->area_len;
     uint64_t slowest = 0;
     uint32_t slot = 0;
-    const uint64_t look_start = shmipc_cpu_ticks();
+    const uint64_t look_start = ring->overwrite ? 0 : shmipc_cpu_ticks();
     bool bound = !ring->overwrite && shmipc_ring_slowest(ring, &slowest, &slot);
     uint64_t tail;
 
