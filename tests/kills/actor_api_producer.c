@@ -1,21 +1,13 @@
 /* actor_api_producer.c: see actor_api.h. A producer of numbered messages by shmipc.h. */
 #define _GNU_SOURCE
 #include "actor_api.h"
+#include "actor_life.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define BURST 100      /* more than the ring holds, so that it fills */
-#define REST_NS 300000 /* long enough for consumers to run dry and sleep */
-#define MOST 4         /* messages in one call */
-
 static struct shmipc_producer *producer;
-
-static bool is_typed(void)
-{
-    return (board->config & TYPED) != 0;
-}
 
 const char *api_ring_name(void)
 {
@@ -38,7 +30,7 @@ static uint64_t count_committed(void)
 }
 
 /* Whoever takes over finds exactly what was committed. */
-static void check_take_over(void)
+static uint64_t take_over(void)
 {
     struct shmipc_producer_stats stats;
     if (shmipc_producer_stats(producer, &stats) != SHMIPC_SUCCESS) {
@@ -57,9 +49,8 @@ static void check_take_over(void)
         actor_fail("message %llu of a ring that was not taken over",
                    (unsigned long long)stats.count);
     }
-    board->committed = stats.count;
-    board->committing = stats.count;
-    seat->number = stats.count;
+    actor_committed = count_committed;
+    return stats.count;
 }
 
 static void open_it(void)
@@ -70,24 +61,13 @@ static void open_it(void)
     options.dtype = is_typed() ? "V72" : NULL;
     options.item_size = is_typed() ? ITEM_LEN : 0;
     options.consumers = (board->config & MANY) != 0 ? CONSUMERS : 1;
-    options.overflow = (board->config & OVERWRITE) != 0 ? SHMIPC_OVERWRITE : SHMIPC_BLOCK;
+    options.overflow = overwrites() ? SHMIPC_OVERWRITE : SHMIPC_BLOCK;
     options.capacity = board->bigger ? (is_typed() ? 100 : 8192) : (is_typed() ? 50 : 4096);
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
-    seat->state = ARRIVING;
-    board->arriving = 1;
-    board->producers++;
-    actor_phase(OPENING);
-    const uint64_t start_ns = shmipc_now_ns();
     const int result = shmipc_producer_open(&producer, name, &options);
-    actor_waited(start_ns);
     if (result != SHMIPC_SUCCESS) {
         actor_fail("open came to %d: %s", result, shmipc_last_error());
     }
-    board->arriving = 0;
-    actor_phase(STREAMING);
-    check_take_over();
-    actor_committed = count_committed;
-    seat->state = FLOWING;
 }
 
 /* ---- sending -------------------------------------------------------------------------------- */
@@ -95,9 +75,9 @@ static void open_it(void)
 /* The unsent rest of `count` messages from `number` on, by one call. A result; *sent grows. */
 static int send_copies(uint64_t number, uint64_t count, uint64_t *sent)
 {
-    static unsigned char bytes[MOST][LONGEST_PAYLOAD];
-    static unsigned char items[MOST * ITEM_LEN];
-    struct shmipc_view views[MOST];
+    static unsigned char bytes[MOST_AT_ONCE][LONGEST_PAYLOAD];
+    static unsigned char items[MOST_AT_ONCE * ITEM_LEN];
+    struct shmipc_view views[MOST_AT_ONCE];
     for (uint64_t i = *sent; i < count; i++) {
         const uint64_t len = payload_len(board->config, number + i);
         payload_write(bytes[i], number + i, 0, len, len);
@@ -128,13 +108,6 @@ static int send_copies(uint64_t number, uint64_t count, uint64_t *sent)
     return result;
 }
 
-static void write_payload(unsigned char *at, uint64_t number, uint64_t len)
-{
-    payload_write(at, number, 0, len / 2, len);
-    actor_step(AT_WRITE_HALF);
-    payload_write(at, number, len / 2, len, len);
-}
-
 /* All of `count` items, or one message, in place. A result. */
 static int send_in_place(uint64_t number, uint64_t count, uint64_t *sent)
 {
@@ -151,7 +124,7 @@ static int send_in_place(uint64_t number, uint64_t count, uint64_t *sent)
         return result == SHMIPC_SUCCESS ? SHMIPC_E_INTERRUPTED : result;
     }
     for (uint64_t i = 0; i < (is_typed() ? count : 1); i++) {
-        write_payload((unsigned char *)room + i * ITEM_LEN, number + i, len);
+        sender_write((unsigned char *)room + i * ITEM_LEN, number + i, len);
     }
     actor_step(AT_WRITE_WHOLE);
     result = is_typed() ? shmipc_producer_commit_n(producer, count)
@@ -173,7 +146,7 @@ static bool send_some(uint64_t count)
     while (sent < count) {
         const int result =
             in_place ? send_in_place(first, count, &sent) : send_copies(first, count, &sent);
-        if (result == SHMIPC_E_CONSUMER_DIED && (board->config & (OVERWRITE | MANY)) == 0) {
+        if (result == SHMIPC_E_CONSUMER_DIED && is_durable()) {
             actor_told(start_ns);
             actor_nap(200000);
             start_ns = shmipc_now_ns();
@@ -199,46 +172,23 @@ static bool send_some(uint64_t count)
     return sent == count;
 }
 
-static bool send_burst(void)
-{
-    for (uint64_t sent = 0; sent < BURST && board->finish == 0;) {
-        const uint64_t before = board->committed;
-        const uint64_t count = actor_random() % 8 == 0 ? 2 + actor_random() % (MOST - 1) : 1;
-        if (!send_some(count)) {
-            return false;
-        }
-        sent += (uint64_t)board->committed - before;
-    }
-    return true;
-}
-
 static void close_it(void)
 {
-    seat->state = LEAVING;
-    actor_phase(CLOSING);
-    const uint64_t start_ns = shmipc_now_ns();
     if (shmipc_producer_interrupt(producer) != SHMIPC_SUCCESS ||
         shmipc_producer_close(producer) != SHMIPC_SUCCESS) {
         actor_fail("close: %s", shmipc_last_error());
     }
-    actor_waited(start_ns);
-    shmipc_producer_free(producer);
-    _exit(0);
 }
 
 _Noreturn void be_api_producer(void)
 {
-    open_it();
-    for (;;) {
-        while (board->finish == 0 && seat->command == STAY && send_burst()) {
-            actor_nap(REST_NS);
-        }
-        if (seat->command == STAY) {
-            board->total = board->committed + 1; /* one more, to wake whoever waits */
-            (void)send_some(1);
-        }
-        if (seat->command == LEAVE || actor_idle()) {
-            close_it();
-        }
-    }
+    static const struct sender by_api = {
+        .open = open_it,
+        .take_over = take_over,
+        .send = send_some,
+        .close = close_it,
+    };
+    live_by_sending(&by_api);
+    shmipc_producer_free(producer);
+    _exit(0);
 }

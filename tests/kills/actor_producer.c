@@ -1,30 +1,21 @@
-/* actor_producer.c: see kills.h. A producer that sends numbered messages until told to stop. */
+/* actor_producer.c: see kills.h. A producer of numbered messages by the core's roles. */
 #define _GNU_SOURCE
-#include "kills.h"
+#include "actor_life.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #define PATIENCE_NS UINT64_C(20000000000)
-#define BURST 100      /* more than the ring holds, so that it fills */
-#define REST_NS 300000 /* long enough for consumers to run dry and sleep */
 
 static struct shmipc_producer_role producer;
 
-static bool is_broken(const char *how)
-{
-    return board->broken != NULL && strcmp(board->broken, how) == 0;
-}
-
 static uint64_t next_number(void)
 {
-    return (board->config & TYPED) != 0
-               ? shmipc_ring_seq_of(&producer.ring.ring, producer.ring.head_pos)
-               : producer.ring.next_seq;
+    return is_typed() ? shmipc_ring_seq_of(&producer.ring.ring, producer.ring.head_pos)
+                      : producer.ring.next_seq;
 }
 
 /* Whoever takes over finds exactly what was committed. */
-static void check_take_over(void)
+static uint64_t take_over(void)
 {
     const uint64_t number = next_number();
     const uint64_t committed = board->committed;
@@ -41,9 +32,10 @@ static void check_take_over(void)
     if (number != 0 && !producer.took_over) {
         actor_fail("message %llu of a ring that was not taken over", (unsigned long long)number);
     }
-    board->committed = number;
-    board->committing = number;
-    seat->number = number;
+    if (is_broken("repeat") && producer.took_over && number > 0) {
+        producer.ring.next_seq--; /* as a predecessor's number that was read too early would */
+    }
+    return number;
 }
 
 static void open_it(void)
@@ -51,25 +43,12 @@ static void open_it(void)
     struct shmipc_spec spec;
     struct shmipc_error error;
     spec_of(board, &spec);
-    seat->state = ARRIVING;
-    board->arriving = 1;
-    board->producers++;
-    actor_phase(OPENING);
-    const uint64_t start_ns = shmipc_now_ns();
     const enum shmipc_status status =
         shmipc_producer_role_open(&producer, board->path, &spec, &error);
-    actor_waited(start_ns);
     if (status != SHMIPC_OK) {
         actor_fail("open came to status %d: %s", (int)status, error.text);
     }
-    board->arriving = 0;
-    actor_phase(STREAMING);
     shmipc_spin_init(&producer.spin, actor_random() % 2 * 20000, true);
-    check_take_over();
-    if (is_broken("repeat") && producer.took_over && board->committed > 0) {
-        producer.ring.next_seq--; /* as a predecessor's number that was read too early would */
-    }
-    seat->state = FLOWING;
 }
 
 /* Room, however long it takes; NULL if told to leave meanwhile. */
@@ -91,7 +70,7 @@ static unsigned char *reserve(uint64_t span)
                 return NULL;
             }
         } while (status == SHMIPC_AGAIN);
-        if (status == SHMIPC_DIED && (board->config & (OVERWRITE | MANY)) == 0) {
+        if (status == SHMIPC_DIED && is_durable()) {
             actor_told(start_ns);
             start_ns = 0;
             actor_nap(200000);
@@ -103,13 +82,6 @@ static unsigned char *reserve(uint64_t span)
         actor_waited(start_ns);
     }
     return at;
-}
-
-static void write_payload(unsigned char *at, uint64_t number, uint64_t len)
-{
-    payload_write(at, number, 0, len / 2, len);
-    actor_step(AT_WRITE_HALF);
-    payload_write(at, number, len / 2, len, len);
 }
 
 static bool send_messages(uint64_t count)
@@ -132,7 +104,7 @@ static bool send_messages(uint64_t count)
         const uint64_t len = payload_len(board->config, number);
         shmipc_message_header_store(at, (uint32_t)len, (uint16_t)(1 + number % 7), (uint16_t)number,
                                     number);
-        write_payload(at + sizeof(struct shmipc_message_header), number, len);
+        sender_write(at + sizeof(struct shmipc_message_header), number, len);
         at += shmipc_message_span(len);
     }
     actor_step(AT_WRITE_WHOLE);
@@ -155,7 +127,7 @@ static bool send_items(uint64_t count)
         shmipc_ring_commit(&producer.ring, count * stride);
     }
     for (uint64_t i = 0; i < count; i++) {
-        write_payload(at + i * stride, first + i, ITEM_LEN);
+        sender_write(at + i * stride, first + i, ITEM_LEN);
     }
     actor_step(AT_WRITE_WHOLE);
     if (!is_broken("early")) {
@@ -167,7 +139,12 @@ static bool send_items(uint64_t count)
 /* False: told to leave while the ring was full. */
 static bool send_some(uint64_t count)
 {
-    if (!((board->config & TYPED) != 0 ? send_items(count) : send_messages(count))) {
+    for (uint64_t i = 0; i < count && !is_typed(); i++) {
+        if (payload_len(board->config, producer.ring.next_seq + i) > 1000) {
+            count = 1; /* a long one goes alone */
+        }
+    }
+    if (!(is_typed() ? send_items(count) : send_messages(count))) {
         return false;
     }
     shmipc_producer_role_notify(&producer);
@@ -176,53 +153,26 @@ static bool send_some(uint64_t count)
     return true;
 }
 
-static bool send_burst(void)
-{
-    for (uint64_t sent = 0; sent < BURST && board->finish == 0;) {
-        uint64_t count = actor_random() % 8 == 0 ? 2 + actor_random() % 3 : 1;
-        for (uint64_t i = 0; i < count && (board->config & TYPED) == 0; i++) {
-            if (payload_len(board->config, producer.ring.next_seq + i) > 1000) {
-                count = 1;
-            }
-        }
-        if (!send_some(count)) {
-            return false;
-        }
-        sent += count;
-    }
-    return true;
-}
-
 static void close_it(void)
 {
-    seat->state = LEAVING;
-    actor_phase(CLOSING);
     if (is_broken("stays")) {
         _exit(0);
     }
-    const uint64_t start_ns = shmipc_now_ns();
     shmipc_producer_role_interrupt(&producer);
     shmipc_producer_role_close(&producer, board->keep_mapping);
-    actor_waited(start_ns);
-    if (board->keep_mapping) {
-        shmipc_segment_close(&producer.segment);
-    }
-    _exit(0);
 }
 
 _Noreturn void be_producer(void)
 {
-    open_it();
-    for (;;) {
-        while (board->finish == 0 && seat->command == STAY && send_burst()) {
-            actor_nap(REST_NS);
-        }
-        if (seat->command == STAY) {
-            board->total = board->committed + 1; /* one more, to wake whoever waits */
-            (void)send_some(1);
-        }
-        if (seat->command == LEAVE || actor_idle()) {
-            close_it();
-        }
+    static const struct sender by_role = {
+        .open = open_it,
+        .take_over = take_over,
+        .send = send_some,
+        .close = close_it,
+    };
+    live_by_sending(&by_role);
+    if (board->keep_mapping) {
+        shmipc_segment_close(&producer.segment);
     }
+    _exit(0);
 }

@@ -3,12 +3,14 @@
  * themselves (SIGKILL) at a label of src/core/step.h; then the others must go on or be told, a
  * restarted process must take over, and nothing may be lost, repeated, torn or left behind.
  *
- *   main.c      options, workers, the summary
- *   places.c    who can be killed where, in which rings: what a run must cover
- *   round.c     the parent of one round: who lives and dies when, and what is asked of the rest
- *   crowd.c     its processes: started, armed, reaped
- *   actor.c     what all victims share: the hook, waiting for the parent, the measure of a wait
- *   actor_*.c   the producer, the consumer, the cleaner; actor_api*: by shmipc.h (actor_api.h)
+ *   main.c        options, workers, the summary
+ *   places.c      who can be killed where, in which rings: what a run must cover
+ *   round.c       the parent of one round: who lives and dies when, and what is asked of the rest
+ *   crowd.c       its processes: started, armed, reaped
+ *   actor.c       what all victims share: the hook, waiting for the parent, the measure of a wait;
+ *                 the cleaner
+ *   actor_life.c  what a producer and a consumer go through (actor_life.h)
+ *   actor_*.c     how they do it by the core's roles; actor_api*: by shmipc.h (actor_api.h)
  *
  * What the processes of a round know of each other lies on a board: memory shared with the parent
  * that outlives any of them. The ring under test is never asked to vouch for itself.
