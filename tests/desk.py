@@ -125,14 +125,20 @@ def desk(**options: Any) -> Iterator[Desk]:
 class Engine(StrategyManager):
     """A manager that waits for what its strategies do, and fails where they do not."""
 
-    def expect_orders(self, count: int, timeout: float = DEADLINE) -> list[tuple[str, Any]]:
-        """Receive until there are `count`; then that there are no more at once."""
+    def expect_orders(
+        self, count: int, timeout: float = DEADLINE, *, more: bool = False
+    ) -> list[tuple[str, Any]]:
+        """Receive until there are `count`; then, unless `more` may come, that there are no more."""
         found: list[tuple[str, Any]] = []
         end = time.monotonic() + timeout
         while len(found) < count:
             left = end - time.monotonic()
             assert left > 0, f"{len(found)} of {count} orders came in time"
-            self.receive_orders(lambda who, order: found.append((who, order.copy())), timeout=left)
+            self.receive_orders(
+                lambda who, order: found.append((who, order.copy())),
+                count - len(found) if more else None,
+                timeout=left,
+            )
         assert len(found) == count
         return found
 

@@ -29,8 +29,9 @@ ENGINE = """
         elif words[0] == "flood":
             for number in range(int(words[1])):
                 engine.broadcast_event(desk.tick(sequence=number))
-        elif words[0] == "orders":
-            for who, order in engine.expect_orders(int(words[1])):
+        elif words[0] in ("orders", "first-orders"):
+            more = words[0] == "first-orders"
+            for who, order in engine.expect_orders(int(words[1]), more=more):
                 say("got", order.client_order_id)
         elif words[0] == "report":
             engine.report("s", desk.accepted(desk.order_of(client_order_id=int(words[1]))))
@@ -415,7 +416,7 @@ class TestDeath:
                 engine.expect()
                 tell(engine, "connected")
                 peer.expect("connected")
-                engine.tell("orders 2")
+                engine.tell("first-orders 2")
                 for line in ("got 1", "got 2", "ok"):
                     engine.expect(line)
                 engine.kill()
@@ -426,7 +427,7 @@ class TestDeath:
                 said.append(peer.hear())
             with Peer(ENGINE) as engine:
                 engine.expect()
-                engine.tell("orders 40")
+                engine.tell("first-orders 40")
                 got = [engine.hear() for _ in range(40)]
                 engine.expect("ok")
                 first = int(got[0].split()[1])
