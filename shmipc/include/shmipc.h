@@ -24,7 +24,7 @@
  * two interrupt functions; a thread must not be cancelled (pthread_cancel) inside a call.
  *
  * **Lifetime.** What shmipc_consumer_peek() and its like point at stays as it is until the next
- * shmipc_consumer_release(), _next(), _recv() or shmipc_consumer_close() of that handle. What
+ * shmipc_consumer_release(), _release_n(), _next(), _recv() or _close() of that handle. What
  * a struct shmipc_frame points at stays until shmipc_frame_release(), even after the consumer was
  * closed and freed. What shmipc_producer_reserve() points at may be written until it is committed
  * or aborted, or the producer is closed. In a ring with SHMIPC_OVERWRITE the producer may write

@@ -12,7 +12,7 @@ static inline void shmipc_copy_short(void *restrict to, const void *restrict fro
 {
     unsigned char *out = to;
     const unsigned char *in = from;
-    /* Each of constant size, so each is two instructions; the last ones overlap. */
+    /* Each of constant size, so each is a few instructions; the last ones overlap. */
     if (len > 32) {
         for (; len > 64; len -= 32) {
             memcpy(out, in, 32);

@@ -200,8 +200,8 @@ static int refuse_busy(const struct shmipc_handle *handle)
 /* Holding the lock, everybody kept out: this thread's seat. */
 static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t self)
 {
-    /* Relaxed, both: the lock orders who changes a seat's thread. An owner that reads it without
-     * the lock takes it for a hint (H3 decides). */
+    /* Relaxed, both: the lock orders who changes a seat's thread. Who reads it without the lock is
+     * its thread, or is not: it never becomes another's. */
     for (int i = 0; i < SHMIPC_SEATS; i++) {
         const uintptr_t thread = shmipc_load_relaxed(&handle->seats[i].thread);
         if (thread == self || thread == NOBODY) {
@@ -221,7 +221,7 @@ static void move_in(struct shmipc_handle *handle)
         return; /* and its busy is ours */
     }
     struct shmipc_seat *seat = find_seat(handle, self);
-    shmipc_store_relaxed(&seat->busy, self); /* relaxed: seen by whoever sees the next one (C) */
+    shmipc_store_relaxed(&seat->busy, self); /* relaxed: seen with the next (C), or by the lock */
     shmipc_store_release(&handle->current, seat); /* C */
     if (seat != &handle->common) {
         shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */

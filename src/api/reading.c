@@ -150,8 +150,9 @@ static void look_further(struct shmipc_consumer *self, struct shmipc_view *views
         const uint64_t pos = all->end_pos;
         if (pos == ring->head_pos_cached ||
             shmipc_message_decode(&ring->ring, pos, ring->head_pos_cached - pos, &message) !=
-                SHMIPC_OK) {
-            break; /* one that is corrupt is reported when it is the next */
+                SHMIPC_OK ||
+            shmipc_segment_is_damaged(&self->role.segment)) {
+            break; /* what is wrong is reported when it is the next */
         }
         shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, 1, &views[all->count]);
         *all = shmipc_stretch_of(&message, all->count + 1);

@@ -63,7 +63,7 @@ static inline void shmipc_view_fill(struct shmipc_consumer *self,
     view->reserved = 0;
 }
 
-/* `message`, which was found at read_pos: `count` of them. */
+/* All up to the end of `message`, which makes `count` of them. */
 static inline struct shmipc_stretch shmipc_stretch_of(const struct shmipc_message *message,
                                                       uint64_t count)
 {

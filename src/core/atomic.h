@@ -149,10 +149,11 @@ static inline void shmipc_prefetch_for_read(const void *address)
     __builtin_prefetch(address, 0, 3);
 }
 
-/* A counter of the processor's, of no known unit, read when every load before it is done. */
+/* A counter of the processor's, of no known unit. Read after what a branch before it depends on has
+ * been loaded; on x86, after every load before it. */
 static inline uint64_t shmipc_cpu_ticks(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
     __builtin_ia32_lfence();
     return __builtin_ia32_rdtsc();
 #elif defined(__aarch64__)
@@ -164,12 +165,12 @@ static inline uint64_t shmipc_cpu_ticks(void)
 #endif
 }
 
-/* Stay off a contended line for that long, or a few microseconds: what `ticks` was measured by may
- * have been interrupted. */
+/* Stay off a contended line for more than that, but no longer than 128 readings of the counter
+ * take, a few microseconds: what was measured may have been interrupted. */
 static inline void shmipc_cpu_linger(uint64_t ticks)
 {
     const uint64_t start = shmipc_cpu_ticks();
-    for (int turn = 0; turn < 128 && shmipc_cpu_ticks() - start < ticks; turn++) {
+    for (int turn = 0; turn < 128 && shmipc_cpu_ticks() - start <= ticks; turn++) {
     }
 }
 

@@ -252,7 +252,7 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
         slowest + ring->area_len - producer->head_pos < ring->area_len / 8) {
         /* The ring is nearly full, and asking at every message would drag the consumer's line to
          * and fro for each. It has seven eighths of a ring to go on with: let it, for as long as
-         * the line was on its way. */
+         * asking took. */
         shmipc_cpu_linger(shmipc_cpu_ticks() - look_start);
         bound = shmipc_ring_slowest(ring, &slowest, &slot);
     }

@@ -3,7 +3,7 @@
  *
  * Owns:     positions, framing, overrun, leases, joining and leaving: everything that a model of
  *           the ring has to contain. No function here blocks or makes a system call.
- * Must not know: files, locks, futexes, time, Python.
+ * Must not know: files, locks, futexes, time (but how long a look takes), Python.
  * May be included by: producer.h, consumer.h, tests/c.
  *
  * Positions are monotonic 64-bit byte counts and may wrap at 2^64: they are compared by difference

@@ -73,14 +73,18 @@ enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
         const uint64_t head = shmipc_load_acquire(&ring->shared->commit.head_pos);
         const uint64_t available = head - consumer->read_pos;
         if (available == 0) {
-            if (++consumer->empty_polls >= LOCKSTEP_POLLS || lingered) {
+            if (++consumer->empty_polls >= LOCKSTEP_POLLS) {
                 consumer->lockstep_streak = 0;
+            }
+            if (lingered) {
+                consumer->lockstep_streak = 0;
+                consumer->look_ticks = 0; /* it may have been measured wrongly */
             }
             return SHMIPC_EMPTY;
         }
         if (SHMIPC_LIKELY(available <= ring->area_len)) {
             if (lockstep) {
-                consumer->look_ticks = shmipc_cpu_ticks() - look_start + 1; /* slow counters */
+                consumer->look_ticks = shmipc_cpu_ticks() - look_start + 1; /* 0: unknown */
             }
             learn_lockstep(consumer, available, lingered);
             consumer->head_pos_cached = head;

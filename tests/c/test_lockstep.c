@@ -34,6 +34,7 @@ static void test_lockstep_is_entered_measured_given_up_and_left(void)
     CHECK(consumer.lockstep_streak != 0);
     rig_expect_status(&consumer, SHMIPC_EMPTY); /* stayed away, and nothing came: a pause */
     CHECK_EQ(consumer.lockstep_streak, 0);
+    CHECK_EQ(consumer.look_ticks, 0); /* and what was measured is forgotten */
     rig_close(&rig);
 }
 
