@@ -124,6 +124,7 @@ API_MUTANTS = (
         "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
         "        shmipc_ring_commit_messages(ring, span, 1);\n",
         "        shmipc_ring_commit_messages(ring, span, 1);\n"
+        "        shmipc_wait_nap(100000); /* a short run might not meet the few nanoseconds */\n"
         "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n",
         "is torn",
         "api",
