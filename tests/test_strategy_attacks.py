@@ -202,6 +202,7 @@ def test_of_several_processes_with_one_id_one_runs() -> None:
         finally:
             for peer in peers:
                 peer.__exit__(None, None, None)
+    discard_rings("engine", "s")  # it may have been ended before it read the last report
 
 
 @pytest.mark.parametrize(("policy", "lives"), [("raise", False), ("stop", False), ("log", True)])
