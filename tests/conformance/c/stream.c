@@ -215,7 +215,7 @@ static int take_copy(unsigned char **buffer, size_t *len, int64_t timeout_ns)
 {
     struct shmipc_view view;
     int result = shmipc_consumer_recv(consumer, *buffer, *len, &view, timeout_ns);
-    if (result == SHMIPC_E_TOO_LARGE) { /* it is still there: make room */
+    while (result == SHMIPC_E_TOO_LARGE) { /* make room; if it was overwritten, for a larger one */
         unsigned char *larger = realloc(*buffer, (size_t)view.len);
         if (larger == NULL) {
             return result;
