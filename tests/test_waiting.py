@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import pytest
-from helpers import Peer, discard, in_thread, interrupted_after, run_clean
+from dispatching import EVENT_KIND, Event
+from helpers import DEADLINE, Peer, discard, eventually, in_thread, interrupted_after, run_clean
 
 import shmipc
 from shmipc import Consumer, Producer
+from shmipc._core import Dispatcher
 
 AREA = 4096
 
@@ -107,6 +111,57 @@ def test_ctrl_c_ends_read_batch() -> None:
             assert time.monotonic() - sent[0] < 1
         producer.send(bytes(8))
         consumer.read_batch(timeout=0).release()
+
+
+# ---- the GIL -------------------------------------------------------------------------------------
+
+SPINNING: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
+    "recv": (lambda p, c: c.recv(), lambda p, c: p.send(b"")),
+    "send": (lambda p, c: (full(p), p.send(b"")), lambda p, c: c.recv()),
+    "dispatcher": (
+        lambda p, c: dispatch_one(c),
+        lambda p, c: p.send(Event(value=1), kind=EVENT_KIND),
+    ),
+}
+
+
+def dispatch_one(consumer: Any) -> None:
+    dispatcher = Dispatcher(spin=float("inf"))
+    dispatcher.add(consumer, {EVENT_KIND: (Event, lambda _: None)})
+    assert dispatcher.run(max=1) == 1
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL to leave alone"
+)
+@pytest.mark.parametrize("what", SPINNING)
+def test_thread_that_waits_leaves_the_gil_alone(what: str) -> None:
+    """It has no signal handlers to run: who computes is not interrupted for it, and at the end of
+    the interpreter it is not in the middle of asking."""
+    wait, end = SPINNING[what]
+    spin = float("inf")
+    with (
+        Producer("p", capacity=AREA, consumers=2, spin=spin) as producer,
+        Consumer("p", timeout=5, spin=spin) as consumer,
+    ):
+        thread_ids: list[int] = []
+        joined = in_thread(lambda: (thread_ids.append(get_ident()), wait(producer, consumer)))
+        eventually(lambda: bool(thread_ids))
+        clock = time.pthread_getcpuclockid(thread_ids[0])
+        before = time.clock_gettime(clock)
+        eventually(lambda: time.clock_gettime(clock) > before + 0.02)  # it spins by now
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)
+        try:  # from here on the GIL is not given away
+            target = time.clock_gettime(clock) + 0.03  # several slices
+            deadline = time.monotonic() + DEADLINE
+            while time.clock_gettime(clock) < target:
+                assert time.monotonic() < deadline, "it waits for the GIL"
+        finally:
+            sys.setswitchinterval(interval)
+            end(producer, consumer)
+            joined()
+    discard("p")
 
 
 # ---- wait ----------------------------------------------------------------------------------------

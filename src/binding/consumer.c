@@ -81,35 +81,49 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
+/* Try to attach, or sleep until the next attempt may be made. Without the GIL. */
+static enum shmipc_status open_or_nap(ConsumerObject *self, const char *path,
+                                      enum shmipc_start_option start, uint64_t deadline_ns,
+                                      uint64_t *nap_ns, struct shmipc_error *error)
+{
+    const enum shmipc_status status = shmipc_consumer_role_open(&self->core, path, start, error);
+    const uint64_t now_ns = shmipc_now_ns();
+    if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
+        return status;
+    }
+    const uint64_t left_ns = deadline_ns - now_ns;
+    shmipc_wait_nap(left_ns < *nap_ns ? left_ns : *nap_ns);
+    *nap_ns = *nap_ns * 2 < OPEN_NAP_MAX_NS ? *nap_ns * 2 : OPEN_NAP_MAX_NS;
+    return SHMIPC_AGAIN;
+}
+
 /* Attach, waiting for the ring to exist. */
 static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_option start,
                      struct patience *patience)
 {
+    struct gil_absence absence;
     struct shmipc_error error;
     enum shmipc_status status;
     uint64_t nap_ns = OPEN_NAP_MIN_NS;
     const uint64_t deadline_ns = patience_deadline(patience);
     for (;;) {
-        Py_BEGIN_ALLOW_THREADS
-        status = shmipc_consumer_role_open(&self->core, path, start, &error);
-        Py_END_ALLOW_THREADS
-        if (status == SHMIPC_OK) {
-            return 0;
+        gil_leave(&absence);
+        do {
+            status = open_or_nap(self, path, start, deadline_ns, &nap_ns, &error);
+        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+        gil_return(&absence);
+        if (status != SHMIPC_AGAIN) {
+            break;
         }
-        const uint64_t now_ns = shmipc_now_ns();
-        if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
-            (void)raise_error(self->handle.state, &error, path);
-            return -1;
-        }
-        const uint64_t left_ns = deadline_ns - now_ns;
-        Py_BEGIN_ALLOW_THREADS
-        shmipc_wait_nap(left_ns < nap_ns ? left_ns : nap_ns);
-        Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() != 0) {
             return -1;
         }
-        nap_ns = nap_ns * 2 < OPEN_NAP_MAX_NS ? nap_ns * 2 : OPEN_NAP_MAX_NS;
     }
+    if (status != SHMIPC_OK) {
+        (void)raise_error(self->handle.state, &error, path);
+        return -1;
+    }
+    return 0;
 }
 
 static int parse_start(PyObject *start, enum shmipc_start_option *option)

@@ -74,17 +74,6 @@ static void ask_for_what_is_ready(DispatcherObject *self)
     }
 }
 
-static enum shmipc_status nap(uint64_t deadline_ns)
-{
-    const uint64_t now_ns = shmipc_now_ns();
-    if (now_ns >= deadline_ns) {
-        return SHMIPC_TIMEOUT;
-    }
-    const uint64_t left_ns = deadline_ns - now_ns;
-    shmipc_wait_nap(left_ns < SHMIPC_SLICE_NS ? left_ns : SHMIPC_SLICE_NS);
-    return SHMIPC_AGAIN;
-}
-
 /* Is there no other thread that could want the GIL? Then it need not be let go, and had again when
  * an event is there, for the sake of nobody. A thread that Python does not know yet may come; it
  * waits for one spin, which is short here. */
@@ -132,7 +121,7 @@ static enum shmipc_status sleep_slice(DispatcherObject *self, uint64_t deadline_
 {
     const uint32_t count = (uint32_t)self->count;
     if (count == 0) {
-        return nap(deadline_ns);
+        return nap_slice(deadline_ns);
     }
     if (!*slept) {
         /* Going to sleep costs this process some microseconds and makes the producer wake it. Where
@@ -147,22 +136,34 @@ static enum shmipc_status sleep_slice(DispatcherObject *self, uint64_t deadline_
                                      deadline_ns);
 }
 
-/* One slice of waiting: spin as long as is left of the budget, then sleep. */
+/* One slice of waiting, and more where nothing asks for the GIL: spin as long as is left of the
+ * budget, then sleep. */
 static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
                                      uint64_t deadline_ns, bool *slept)
 {
-    PyThreadState *thread = is_alone() ? NULL : PyEval_SaveThread();
-    enum shmipc_status status = spin_slice(self, start_ns, deadline_ns,
-                                           thread == NULL ? ALONE_SLICE_NS : SHMIPC_SPIN_SLICE_NS);
-    if (status == SHMIPC_EMPTY) {
-        thread = thread == NULL ? PyEval_SaveThread() : thread;
-        status = sleep_slice(self, deadline_ns, slept);
+    struct gil_absence absence;
+    enum shmipc_status status;
+    bool away = !is_alone();
+    if (away) {
+        gil_leave(&absence);
     }
+    do {
+        status =
+            spin_slice(self, start_ns, deadline_ns, away ? SHMIPC_SPIN_SLICE_NS : ALONE_SLICE_NS);
+        if (status == SHMIPC_EMPTY) {
+            if (!away) {
+                gil_leave(&absence);
+                away = true;
+            }
+            status = sleep_slice(self, deadline_ns, slept);
+        }
+    } while (status == SHMIPC_AGAIN && away && !atomic_load(&self->stopping) &&
+             gil_stay_away(&absence));
     if (status == SHMIPC_OK) {
         ask_for_what_is_ready(self); /* it travels while we take the GIL */
     }
-    if (thread != NULL) {
-        PyEval_RestoreThread(thread);
+    if (away) {
+        gil_return(&absence);
     }
     return status;
 }

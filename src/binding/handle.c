@@ -4,10 +4,6 @@
 #include <sched.h>
 #include <time.h>
 
-#if PY_VERSION_HEX < 0x030D0000
-#define Py_IsFinalizing _Py_IsFinalizing
-#endif
-
 bool handle_refuse(HandleObject *handle)
 {
     const int guard = atomic_load(&handle->guard);

@@ -4,7 +4,7 @@
  * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c, record.c, dispatcher.c,
  * latest.c), one that maps errors (errors.c), four that know numpy (array.c, batch.c,
  * record_array.c, field_array.c), one that turns seconds into deadlines and waits with the GIL
- * released (waiting.c). Everything static is constant: what differs between interpreters is in
+ * released (waiting.c), one for the way out of the GIL and back (gil.c). Everything static is constant: what differs between interpreters is in
  * struct module_state, reached through the objects.
  */
 #ifndef SHMIPC_BINDING_MODULE_H
@@ -15,10 +15,15 @@
 
 #include "../core/consumer.h"
 #include "../core/producer.h"
+#include "gil.h"
 
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
 #define Py_END_CRITICAL_SECTION() }
+#endif
+
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_IsFinalizing _Py_IsFinalizing
 #endif
 
 /* Copies at least this long give up the GIL: 20 us or so of memcpy. */
@@ -380,6 +385,8 @@ int check_signals(HandleObject *handle);
 /* Data at read_pos, or an exception: Empty after the timeout, Closed, ProducerDied, Corrupt, or
  * what a signal handler raised. The handle is entered. */
 int wait_for_data(ConsumerObject *consumer, struct patience *patience);
+/* One slice of waiting for nothing but time: TIMEOUT, or AGAIN. */
+enum shmipc_status nap_slice(uint64_t deadline_ns);
 /* What was read had been overwritten: may the call try again? -1 with an exception. */
 int after_lap(ConsumerObject *consumer, struct patience *patience);
 /* `len` bytes of room, or an exception. */

@@ -90,15 +90,18 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     if (status == SHMIPC_EMPTY && poll_only) {
         status = shmipc_consumer_role_poll_peer(core);
     } else if (status == SHMIPC_EMPTY) {
+        struct gil_absence absence;
         struct shmipc_wait wait = {0};
         const uint64_t deadline_ns = patience_deadline(patience);
         do {
             if (check_signals(&consumer->handle) != 0) {
                 return -1;
             }
-            Py_BEGIN_ALLOW_THREADS
-            status = shmipc_consumer_role_wait_data(core, &wait, deadline_ns);
-            Py_END_ALLOW_THREADS
+            gil_leave(&absence);
+            do {
+                status = shmipc_consumer_role_wait_data(core, &wait, deadline_ns);
+            } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+            gil_return(&absence);
         } while (status == SHMIPC_AGAIN);
     }
     if (status == SHMIPC_OK) {
@@ -106,6 +109,17 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     }
     (void)raise_status(&consumer->handle, status == SHMIPC_TIMEOUT ? SHMIPC_EMPTY : status);
     return -1;
+}
+
+enum shmipc_status nap_slice(uint64_t deadline_ns)
+{
+    const uint64_t now_ns = shmipc_now_ns();
+    if (now_ns >= deadline_ns) {
+        return SHMIPC_TIMEOUT;
+    }
+    const uint64_t left_ns = deadline_ns - now_ns;
+    shmipc_wait_nap(left_ns < SHMIPC_SLICE_NS ? left_ns : SHMIPC_SLICE_NS);
+    return SHMIPC_AGAIN;
 }
 
 int after_lap(ConsumerObject *consumer, struct patience *patience)
@@ -131,15 +145,18 @@ int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patie
             status = shmipc_ring_reserve(&core->ring, len, &at);
         }
     } else {
+        struct gil_absence absence;
         struct shmipc_wait wait = {0};
         const uint64_t deadline_ns = patience_deadline(patience);
         do {
             if (check_signals(&producer->handle) != 0) {
                 return -1;
             }
-            Py_BEGIN_ALLOW_THREADS
-            status = shmipc_producer_role_wait_room(core, &wait, len, deadline_ns);
-            Py_END_ALLOW_THREADS
+            gil_leave(&absence);
+            do {
+                status = shmipc_producer_role_wait_room(core, &wait, len, deadline_ns);
+            } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+            gil_return(&absence);
         } while (status == SHMIPC_AGAIN);
     }
     if (status == SHMIPC_OK) {
@@ -151,6 +168,7 @@ int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patie
 
 int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience)
 {
+    struct gil_absence absence;
     struct shmipc_wait wait = {0};
     const uint64_t deadline_ns = patience_deadline(patience);
     enum shmipc_status status;
@@ -158,9 +176,11 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
         if (check_signals(&producer->handle) != 0) {
             return -1;
         }
-        Py_BEGIN_ALLOW_THREADS
-        status = shmipc_producer_role_wait_attached(&producer->core, &wait, count, deadline_ns);
-        Py_END_ALLOW_THREADS
+        gil_leave(&absence);
+        do {
+            status = shmipc_producer_role_wait_attached(&producer->core, &wait, count, deadline_ns);
+        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+        gil_return(&absence);
     } while (status == SHMIPC_AGAIN);
     if (status == SHMIPC_TIMEOUT) {
         struct shmipc_error error;
@@ -249,6 +269,16 @@ static int set_check_signals(const struct waiting_set *set, PyObject *objects)
     return 0;
 }
 
+/* One slice, without the GIL. */
+static enum shmipc_status set_wait_slice(struct waiting_set *set, uint64_t deadline_ns)
+{
+    if (set->count == 0) {
+        return nap_slice(deadline_ns); /* only time and signals end it, as in select() */
+    }
+    return shmipc_consumers_wait_any(set->cores, (uint32_t)set->count, set->ready, set->words,
+                                     set->marks, deadline_ns);
+}
+
 static const char *const wait_names[] = {"objects", "timeout", NULL};
 static const struct parameters wait_parameters = {"wait", wait_names, 2, 1};
 
@@ -259,6 +289,7 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     PyObject *result = NULL;
     struct waiting_set set;
     struct patience patience;
+    struct gil_absence absence;
     enum shmipc_status status;
     if (parse_arguments(&wait_parameters, args, nargs, kwnames, given) != 0 ||
         parse_timeout(given[1], &patience) != 0) {
@@ -281,20 +312,11 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         if (set_check_signals(&set, objects) != 0) {
             goto done;
         }
-        Py_BEGIN_ALLOW_THREADS
-        if (set.count > 0) {
-            status = shmipc_consumers_wait_any(set.cores, (uint32_t)set.count, set.ready, set.words,
-                                               set.marks, deadline_ns);
-        } else {
-            /* Nothing can become ready: only time and signals end it, as in select(). */
-            const uint64_t now_ns = shmipc_now_ns();
-            status = now_ns >= deadline_ns ? SHMIPC_TIMEOUT : SHMIPC_AGAIN;
-            if (status == SHMIPC_AGAIN) {
-                shmipc_wait_nap(deadline_ns - now_ns < SHMIPC_SLICE_NS ? deadline_ns - now_ns
-                                                                       : SHMIPC_SLICE_NS);
-            }
-        }
-        Py_END_ALLOW_THREADS
+        gil_leave(&absence);
+        do {
+            status = set_wait_slice(&set, deadline_ns);
+        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+        gil_return(&absence);
     } while (status == SHMIPC_AGAIN);
     result = PyList_New(0);
     for (Py_ssize_t i = 0; result != NULL && status == SHMIPC_OK && i < set.count; i++) {
