@@ -22,10 +22,11 @@ from shmipc import Consumer, Producer
 AREA = 4096
 
 
-def ends_well(body: str, *args: object, python: tuple[str, ...] = ()) -> None:
-    """Run a snippet under -X dev, -W error and faulthandler: it must end by itself, silent."""
+def ends_well(body: str, *args: object, python: tuple[str, ...] = (), said: str = "") -> None:
+    """Run a snippet under -X dev, -W error and faulthandler: it must end by itself, without a
+    word on stderr and with `said` on stdout."""
     done = run_python(body, *args, python=("-X", "dev", "-W", "error", *python))
-    assert (done.returncode, done.stderr) == (0, ""), done
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", said), done
 
 
 def sweep(shm_dir: Path) -> None:
@@ -66,6 +67,42 @@ def test_daemon_thread_blocked_at_exit_is_harmless(blocked: str, spin: str, shm_
         time.sleep(0.05)
         """,
         blocked,
+    )
+    sweep(shm_dir)
+
+
+def test_what_a_daemon_thread_waits_for_may_come_while_the_interpreter_ends(shm_dir: Path) -> None:
+    """And who ends it may wait, in a finalizer."""
+    ends_well(
+        """
+        import warnings
+        warnings.simplefilter("ignore", ResourceWarning)
+        producer = Producer("e", capacity=4096, consumers=2)
+        other = Consumer("e", timeout=5)
+        class Last:
+            def __init__(self, *held):
+                self.held = held
+            def __del__(self):
+                producer, consumer, Empty, sleep, write = self.held
+                producer.send(b"late")
+                sleep(0.1)  # the daemon thread has it now, and no interpreter to go back to
+                assert consumer.recv(0) == b"late"
+                try:
+                    consumer.recv(0.05)
+                except Empty:
+                    write(1, b"the end")
+        def block():
+            with Consumer("e", timeout=5) as consumer:
+                inside.set()
+                consumer.recv()
+                say("after the end")
+        inside = threading.Event()
+        threading.Thread(target=block, daemon=True).start()
+        inside.wait()
+        time.sleep(0.05)
+        sys.last = Last(producer, other, Empty, time.sleep, os.write)
+        """,
+        said="the end",
     )
     sweep(shm_dir)
 

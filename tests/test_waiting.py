@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -131,9 +132,39 @@ def dispatch_one(consumer: Any) -> None:
     assert dispatcher.run(max=1) == 1
 
 
-@pytest.mark.skipif(
+@contextmanager
+def keeping_the_gil() -> Iterator[None]:
+    """Whoever asks for the GIL gets it when this is over."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+class Waiter:
+    """A thread in a spinning wait, seen by the processor time it takes."""
+
+    def __init__(self, wait: Callable[[], Any]) -> None:
+        ids: list[int] = []
+        self.joined = in_thread(lambda: (ids.append(get_ident()), wait()))
+        eventually(lambda: bool(ids))
+        self._clock = time.pthread_getcpuclockid(ids[0])
+        start = self.busy()
+        eventually(lambda: self.busy() > start + 0.02)  # it spins by now
+
+    def busy(self) -> float:
+        """Seconds of processor time so far. Does not let the GIL go."""
+        return time.clock_gettime(self._clock)
+
+
+needs_a_gil = pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL to leave alone"
 )
+
+
+@needs_a_gil
 @pytest.mark.parametrize("what", SPINNING)
 def test_thread_that_waits_leaves_the_gil_alone(what: str) -> None:
     """It has no signal handlers to run: who computes is not interrupted for it, and at the end of
@@ -141,26 +172,43 @@ def test_thread_that_waits_leaves_the_gil_alone(what: str) -> None:
     wait, end = SPINNING[what]
     spin = float("inf")
     with (
-        Producer("p", capacity=AREA, consumers=2, spin=spin) as producer,
+        Producer("p", capacity=AREA, spin=spin) as producer,
         Consumer("p", timeout=5, spin=spin) as consumer,
     ):
-        thread_ids: list[int] = []
-        joined = in_thread(lambda: (thread_ids.append(get_ident()), wait(producer, consumer)))
-        eventually(lambda: bool(thread_ids))
-        clock = time.pthread_getcpuclockid(thread_ids[0])
-        before = time.clock_gettime(clock)
-        eventually(lambda: time.clock_gettime(clock) > before + 0.02)  # it spins by now
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1000)
-        try:  # from here on the GIL is not given away
-            target = time.clock_gettime(clock) + 0.03  # several slices
-            deadline = time.monotonic() + DEADLINE
-            while time.clock_gettime(clock) < target:
-                assert time.monotonic() < deadline, "it waits for the GIL"
+        waiter = Waiter(lambda: wait(producer, consumer))
+        try:
+            with keeping_the_gil():
+                target = waiter.busy() + 0.03  # several slices
+                deadline = time.monotonic() + DEADLINE
+                while waiter.busy() < target:
+                    assert time.monotonic() < deadline, "it waits for the GIL"
         finally:
-            sys.setswitchinterval(interval)
             end(producer, consumer)
-            joined()
+        waiter.joined()
+    discard("p")
+
+
+@needs_a_gil
+def test_thread_that_waits_asks_for_the_gil_in_the_end() -> None:
+    """It may be the one that runs signal handlers, where a program embeds the interpreter."""
+    with (
+        Producer("p", capacity=AREA) as producer,
+        Consumer("p", timeout=5, spin=float("inf")) as consumer,
+    ):
+        waiter = Waiter(consumer.recv)
+        try:
+            with keeping_the_gil():
+                deadline = time.monotonic() + DEADLINE
+                while True:
+                    busy, look = waiter.busy(), time.monotonic() + 0.5
+                    while time.monotonic() < look:
+                        pass
+                    if waiter.busy() == busy:
+                        break
+                    assert time.monotonic() < deadline, "it never comes back"
+        finally:
+            producer.send(b"")
+        waiter.joined()
     discard("p")
 
 
