@@ -4,8 +4,9 @@
  * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c, record.c, dispatcher.c,
  * latest.c), one that maps errors (errors.c), four that know numpy (array.c, batch.c,
  * record_array.c, field_array.c), one that turns seconds into deadlines and waits with the GIL
- * released (waiting.c), one for the way out of the GIL and back (gil.c). Everything static is constant: what differs between interpreters is in
- * struct module_state, reached through the objects.
+ * released (waiting.c), one for the way out of the GIL and back (gil.c). Everything static is
+ * constant: what differs between interpreters is in struct module_state, reached through the
+ * objects.
  */
 #ifndef SHMIPC_BINDING_MODULE_H
 #define SHMIPC_BINDING_MODULE_H
