@@ -1,4 +1,5 @@
 /* consumer.c: the Consumer type: its life and its attributes. Its reading is in receiving.c. */
+#include "gil.h"
 #include "module.h"
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)

@@ -1,5 +1,6 @@
 /* dispatcher_wait.c: how a Dispatcher waits: for any of its rings, with the GIL released. */
 #include "dispatcher.h"
+#include "gil.h"
 #include "module.h"
 
 #include <sched.h>

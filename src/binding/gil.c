@@ -1,4 +1,5 @@
 /* gil.c: see gil.h. */
+#include "gil.h"
 #include "module.h"
 
 #include <sys/syscall.h>

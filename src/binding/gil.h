@@ -18,10 +18,7 @@
 #ifndef SHMIPC_BINDING_GIL_H
 #define SHMIPC_BINDING_GIL_H
 
-#include <Python.h>
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "module.h"
 
 struct gil_absence {
     PyThreadState *thread;

@@ -16,7 +16,6 @@
 
 #include "../core/consumer.h"
 #include "../core/producer.h"
-#include "gil.h"
 
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
 #define Py_BEGIN_CRITICAL_SECTION(object) {

@@ -1,4 +1,5 @@
 /* waiting.c: seconds into deadlines, and the loops that wait in slices with the GIL released. */
+#include "gil.h"
 #include "module.h"
 
 #include <math.h>
