@@ -176,7 +176,8 @@ def slow(world: World) -> None:
     world.tell_send(waiting, "send")
     for number in range(10, 124, 6):
         left = min(6, 124 - number)
-        world.take(plan.after(number, left), TAKE_MODES[number % 4], batch=left)
+        # the last of them may not have been sent yet
+        world.take(plan.after(number, left), TAKE_MODES[number % 4], batch=left, ms=FOREVER)
     world.producer.hear().wants()
     begun = time.monotonic()
     taken = world.ask_take("recv", 1, ms=30)
