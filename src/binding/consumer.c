@@ -107,19 +107,16 @@ static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_o
     enum shmipc_status status;
     uint64_t nap_ns = OPEN_NAP_MIN_NS;
     const uint64_t deadline_ns = patience_deadline(patience);
-    for (;;) {
+    do {
+        if (PyErr_CheckSignals() != 0) {
+            return -1;
+        }
         gil_leave(&absence);
         do {
             status = open_or_nap(self, path, start, deadline_ns, &nap_ns, &error);
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
-        if (status != SHMIPC_AGAIN) {
-            break;
-        }
-        if (PyErr_CheckSignals() != 0) {
-            return -1;
-        }
-    }
+    } while (status == SHMIPC_AGAIN);
     if (status != SHMIPC_OK) {
         (void)raise_error(self->handle.state, &error, path);
         return -1;
