@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import discard
+from helpers import discard, segment_path
 
 import shmipc
 from shmipc import Consumer, Producer
@@ -123,6 +124,10 @@ def test_repr_tells_name_role_and_state(ring: tuple[Any, Any]) -> None:
     assert repr(frame) == "<shmipc.Frame of 4 bytes of ring 'm', leased>"
     frame.release()
     assert repr(frame) == "<shmipc.Frame of 4 bytes of ring 'm', released>"
+    producer.send(b"1")
+    assert repr(consumer.read(0)) == "<shmipc.Frame of 1 byte of ring 'm', leased>"
+    with producer.reserve(1) as reservation:
+        assert repr(reservation) == "<shmipc.Reservation of 1 byte in ring 'm', open>"
     with producer.reserve(3) as reservation:
         assert repr(reservation) == "<shmipc.Reservation of 3 bytes in ring 'm', open>"
     assert repr(reservation) == "<shmipc.Reservation of 3 bytes in ring 'm', settled>"
@@ -130,6 +135,22 @@ def test_repr_tells_name_role_and_state(ring: tuple[Any, Any]) -> None:
     consumer.close()
     assert repr(producer) == "<shmipc.Producer 'm' of messages, closed>"
     assert repr(consumer) == "<shmipc.Consumer 'm' of messages, closed>"
+
+
+def test_repr_of_a_typed_ring_has_the_shape_of_its_items_if_they_have_one() -> None:
+    for shape, words in (((), "float64"), ((3,), "float64 (3,)")):
+        with Producer("t", dtype="f8", shape=shape) as producer, Consumer("t", timeout=5):
+            assert repr(producer) == f"<shmipc.Producer 't' of {words}, open>"
+            with producer.reserve(1) as reservation:
+                assert repr(reservation) == "<shmipc.Reservation of 1 item in ring 't', open>"
+                reservation.abort()
+            with producer.reserve(2) as reservation:
+                assert repr(reservation) == "<shmipc.Reservation of 2 items in ring 't', open>"
+                reservation.abort()
+
+
+def test_repr_of_a_handle_that_was_never_opened_has_its_name_once() -> None:
+    assert repr(Producer.__new__(Producer)) == "<shmipc.Producer, never opened>"
 
 
 def test_attributes_of_a_message_ring(ring: tuple[Any, Any]) -> None:
@@ -173,3 +194,43 @@ def test_opening_a_handle_twice_is_a_runtime_error(ring: tuple[Any, Any]) -> Non
     for handle in ring:
         with pytest.raises(RuntimeError, match="open already"):
             handle.__init__("m")
+
+
+# ---- weak references -----------------------------------------------------------------------------
+
+
+def test_weak_references_end_with_what_they_refer_to() -> None:
+    class Feed(Producer): ...
+
+    for kind in (Producer, Feed):
+        producer: Any = kind("m", capacity=AREA)
+        consumer: Any = Consumer("m", timeout=5)
+        producer.send(b"x")
+        frame: Any = consumer.read(0)
+        reservation: Any = producer.reserve(1)
+        reservation.abort()
+        ended: list[str] = []
+        everything = weakref.WeakSet([producer, consumer, frame, reservation])
+        references = [weakref.ref(one) for one in everything]
+        for one in everything:
+            weakref.finalize(one, ended.append, type(one).__name__)
+        assert {reference() for reference in references} == set(everything)
+        del one
+        frame.release()
+        consumer.close()
+        producer.close()
+        assert len(everything) == 4
+        del frame, reservation, consumer, producer
+        assert len(everything) == 0
+        assert [reference() for reference in references] == [None] * 4
+        assert sorted(ended) == sorted([kind.__name__, "Consumer", "Frame", "Reservation"])
+
+
+def test_leaked_handle_is_closed_before_its_weak_references_end() -> None:
+    producer = Producer("m")
+    name = segment_path("m")
+    seen: list[bool] = []
+    weakref.finalize(producer, lambda: seen.append(name.exists()))
+    with pytest.warns(ResourceWarning):
+        del producer
+    assert seen == [False]

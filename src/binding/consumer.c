@@ -328,6 +328,8 @@ static PyType_Slot consumer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)consumer_d
                                        {Py_tp_init, consumer_init},
                                        {Py_tp_finalize, handle_finalize},
                                        {Py_tp_dealloc, consumer_dealloc},
+static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
+
                                        {Py_tp_repr, consumer_repr},
                                        {Py_tp_iter, consumer_iter},
                                        {Py_tp_methods, consumer_methods},
@@ -336,6 +338,7 @@ static PyType_Slot consumer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)consumer_d
 
 PyType_Spec consumer_spec = {.name = "shmipc._core.Consumer",
                              .basicsize = sizeof(ConsumerObject),
+                                       {Py_tp_members, consumer_members},
                              .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                                       Py_TPFLAGS_IMMUTABLETYPE,
                              .slots = consumer_slots};

@@ -38,6 +38,8 @@ static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_mes
     self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
     self->items = 0;
     self->batch = false;
+    self->looped = false;
+    self->weakrefs = NULL;
     frame_describe(self, message);
     atomic_init(&self->ending, false);
     atomic_init(&self->exports, 0);
@@ -139,6 +141,12 @@ void frame_release_softly(FrameObject *self)
     (void)try_end(self);
 }
 
+void frame_release_from_loop(FrameObject *self)
+{
+    self->looped = is_leased(self); /* one that its user released has him to thank */
+    frame_release_softly(self);
+}
+
 bool frame_try_add_export(FrameObject *self)
 {
     return !atomic_load(&self->ending) && try_add_export(self);
@@ -156,6 +164,9 @@ static void frame_dealloc(PyObject *object)
     FrameObject *self = (FrameObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
+    if (SHMIPC_UNLIKELY(self->weakrefs != NULL)) {
+        PyObject_ClearWeakRefs(object);
+    }
     (void)try_end(self); /* views own their frame: there is none left */
     Py_DECREF(self->consumer);
     PyObject_GC_Del(object);
@@ -177,13 +188,24 @@ static int frame_is_true(PyObject *object)
     return 1; /* a message of no bytes is a message */
 }
 
+PyObject *frame_refuse(const FrameObject *self, PyObject *exception)
+{
+    PyErr_SetString(exception,
+                    self->looped
+                        ? "this frame was released by the loop over its Consumer, which does so "
+                          "when it takes the next frame or ends: its memory belongs to the "
+                          "producer again. Copy within the loop (bytes(frame), "
+                          "frame.array.copy()), or take frames that stay with consumer.read()"
+                        : "this frame was released: its memory belongs to the producer again. Copy "
+                          "what you want to keep before releasing");
+    return NULL;
+}
+
 /* The frame may be viewed, and one view more is counted; or an exception. */
 static bool add_export(FrameObject *self, PyObject *exception)
 {
     if (!frame_try_add_export(self)) {
-        PyErr_SetString(exception,
-                        "this frame was released: its memory belongs to the producer again. Copy "
-                        "what you want to keep before releasing");
+        (void)frame_refuse(self, exception);
         return false;
     }
     return true;
@@ -364,11 +386,11 @@ static PyObject *frame_repr(PyObject *object)
 {
     const FrameObject *self = (FrameObject *)object;
     const bool typed = self->consumer->handle.dtype != NULL;
-    return PyUnicode_FromFormat("<shmipc.Frame of %llu %s of ring %R, %s>",
-                                (unsigned long long)(typed ? self->items : self->len),
-                                typed ? (self->items == 1 ? "item" : "items") : "bytes",
-                                self->consumer->handle.name,
-                                is_leased(self) && !self->ending ? "leased" : "released");
+    return PyUnicode_FromFormat(
+        "<shmipc.Frame of %llu %s of ring %R, %s>",
+        (unsigned long long)(typed ? self->items : self->len),
+        typed ? (self->items == 1 ? "item" : "items") : (self->len == 1 ? "byte" : "bytes"),
+        self->consumer->handle.name, is_leased(self) && !self->ending ? "leased" : "released");
 }
 
 static PyMethodDef frame_methods[] = {
@@ -401,6 +423,8 @@ static PyGetSetDef frame_getset[] = {
 
 static PyType_Slot frame_slots[] = {
     {Py_tp_doc,
+static PyMemberDef frame_members[] = {WEAK_REFERENCES(FrameObject), {NULL, 0, 0, 0, NULL}};
+
      "A lease on ring memory; from Consumer.read(), read_batch() or iteration.\n\n"
      "The memory is not reused and not unmapped while the frame, or an ndarray or memoryview of\n"
      "it, lives and release() was not called (overwrite rings: see .intact). Read-only, through\n"
@@ -411,6 +435,7 @@ static PyType_Slot frame_slots[] = {
     {Py_tp_methods, frame_methods},
     {Py_tp_getset, frame_getset},
     {Py_sq_length, frame_length},
+    {Py_tp_members, frame_members},
     {Py_nb_bool, frame_is_true},
     {Py_bf_getbuffer, frame_getbuffer},
     {Py_bf_releasebuffer, frame_releasebuffer},

@@ -9,7 +9,7 @@ bool handle_refuse(HandleObject *handle)
     const int guard = atomic_load(&handle->guard);
     if (guard == HANDLE_UNOPENED || guard == HANDLE_OPENING) {
         PyErr_Format(PyExc_RuntimeError, "this %s was never opened: its __init__ did not succeed",
-                     Py_TYPE(handle)->tp_name);
+                     handle->role);
     } else if (guard == HANDLE_CLOSED ||
                (!handle->segment->forked && shmipc_load_relaxed(handle->interrupted) != 0)) {
         (void)raise_status(handle, SHMIPC_CLOSED);
@@ -249,7 +249,7 @@ PyObject *handle_repr(PyObject *self, const char *detail)
 {
     const HandleObject *handle = (HandleObject *)self;
     if (!handle_was_opened(handle)) {
-        return PyUnicode_FromFormat("<shmipc.%s, never opened>", Py_TYPE(self)->tp_name);
+        return PyUnicode_FromFormat("<shmipc.%s, never opened>", handle->role);
     }
     const char *state = atomic_load(&handle->guard) == HANDLE_CLOSED ? "closed"
                         : handle->segment->forked                    ? "the parent process's"
@@ -267,6 +267,10 @@ void handle_clear(HandleObject *handle)
     Py_CLEAR(handle->name);
     Py_CLEAR(handle->dtype);
     Py_CLEAR(handle->shape);
+    if (handle->dtype != NULL && PyTuple_GET_SIZE(handle->shape) == 0) {
+        return PyUnicode_FromFormat("<shmipc.%s %R of %S, %s>", handle->role, handle->name,
+                                    handle->dtype, state);
+    }
     Py_CLEAR(handle->spin);
     Py_XDECREF(atomic_exchange(&handle->record_type, NULL));
 }

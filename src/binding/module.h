@@ -13,6 +13,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include "../core/consumer.h"
 #include "../core/producer.h"
@@ -104,6 +105,7 @@ typedef struct handle_object {
     PyObject *shape;                 /* tuple of int */
     PyObject *spin;                  /* as given: float or None */
     _Atomic(PyObject *) record_type; /* of the dtype, once Frame.record was read; else NULL */
+    PyObject *weakrefs;              /* the interpreter's */
     const char *role;                /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
@@ -221,8 +223,10 @@ typedef struct {
     bool batch;                  /* typed: array has a leading axis */
     _Atomic(bool) ending;        /* released softly while viewed: the last view ends it */
     _Atomic(Py_ssize_t) exports; /* live views; negative: the lease has ended */
+    bool looped;                 /* let go by the loop that it came from */
 } FrameObject;
 
+    PyObject *weakrefs;          /* the interpreter's */
 typedef struct {
     PyObject_HEAD
     ProducerObject *producer;
@@ -238,6 +242,7 @@ typedef struct {
     PyObject *array;        /* handed out; turns read-only at commit */
 } ReservationObject;
 
+    PyObject *weakrefs;     /* the interpreter's */
 extern PyType_Spec producer_spec;
 extern PyType_Spec reservation_spec;
 extern PyType_Spec consumer_spec;
@@ -262,6 +267,10 @@ bool frame_try_hold_again(FrameObject *frame, const struct shmipc_message *messa
 void frame_release_softly(FrameObject *frame);
 /* Count one view more. False, without an exception, once the frame was released. */
 bool frame_try_add_export(FrameObject *frame);
+/* The same, by the loop that handed the frame out. */
+void frame_release_from_loop(FrameObject *frame);
+/* Raise `exception` for a use of a frame that was released: how, and what to do. Always NULL. */
+PyObject *frame_refuse(const FrameObject *frame, PyObject *exception);
 void frame_drop_export(FrameObject *frame);
 
 /* Was the frame not released, by release() or softly? */
@@ -287,6 +296,12 @@ PyObject *view_new(struct module_state *state, PyObject *owner);
 
 #define FASTCALL (METH_FASTCALL | METH_KEYWORDS)
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
+/* For tp_members: where `type` keeps its weak references. Its dealloc clears them. */
+#define WEAK_REFERENCES(type)                                                      \
+    {                                                                              \
+        "__weaklistoffset__", T_PYSSIZET, offsetof(type, weakrefs), READONLY, NULL \
+    }
+
 
 /* ---- sending.c, sending_many.c: the methods of Producer that send ---------------------------- */
 

@@ -381,8 +381,11 @@ static PyType_Slot producer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)producer_d
                                        {Py_tp_getset, producer_getset},
                                        {0, NULL}};
 
+static PyMemberDef producer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
+
 PyType_Spec producer_spec = {.name = "shmipc._core.Producer",
                              .basicsize = sizeof(ProducerObject),
                              .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                                       Py_TPFLAGS_IMMUTABLETYPE,
                              .slots = producer_slots};
+                                       {Py_tp_members, producer_members},

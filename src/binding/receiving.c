@@ -375,7 +375,7 @@ static void let_go(IteratorObject *self, PyObject *next)
 {
     PyObject *frame = atomic_exchange(&self->frame, next);
     if (frame != NULL) {
-        frame_release_softly((FrameObject *)frame);
+        frame_release_from_loop((FrameObject *)frame);
         Py_DECREF(frame);
     }
 }

@@ -30,6 +30,7 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
     atomic_init(&self->open, true);
     atomic_init(&self->orphaned, false);
     self->array = NULL;
+    self->weakrefs = NULL;
     atomic_store(&producer->reservation, (PyObject *)self);
     PyObject_GC_Track(self);
     return (PyObject *)self;
@@ -311,10 +312,11 @@ static Py_ssize_t reservation_length(PyObject *object)
 static PyObject *reservation_repr(PyObject *object)
 {
     const ReservationObject *self = (ReservationObject *)object;
-    return PyUnicode_FromFormat("<shmipc.Reservation of %llu %s in ring %R, %s>",
-                                (unsigned long long)full_amount(self),
-                                self->producer->handle.dtype == NULL ? "bytes" : "items",
-                                self->producer->handle.name, self->open ? "open" : "settled");
+    const bool typed = self->producer->handle.dtype != NULL;
+    return PyUnicode_FromFormat("<shmipc.Reservation of %llu %s%s in ring %R, %s>",
+                                (unsigned long long)full_amount(self), typed ? "item" : "byte",
+                                full_amount(self) == 1 ? "" : "s", self->producer->handle.name,
+                                self->open ? "open" : "settled");
 }
 
 static PyMethodDef reservation_methods[] = {
@@ -336,6 +338,9 @@ static PyGetSetDef reservation_getset[] = {
 static PyType_Slot reservation_slots[] = {
     {Py_tp_doc, "Room in the ring being written in place; from Producer.reserve().\n\n"
                 "Leaving its with block commits; an exception aborts. Writable through .array or\n"
+static PyMemberDef reservation_members[] = {WEAK_REFERENCES(ReservationObject),
+                                            {NULL, 0, 0, 0, NULL}};
+
                 "the buffer protocol, until then. len(): bytes, or items of a typed ring."},
     {Py_tp_dealloc, reservation_dealloc},
     {Py_tp_traverse, reservation_traverse},
@@ -344,6 +349,7 @@ static PyType_Slot reservation_slots[] = {
     {Py_tp_getset, reservation_getset},
     {Py_sq_length, reservation_length},
     {Py_bf_getbuffer, reservation_getbuffer},
+    {Py_tp_members, reservation_members},
     {Py_bf_releasebuffer, reservation_releasebuffer},
     {0, NULL}};
 
