@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,13 @@ SECONDS_FOR_A_TEST = 120
 SECONDS_FOR_A_SOAK = 1800
 
 
+def stop_forkserver() -> None:
+    """End multiprocessing's server, if a test has started it: it has that test's environment."""
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    if module is not None:
+        module._forkserver._stop()
+
+
 @pytest.fixture(autouse=True)
 def shm_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh SHMIPC_DIR on tmpfs. A file left behind fails the test that left it."""
@@ -31,6 +39,7 @@ def shm_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with TemporaryDirectory(prefix="shmipc-test-", dir=parent) as directory:
         monkeypatch.setenv("SHMIPC_DIR", directory)
         yield Path(directory)
+        stop_forkserver()
         left = sorted(path.name for path in Path(directory).iterdir())
         assert left == [], f"segments left behind: {left}"
 

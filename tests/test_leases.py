@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -311,6 +313,48 @@ def test_loop_leaves_the_lease_to_views_that_live_on(ring: Any) -> None:
     assert consumer.stats()["leases"] == 2
     views.clear()
     assert consumer.stats()["leases"] == 0
+
+
+def test_frame_that_its_loop_let_go_says_so_and_what_to_do(ring: Any) -> None:
+    producer, consumer = ring
+    producer.send_many([b"a", b"b", b"c"])
+    producer.close()
+    frames = list(consumer)
+    assert len(frames) == 3
+    uses: list[Any] = [lambda f: f.array, lambda f: f.__enter__(), memoryview, pickle.dumps]
+    for frame in frames:
+        for use in uses:
+            with pytest.raises((ValueError, BufferError, TypeError)) as told:
+                use(frame)
+            for words in ("by the loop over its Consumer", "within the loop", "consumer.read()"):
+                assert words in str(told.value)
+
+
+def test_frame_that_its_user_released_within_the_loop_does_not_blame_the_loop(ring: Any) -> None:
+    producer, consumer = ring
+    producer.send_many([b"a", b"b"])
+    producer.close()
+    for frame in consumer:
+        frame.release()
+        with pytest.raises(ValueError, match="this frame was released: its memory"):
+            _ = frame.array
+    with pytest.raises(ValueError, match="this frame was released: its memory"):
+        _ = frame.array
+
+
+def double(frame: Any) -> int:
+    return 2 * len(frame)
+
+
+def test_frames_given_to_a_pool_say_that_the_loop_released_them() -> None:
+    with Producer("m", capacity=4096) as producer, Consumer("m", timeout=5) as consumer:
+        producer.send_many([b"a", b"b"])
+        producer.close()
+        with (
+            multiprocessing.get_context("spawn").Pool(1) as pool,
+            pytest.raises(TypeError, match="released by the loop over its Consumer"),
+        ):
+            pool.map(double, consumer)
 
 
 def test_abandoned_loop_releases(ring: Any) -> None:

@@ -200,6 +200,7 @@ static void consumer_dealloc(PyObject *object)
     ConsumerObject *self = (ConsumerObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     handle_finalize(object); /* itself: a subclass may have put a __del__ in its place */
+    PyObject_ClearWeakRefs(object);
     shmipc_segment_close(&self->core.segment); /* a forked child, or a close that kept leases */
     handle_clear(&self->handle);
     type->tp_free(object);
@@ -301,6 +302,10 @@ static PyMethodDef consumer_methods[] = {
     {"stats", consumer_stats, METH_NOARGS, consumer_stats_doc},
     {"__enter__", handle_context_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe consumer itself."},
+    {"__copy__", handle_refuse_copy, METH_NOARGS,
+     "__copy__($self)\n--\n\nTypeError: a handle is one role, which cannot be held twice."},
+    {"__deepcopy__", handle_refuse_copy, METH_O,
+     "__deepcopy__($self, memo, /)\n--\n\nTypeError, as __copy__."},
     {"__reduce__", consumer_reduce, METH_NOARGS,
      "__reduce__($self)\n--\n\nPickles by name: the receiver opens the same role."},
     {"__exit__", METHOD(handle_context_exit), METH_FASTCALL,
@@ -323,22 +328,22 @@ static PyGetSetDef consumer_getset[] = {
      "Messages or items committed and not yet released: pending plus what frames hold.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
+static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
+
 static PyType_Slot consumer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)consumer_doc},
                                        {Py_tp_new, consumer_new},
                                        {Py_tp_init, consumer_init},
                                        {Py_tp_finalize, handle_finalize},
                                        {Py_tp_dealloc, consumer_dealloc},
-static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
-
                                        {Py_tp_repr, consumer_repr},
                                        {Py_tp_iter, consumer_iter},
                                        {Py_tp_methods, consumer_methods},
+                                       {Py_tp_members, consumer_members},
                                        {Py_tp_getset, consumer_getset},
                                        {0, NULL}};
 
 PyType_Spec consumer_spec = {.name = "shmipc._core.Consumer",
                              .basicsize = sizeof(ConsumerObject),
-                                       {Py_tp_members, consumer_members},
                              .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                                       Py_TPFLAGS_IMMUTABLETYPE,
                              .slots = consumer_slots};

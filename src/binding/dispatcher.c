@@ -414,11 +414,14 @@ static PyObject *dispatcher_get_consumers(PyObject *object, void *unused)
     return list;
 }
 
-static PyMethodDef dispatcher_methods[] = {{"add", METHOD(dispatcher_add), FASTCALL, add_doc},
-                                           {"remove", dispatcher_remove, METH_O, remove_doc},
-                                           {"run", METHOD(dispatcher_run), FASTCALL, run_doc},
-                                           {"stop", dispatcher_stop, METH_NOARGS, stop_doc},
-                                           {NULL, NULL, 0, NULL}};
+static PyMethodDef dispatcher_methods[] = {
+    {"add", METHOD(dispatcher_add), FASTCALL, add_doc},
+    {"remove", dispatcher_remove, METH_O, remove_doc},
+    {"run", METHOD(dispatcher_run), FASTCALL, run_doc},
+    {"stop", dispatcher_stop, METH_NOARGS, stop_doc},
+    {"__reduce__", dispatcher_refuse_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\nTypeError: a dispatcher is neither copied nor pickled."},
+    {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef dispatcher_getset[] = {
     {"consumers", dispatcher_get_consumers, NULL, "A tuple of the Consumers it reads.", NULL},

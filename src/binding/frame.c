@@ -394,6 +394,8 @@ static PyObject *frame_repr(PyObject *object)
 }
 
 static PyMethodDef frame_methods[] = {
+    {"__reduce__", frame_refuse_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\nTypeError: a frame is neither copied nor pickled."},
     {"release", frame_release, METH_NOARGS, frame_release_doc},
     {"__enter__", frame_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe frame itself."},
     {"__exit__", METHOD(frame_exit), METH_FASTCALL,
@@ -421,10 +423,10 @@ static PyGetSetDef frame_getset[] = {
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
-static PyType_Slot frame_slots[] = {
-    {Py_tp_doc,
 static PyMemberDef frame_members[] = {WEAK_REFERENCES(FrameObject), {NULL, 0, 0, 0, NULL}};
 
+static PyType_Slot frame_slots[] = {
+    {Py_tp_doc,
      "A lease on ring memory; from Consumer.read(), read_batch() or iteration.\n\n"
      "The memory is not reused and not unmapped while the frame, or an ndarray or memoryview of\n"
      "it, lives and release() was not called (overwrite rings: see .intact). Read-only, through\n"
@@ -433,9 +435,9 @@ static PyMemberDef frame_members[] = {WEAK_REFERENCES(FrameObject), {NULL, 0, 0,
     {Py_tp_traverse, frame_traverse},
     {Py_tp_repr, frame_repr},
     {Py_tp_methods, frame_methods},
+    {Py_tp_members, frame_members},
     {Py_tp_getset, frame_getset},
     {Py_sq_length, frame_length},
-    {Py_tp_members, frame_members},
     {Py_nb_bool, frame_is_true},
     {Py_bf_getbuffer, frame_getbuffer},
     {Py_bf_releasebuffer, frame_releasebuffer},

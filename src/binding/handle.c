@@ -131,12 +131,21 @@ static int begin_close(HandleObject *handle)
     }
 }
 
+/* What finish_close left, where nothing can be raised. */
+static void tell_unraisable(void)
+{
+    if (PyErr_Occurred() != NULL) {
+        PyErr_WriteUnraisable(NULL);
+    }
+}
+
 void handle_leave_closing(HandleObject *handle)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     atomic_store(&handle->guard, HANDLE_CLOSED);
     finish(handle);
+    tell_unraisable();
     PyErr_Restore(type, value, traceback);
 }
 
@@ -150,6 +159,9 @@ PyObject *handle_close(PyObject *self, PyObject *unused)
     }
     if (begun > 0) {
         finish(handle);
+        if (PyErr_Occurred() != NULL) { /* a signal handler's, most likely: closed all the same */
+            return NULL;
+        }
     }
     Py_RETURN_NONE;
 }
@@ -170,6 +182,7 @@ void handle_finalize(PyObject *self)
         PyErr_WriteUnraisable(NULL);
     }
     handle->finish_close(handle);
+    tell_unraisable();
     PyErr_Restore(type, value, traceback);
 }
 
@@ -254,6 +267,10 @@ PyObject *handle_repr(PyObject *self, const char *detail)
     const char *state = atomic_load(&handle->guard) == HANDLE_CLOSED ? "closed"
                         : handle->segment->forked                    ? "the parent process's"
                                                                      : detail;
+    if (handle->dtype != NULL && PyTuple_GET_SIZE(handle->shape) == 0) {
+        return PyUnicode_FromFormat("<shmipc.%s %R of %S, %s>", handle->role, handle->name,
+                                    handle->dtype, state);
+    }
     if (handle->dtype != NULL) {
         return PyUnicode_FromFormat("<shmipc.%s %R of %S %S, %s>", handle->role, handle->name,
                                     handle->dtype, handle->shape, state);
@@ -267,10 +284,6 @@ void handle_clear(HandleObject *handle)
     Py_CLEAR(handle->name);
     Py_CLEAR(handle->dtype);
     Py_CLEAR(handle->shape);
-    if (handle->dtype != NULL && PyTuple_GET_SIZE(handle->shape) == 0) {
-        return PyUnicode_FromFormat("<shmipc.%s %R of %S, %s>", handle->role, handle->name,
-                                    handle->dtype, state);
-    }
     Py_CLEAR(handle->spin);
     Py_XDECREF(atomic_exchange(&handle->record_type, NULL));
 }

@@ -108,7 +108,8 @@ typedef struct handle_object {
     PyObject *weakrefs;              /* the interpreter's */
     const char *role;                /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
-    void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
+    /* The guard is CLOSED already. Closes whatever happens; may leave an exception. */
+    void (*finish_close)(struct handle_object *handle);
 } HandleObject;
 
 /* Why a method may not run now, as an exception. Always false. */
@@ -197,6 +198,7 @@ typedef struct {
      * except that views fall anywhere. */
     _Atomic(PyObject *) reservation;
     _Atomic(Py_ssize_t) views; /* live writable views of the ring */
+    PyObject *children; /* WeakSet of the Popens that it was pickled for (pickling.c), or NULL */
     struct shmipc_producer_role core;
 } ProducerObject;
 
@@ -221,12 +223,12 @@ typedef struct {
     uint16_t kind;
     uint16_t flags;
     bool batch;                  /* typed: array has a leading axis */
+    bool looped;                 /* let go by the loop that it came from */
     _Atomic(bool) ending;        /* released softly while viewed: the last view ends it */
     _Atomic(Py_ssize_t) exports; /* live views; negative: the lease has ended */
-    bool looped;                 /* let go by the loop that it came from */
+    PyObject *weakrefs;          /* the interpreter's */
 } FrameObject;
 
-    PyObject *weakrefs;          /* the interpreter's */
 typedef struct {
     PyObject_HEAD
     ProducerObject *producer;
@@ -240,9 +242,9 @@ typedef struct {
     _Atomic(bool) open;
     _Atomic(bool) orphaned; /* its producer was closed first */
     PyObject *array;        /* handed out; turns read-only at commit */
+    PyObject *weakrefs;     /* the interpreter's */
 } ReservationObject;
 
-    PyObject *weakrefs;     /* the interpreter's */
 extern PyType_Spec producer_spec;
 extern PyType_Spec reservation_spec;
 extern PyType_Spec consumer_spec;
@@ -265,12 +267,12 @@ PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *mess
 bool frame_try_hold_again(FrameObject *frame, const struct shmipc_message *message);
 /* End the lease unless a view still needs it; then the view's death ends it. */
 void frame_release_softly(FrameObject *frame);
-/* Count one view more. False, without an exception, once the frame was released. */
-bool frame_try_add_export(FrameObject *frame);
 /* The same, by the loop that handed the frame out. */
 void frame_release_from_loop(FrameObject *frame);
 /* Raise `exception` for a use of a frame that was released: how, and what to do. Always NULL. */
 PyObject *frame_refuse(const FrameObject *frame, PyObject *exception);
+/* Count one view more. False, without an exception, once the frame was released. */
+bool frame_try_add_export(FrameObject *frame);
 void frame_drop_export(FrameObject *frame);
 
 /* Was the frame not released, by release() or softly? */
@@ -294,14 +296,14 @@ bool reservation_orphan(ProducerObject *producer);
  */
 PyObject *view_new(struct module_state *state, PyObject *owner);
 
-#define FASTCALL (METH_FASTCALL | METH_KEYWORDS)
-#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 /* For tp_members: where `type` keeps its weak references. Its dealloc clears them. */
 #define WEAK_REFERENCES(type)                                                      \
     {                                                                              \
         "__weaklistoffset__", T_PYSSIZET, offsetof(type, weakrefs), READONLY, NULL \
     }
 
+#define FASTCALL (METH_FASTCALL | METH_KEYWORDS)
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 /* ---- sending.c, sending_many.c: the methods of Producer that send ---------------------------- */
 
@@ -359,6 +361,15 @@ PyObject *consumer_iter(PyObject *object);
 PyObject *module_reopen(PyObject *module, PyObject *args);
 PyObject *producer_reduce(PyObject *self, PyObject *unused);
 PyObject *consumer_reduce(PyObject *self, PyObject *unused);
+/* Asked once, as the producer closes: is somebody coming to go on in its place? May leave an
+ * exception, with true. */
+bool producer_is_succeeded(ProducerObject *self);
+/* __copy__ and __deepcopy__ of handles, __reduce__ of what lives in one process only: a TypeError
+ * that says what to do. */
+PyObject *handle_refuse_copy(PyObject *self, PyObject *unused);
+PyObject *frame_refuse_reduce(PyObject *self, PyObject *unused);
+PyObject *reservation_refuse_reduce(PyObject *self, PyObject *unused);
+PyObject *dispatcher_refuse_reduce(PyObject *self, PyObject *unused);
 
 /* ---- errors.c ------------------------------------------------------------------------------- */
 

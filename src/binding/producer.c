@@ -12,6 +12,7 @@ static void finish_close(HandleObject *handle)
 {
     ProducerObject *self = (ProducerObject *)handle;
     const bool keep_mapping = reservation_orphan(self);
+    self->core.handed_over = producer_is_succeeded(self);
     Py_BEGIN_ALLOW_THREADS
     shmipc_producer_role_close(&self->core, keep_mapping);
     Py_END_ALLOW_THREADS
@@ -166,18 +167,23 @@ static int producer_init(PyObject *object, PyObject *args, PyObject *kwargs)
                : handle_end_open(handle, open_producer(object, args, kwargs));
 }
 
-PyDoc_STRVAR(producer_close_doc,
-             "close($self)\n--\n\n"
-             "End the stream: consumers read what is committed, then get Closed. Idempotent. An\n"
-             "open reservation is aborted. If nobody is attached and nothing is owed to a durable\n"
-             "consumer, the segment is removed.");
+PyDoc_STRVAR(
+    producer_close_doc,
+    "close($self)\n--\n\n"
+    "End the stream: consumers read what is committed, then get Closed. Idempotent. An\n"
+    "open reservation is aborted. If nobody is attached and nothing is owed to a durable\n"
+    "consumer, the segment is removed. The stream goes on instead, for a successor: if a\n"
+    "process that was sent this producer waits for the role now, or if multiprocessing has\n"
+    "started one with it among its arguments (spawn, forkserver), and that process lives.");
 
 static void producer_dealloc(PyObject *object)
 {
     ProducerObject *self = (ProducerObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     handle_finalize(object); /* itself: a subclass may have put a __del__ in its place */
+    PyObject_ClearWeakRefs(object);
     shmipc_segment_close(&self->core.segment); /* a mapping kept for views that are gone now */
+    Py_CLEAR(self->children);
     handle_clear(&self->handle);
     type->tp_free(object);
     Py_DECREF(type);
@@ -349,6 +355,10 @@ static PyMethodDef producer_methods[] = {
     {"lags", producer_lags, METH_NOARGS, producer_lags_doc},
     {"__enter__", handle_context_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe producer itself."},
+    {"__copy__", handle_refuse_copy, METH_NOARGS,
+     "__copy__($self)\n--\n\nTypeError: a handle is one role, which cannot be held twice."},
+    {"__deepcopy__", handle_refuse_copy, METH_O,
+     "__deepcopy__($self, memo, /)\n--\n\nTypeError, as __copy__."},
     {"__reduce__", producer_reduce, METH_NOARGS,
      "__reduce__($self)\n--\n\nPickles by name: the receiver opens the same role."},
     {"__exit__", METHOD(handle_context_exit), METH_FASTCALL,
@@ -371,6 +381,8 @@ static PyGetSetDef producer_getset[] = {
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
+static PyMemberDef producer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
+
 static PyType_Slot producer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)producer_doc},
                                        {Py_tp_new, producer_new},
                                        {Py_tp_init, producer_init},
@@ -378,14 +390,12 @@ static PyType_Slot producer_slots[] = {{Py_tp_doc, (void *)(uintptr_t)producer_d
                                        {Py_tp_dealloc, producer_dealloc},
                                        {Py_tp_repr, producer_repr},
                                        {Py_tp_methods, producer_methods},
+                                       {Py_tp_members, producer_members},
                                        {Py_tp_getset, producer_getset},
                                        {0, NULL}};
-
-static PyMemberDef producer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
 
 PyType_Spec producer_spec = {.name = "shmipc._core.Producer",
                              .basicsize = sizeof(ProducerObject),
                              .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                                       Py_TPFLAGS_IMMUTABLETYPE,
                              .slots = producer_slots};
-                                       {Py_tp_members, producer_members},

@@ -109,6 +109,7 @@ static void reservation_dealloc(PyObject *object)
         }
     }
     PyErr_Restore(error_type, value, traceback);
+    PyObject_ClearWeakRefs(object);
     Py_DECREF(self->producer);
     PyObject_GC_Del(object);
     Py_DECREF(type);
@@ -320,6 +321,8 @@ static PyObject *reservation_repr(PyObject *object)
 }
 
 static PyMethodDef reservation_methods[] = {
+    {"__reduce__", reservation_refuse_reduce, METH_NOARGS,
+     "__reduce__($self)\n--\n\nTypeError: a reservation is neither copied nor pickled."},
     {"commit", METHOD(reservation_commit), FASTCALL, reservation_commit_doc},
     {"abort", reservation_abort, METH_NOARGS, reservation_abort_doc},
     {"__enter__", reservation_enter, METH_NOARGS,
@@ -335,21 +338,21 @@ static PyGetSetDef reservation_getset[] = {
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
-static PyType_Slot reservation_slots[] = {
-    {Py_tp_doc, "Room in the ring being written in place; from Producer.reserve().\n\n"
-                "Leaving its with block commits; an exception aborts. Writable through .array or\n"
 static PyMemberDef reservation_members[] = {WEAK_REFERENCES(ReservationObject),
                                             {NULL, 0, 0, 0, NULL}};
 
+static PyType_Slot reservation_slots[] = {
+    {Py_tp_doc, "Room in the ring being written in place; from Producer.reserve().\n\n"
+                "Leaving its with block commits; an exception aborts. Writable through .array or\n"
                 "the buffer protocol, until then. len(): bytes, or items of a typed ring."},
     {Py_tp_dealloc, reservation_dealloc},
     {Py_tp_traverse, reservation_traverse},
     {Py_tp_repr, reservation_repr},
     {Py_tp_methods, reservation_methods},
+    {Py_tp_members, reservation_members},
     {Py_tp_getset, reservation_getset},
     {Py_sq_length, reservation_length},
     {Py_bf_getbuffer, reservation_getbuffer},
-    {Py_tp_members, reservation_members},
     {Py_bf_releasebuffer, reservation_releasebuffer},
     {0, NULL}};
 

@@ -144,7 +144,12 @@ struct shmipc_message_header {
 
 /* Bytes of the file that carry locks (roles.h). They are only names of locks: whatever is stored
  * there is not touched. */
-enum { SHMIPC_LOCK_GATE = 0, SHMIPC_LOCK_PRODUCER = 1, SHMIPC_LOCK_SLOT0 = 2 };
+enum {
+    SHMIPC_LOCK_GATE = 0,
+    SHMIPC_LOCK_PRODUCER = 1,
+    SHMIPC_LOCK_SLOT0 = 2,
+    SHMIPC_LOCK_SUCCESSOR = SHMIPC_LOCK_SLOT0 + (int)SHMIPC_MAX_CONSUMERS
+};
 
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
               "shared positions need lock-free 64-bit atomics");

@@ -24,7 +24,7 @@ struct shmipc_producer_role {
     uint64_t sleeps;
     uint64_t wakes;
     uint64_t evicted;
-    bool handed_over; /* another process is to go on: closing does not end the stream */
+    bool handed_over; /* a successor is coming, says the caller: closing does not end the stream */
     bool took_over;   /* this ring was another producer's before */
     shmipc_atomic_u32 interrupted;
     struct shmipc_segment segment;
