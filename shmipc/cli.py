@@ -8,6 +8,7 @@ it and whether it may be removed is the extension's word (``inspect_segment``,
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ __all__ = ["main"]
 _POSITION_MASK = (1 << 64) - 1
 _PREFIX = "shmipc."
 _WIDEST_CELL = 120  # of the table; JSON has all
+# somebody else's file, a symbolic link: it says nothing of other files
+_FAULTS_OF_A_FILE = {errno.EACCES, errno.EPERM, errno.ELOOP}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,6 +164,10 @@ def _shortened(text: str) -> str:
 def _segments() -> list[tuple[str, str]]:
     """Return name and path of every file in the segment directory that is named like ours."""
     directory = _names.segment_dir()
+    if os.path.isdir(directory) and not os.access(
+        directory, os.R_OK | os.X_OK, effective_ids=True
+    ):
+        raise PermissionError(errno.EACCES, "this user may not look into SHMIPC_DIR", directory)
     found = sorted(entry for entry in os.listdir(directory) if entry.startswith(_PREFIX))
     return [(entry.removeprefix(_PREFIX), os.path.join(directory, entry)) for entry in found]
 
@@ -168,10 +175,18 @@ def _segments() -> list[tuple[str, str]]:
 def _inspect(path: str) -> dict[str, Any] | None:
     """Return what the segment says of itself, its fault instead, or None if it just vanished."""
     try:
-        return {**_core.inspect_segment(path), "size": os.stat(path).st_size}
+        size = os.lstat(path).st_size
     except FileNotFoundError:
         return None
-    except (shmipc.Corrupt, OSError) as error:
+    try:
+        return {**_core.inspect_segment(path), "size": size}
+    except shmipc.NotFound:
+        return None
+    except OSError as error:
+        if error.errno not in _FAULTS_OF_A_FILE:
+            raise
+        return {"fault": str(error)}
+    except shmipc.Corrupt as error:
         return {"fault": str(error)}
 
 
@@ -255,7 +270,7 @@ _OUTCOMES = {
 def _remove(path: str, discard: bool, dry_run: bool) -> str | None:
     try:
         outcome = _core.clean_segment(path, discard=discard, dry_run=dry_run)
-    except FileNotFoundError:
+    except shmipc.NotFound:  # it has just vanished
         return None
     return "would remove" if dry_run and outcome == "removed" else outcome
 

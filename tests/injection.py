@@ -32,7 +32,10 @@ PIXELS = np.arange(64, dtype="<u2").reshape(8, 8)
 
 # what each call may really report; the first is also tried as lasting from then on
 ERRORS = {
-    "open": [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.EINTR],
+    "open": [
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.EINTR),
+        errno.ENOENT,
+    ],
     "close": [errno.EIO, errno.EINTR],
     "fstat": [errno.EIO, errno.ENOMEM],
     "lstat": [errno.EACCES, errno.ENOMEM],

@@ -95,6 +95,43 @@ def test_missing_directory_is_a_one_line_error(
         assert "absent" in err
 
 
+def test_directory_that_is_a_file_is_a_one_line_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SHMIPC_DIR", str(tmp_path / "file"))
+    for command in ("list", "clean"):
+        assert cli.main([command]) == 1
+        assert capsys.readouterr() == (
+            "",
+            f"shmipc {command}: [Errno 20] Not a directory: '{tmp_path}/file'\n",
+        )
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o100])
+def test_directory_that_may_not_be_looked_into_is_a_one_line_error(
+    mode: int, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "shmipc.junk").write_bytes(b"\xff" * 8192)
+    directory.chmod(mode)
+    root = os.geteuid() == 0
+    if root:
+        os.chown(directory, 65534, -1)
+        for parent in directory.parents[:3]:  # pytest's own, which only this user may enter
+            parent.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        for command in ("list", "clean"):
+            assert cli.main([command]) == 1
+            out, err = capsys.readouterr()
+            assert (out, err.count("\n")) == ("", 1)
+            assert f"this user may not look into SHMIPC_DIR: '{directory}'" in err
+    finally:
+        if root:
+            os.seteuid(0)
+        directory.chmod(0o700)
+
+
 def test_list_shows_a_live_typed_ring(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 

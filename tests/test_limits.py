@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import run_clean
+from helpers import run_clean, run_python
+
+from shmipc import Producer
 
 # counts what a failure may leave, and checks that a peer in another process goes on
 BODY = """
@@ -117,10 +120,54 @@ def test_read_only_mount_is_a_clear_error(shm_dir: Path) -> None:
     assert out[-1] == "[]"
 
 
-def test_machine_without_proc_is_a_clear_error(shm_dir: Path) -> None:
-    out = in_mount_namespace("mount -t tmpfs none /proc", OPEN, shm_dir).splitlines()
-    assert "is /proc mounted?" in out[0]
+NO_PROC = {
+    "none": "mount -t tmpfs none /proc",
+    "another pid namespace's": "unshare --pid --fork mount -t proc proc /proc",
+}
+
+
+@pytest.mark.parametrize("setup", NO_PROC.values(), ids=NO_PROC.keys())
+def test_machine_without_proc_is_a_clear_error(setup: str, shm_dir: Path) -> None:
+    out = in_mount_namespace(setup, OPEN, shm_dir).splitlines()
+    assert out[0].startswith("38 [Errno 38] /proc is not mounted, or is another pid namespace's")
+    assert "mount -t proc" in out[0]
     assert out[-1] == "[]"
+
+
+@pytest.mark.parametrize("setup", NO_PROC.values(), ids=NO_PROC.keys())
+def test_without_proc_a_ring_is_neither_missing_nor_skipped(setup: str, shm_dir: Path) -> None:
+    dead = run_python(
+        """
+        producer = Producer("dead", consumers=2)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    assert dead.returncode == -signal.SIGKILL
+    body = """
+import shmipc
+from shmipc import _core, cli
+path = _core.segment_path("dead")
+for use in (
+    lambda: shmipc.Consumer("dead", timeout=0),
+    lambda: shmipc.Producer("dead", consumers=2),
+    lambda: _core.inspect_segment(path),
+    lambda: _core.clean_segment(path),
+):
+    try:
+        use()
+    except FileNotFoundError as error:
+        print("missing", error)
+    except OSError as error:
+        print(error)
+for command in (["list"], ["list", "--json"], ["clean"], ["clean", "--dry-run"]):
+    print(cli.main(command))
+"""
+    out = in_mount_namespace(f"{setup}; exec 2>&1", body, shm_dir).splitlines()
+    said = "/proc is not mounted, or is another pid namespace's: shmipc needs /proc/self/fd"
+    assert [line for line in out if said not in line] == ["1"] * 4
+    assert len(out) == 4 + 2 * 4
+    with Producer("dead", consumers=2):  # which the clean-up has left alone
+        pass
 
 
 def test_full_tmpfs_leaves_a_live_ring_alone(shm_dir: Path) -> None:

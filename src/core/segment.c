@@ -131,6 +131,15 @@ static enum shmipc_status fail_for_space(struct shmipc_error *error, const char 
         dir, (unsigned long long)file_len, (unsigned long long)free_len);
 }
 
+/* Not ENOENT, which says that the segment is missing. */
+static enum shmipc_status fail_for_proc(struct shmipc_error *error, const char *path)
+{
+    return shmipc_fail(error, SHMIPC_OS, ENOSYS,
+                       "/proc is not mounted, or is another pid namespace's: shmipc needs "
+                       "/proc/self/fd to open and to name %s. Mount it (mount -t proc proc /proc)",
+                       path);
+}
+
 static enum shmipc_status remember_identity(struct shmipc_segment *segment,
                                             struct shmipc_error *error, uint64_t *file_len)
 {
@@ -242,10 +251,12 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
         SHMIPC_STEP(CREATE_NAMED);
         return SHMIPC_OK;
     }
-    return shmipc_fail(error, errno == EEXIST ? SHMIPC_BUSY : SHMIPC_OS, errno,
-                       errno == ENOENT ? "cannot name the segment %s: is /proc mounted?"
-                                       : "cannot name the segment %s",
-                       segment->path);
+    const int reason = errno;
+    if (reason == ENOENT && access(from, F_OK) != 0 && errno == ENOENT) {
+        return fail_for_proc(error, segment->path);
+    }
+    return shmipc_fail(error, reason == EEXIST ? SHMIPC_BUSY : SHMIPC_OS, reason,
+                       "cannot name the segment %s", segment->path);
 }
 
 static enum shmipc_status open_file(struct shmipc_segment *segment, const char *path,
@@ -355,11 +366,11 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     segment->map_len = total;
     SHMIPC_STEP(MAP_RESERVED);
     const int fd = open_for_mapping(segment);
+    if (fd < 0 && errno == ENOENT) { /* what our own descriptor leads to is always there */
+        return fail_for_proc(error, segment->path);
+    }
     if (fd < 0) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           errno == ENOENT
-                               ? "cannot open %s once more through /proc/self/fd: is /proc mounted?"
-                               : "cannot open %s once more, to map it",
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot open %s once more, to map it",
                            segment->path);
     }
     SHMIPC_STEP(MAP_OPENED);

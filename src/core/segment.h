@@ -127,7 +127,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
                                                 bool *damaged, struct shmipc_error *error);
 
 /* Map header and data. `writable`: the data area too (the header always is). OS (no memory, no
- * address space, no descriptor, no /proc), OK. */
+ * address space, no descriptor; ENOSYS: no /proc), OK. */
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error);
 
