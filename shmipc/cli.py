@@ -173,7 +173,11 @@ def _segments() -> list[tuple[str, str]]:
 
 
 def _inspect(path: str) -> dict[str, Any] | None:
-    """Return what the segment says of itself, its fault instead, or None if it just vanished."""
+    """Return what the segment says of itself, its fault instead, or None if it just vanished.
+
+    OSError: this process can look at no segment now (no /proc, no descriptors, no memory), which
+    is no fault of this one.
+    """
     try:
         size = os.lstat(path).st_size
     except FileNotFoundError:
@@ -188,6 +192,10 @@ def _inspect(path: str) -> dict[str, Any] | None:
         return {"fault": str(error)}
     except shmipc.Corrupt as error:
         return {"fault": str(error)}
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _undelivered(segment: dict[str, Any]) -> int:
@@ -206,15 +214,15 @@ def _lag(segment: dict[str, Any]) -> str:
     if not cursors:
         return "-"
     behind = max(segment["head_pos"] - cursor & _POSITION_MASK for cursor in cursors)
-    capacity, area_len = segment["capacity"], segment["area_len"]
-    if segment["framing"] == "typed" and capacity and area_len % capacity == 0:
-        return f"{behind // (area_len // capacity):,} items"
+    if segment["framing"] == "typed":
+        return _count(behind // segment["item_stride"], "item")
     return f"{behind:,} B"
 
 
 def _producer(segment: dict[str, Any]) -> str:
     if segment["producer_alive"]:
-        return f"{segment['producer_pid']}"
+        foreign = segment["producer_pid_is_local"] is False
+        return f"{segment['producer_pid']}{' (another pid namespace)' if foreign else ''}"
     if segment["closed"]:
         return "closed"
     return f"{segment['producer_pid']} (dead)" if segment["producer_pid"] else "none"
@@ -223,15 +231,18 @@ def _producer(segment: dict[str, Any]) -> str:
 def _cells(name: str, segment: dict[str, Any]) -> tuple[str, ...]:
     if "fault" in segment:
         return (_plain(name), f"not a usable segment: {_plain(segment['fault'])}")
-    alive = sum(bool(consumer["alive"]) for consumer in segment["consumers"])
-    unit = "items" if segment["framing"] == "typed" else "B"
+    alive = [consumer for consumer in segment["consumers"] if consumer["alive"]]
+    foreign = sum(consumer["pid_is_local"] is False for consumer in alive)
+    typed = segment["framing"] == "typed"
+    capacity = segment["capacity"]
     return (
         _plain(name),
         f"{segment['framing']}, {segment['overflow']}",
         _shortened(_plain(segment["schema"] or "-")),
-        f"{segment['capacity']:,} {unit}",
+        _count(capacity, "item") if typed else f"{capacity:,} B",
         _producer(segment),
-        f"{alive} of {segment['slots']}",
+        f"{len(alive)} of {segment['slots']}"
+        + (f" ({foreign} of another pid namespace)" if foreign else ""),
         _lag(segment),
         f"{segment['size'] / 1e6:.1f} MB",
     )

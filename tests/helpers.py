@@ -44,11 +44,23 @@ def hear():
 
 
 class Peer:
-    """A process that runs `body` after PRELUDE; ends, killed if need be, with the with block."""
+    """A process that runs `body` after PRELUDE; ends, killed if need be, with the with block.
 
-    def __init__(self, body: str, *args: object, python: tuple[str, ...] = ()) -> None:
+    `under`: a command that runs the interpreter, and gives way to it or dies with it.
+    """
+
+    def __init__(
+        self, body: str, *args: object, python: tuple[str, ...] = (), under: tuple[str, ...] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *python, "-c", PRELUDE + textwrap.dedent(body), *map(str, args)],
+            [
+                *under,
+                sys.executable,
+                *python,
+                "-c",
+                PRELUDE + textwrap.dedent(body),
+                *map(str, args),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -220,6 +232,7 @@ NOTE_POS = (144, 160)
 NOTE_SEQ = (152, 168)
 TAIL_POS = 256
 PRODUCER_PID = 384
+SLOT_PID = 8  # within a slot
 CLOSED = 388
 EPOCH = 392
 MEMBERS = 768
@@ -247,6 +260,11 @@ def get_u32(path: Path, offset: int) -> int:
 def put_u64(path: Path, offset: int, value: int) -> None:
     with open(path, "rb+") as file:
         os.pwrite(file.fileno(), struct.pack("<Q", value % 2**64), offset)
+
+
+def put_u32(path: Path, offset: int, value: int) -> None:
+    with open(path, "rb+") as file:
+        os.pwrite(file.fileno(), struct.pack("<I", value), offset)
 
 
 def shift_positions(path: Path, origin: int, slots: int) -> None:

@@ -153,6 +153,25 @@ def test_list_shows_a_live_typed_ring(directory: Path, capsys: pytest.CaptureFix
     assert "1 of 3" in row
 
 
+@pytest.mark.parametrize(
+    ("dtype", "stride"), [("u1", 1), ("V24", 24), ("V1000", 1000), ("V5000", 5056)]
+)
+def test_lag_of_a_typed_ring_is_in_items_of_any_size(
+    dtype: str, stride: int, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    with (
+        shmipc.Producer("typed", dtype=dtype, capacity=7, consumers=2) as producer,
+        shmipc.Consumer("typed"),
+    ):
+        for lag in ("0 items", "1 item", "2 items", "3 items"):
+            [segment] = json.loads(shown(capsys, "list", "--json")).values()
+            assert f"  1 of 2     {lag} " in shown(capsys, "list").splitlines()[1]
+            assert (segment["item_len"], segment["item_stride"]) == (int(dtype[1:]), stride)
+            producer.send(np.zeros((), dtype))
+
+
 def test_list_names_what_is_not_a_segment(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +258,7 @@ def segment(**changes: Any) -> dict[str, Any]:
         "slots": 1,
         "capacity": 64,
         "area_len": 4096,
+        "item_stride": 64,
         "schema": None,
         "head_pos": 640,
         "tail_pos": 0,

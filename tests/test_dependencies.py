@@ -43,6 +43,7 @@ IMPLEMENTS = {
     "damage": "segment",
     "futex": "wait",
     "geometry": "segment",
+    "holder": "segment",
     "locks": "segment",
     "ring_consumer": "ring",
 }

@@ -43,6 +43,16 @@ static PyObject *module_segment_path(PyObject *module, PyObject *name)
     return PyUnicode_DecodeFSDefault(path);
 }
 
+/* Is the pid that a live holder gives itself one of ours? None where nobody knows. */
+static PyObject *pid_is_local(const struct shmipc_segment *segment, uint32_t pid, bool alive)
+{
+    const enum shmipc_holder holder =
+        alive ? shmipc_holder_find(segment, pid) : SHMIPC_HOLDER_UNKNOWN;
+    return holder == SHMIPC_HOLDER_UNKNOWN ? Py_None
+           : holder == SHMIPC_HOLDER_HERE  ? Py_True
+                                           : Py_False;
+}
+
 static PyObject *inspect_consumers(const struct shmipc_segment *segment)
 {
     const struct shmipc_header *shared = segment->header;
@@ -54,8 +64,9 @@ static PyObject *inspect_consumers(const struct shmipc_segment *segment)
             continue;
         }
         PyObject *consumer = Py_BuildValue(
-            "{sI sI sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
-            "cursor_pos", (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
+            "{sI sI sO sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
+            "pid_is_local", pid_is_local(segment, pid, alive), "cursor_pos",
+            (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
         if (consumer == NULL || PyList_Append(list, consumer) != 0) {
             Py_CLEAR(list);
         }
@@ -92,29 +103,35 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
         if (strncmp(name, SHMIPC_FILE_PREFIX, strlen(SHMIPC_FILE_PREFIX)) == 0) {
             name += strlen(SHMIPC_FILE_PREFIX);
         }
+        const uint32_t pid = shmipc_load_relaxed(&shared->identity.producer_pid);
+        const bool alive = shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1);
         result = Py_BuildValue(
-            "{sN ss ss sI sK sK sK sO sK sK sO sI sO sO}", "name", PyUnicode_DecodeFSDefault(name),
-            "framing", geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
+            "{sN ss ss sI sK sK sK sK sO sK sK sO sI sO sO sO}", "name",
+            PyUnicode_DecodeFSDefault(name), "framing",
+            geometry->framing == SHMIPC_FRAMING_TYPED ? "typed" : "message", "overflow",
             geometry->overflow == SHMIPC_OVERFLOW_BLOCK ? "block" : "overwrite", "slots",
             geometry->slots, "capacity", (unsigned long long)shmipc_capacity_of(geometry),
-            "area_len", (unsigned long long)geometry->area_len, "item_stride",
+            "area_len", (unsigned long long)geometry->area_len, "item_len",
+            (unsigned long long)geometry->item_len, "item_stride",
             (unsigned long long)geometry->item_stride, "schema", schema, "head_pos",
             (unsigned long long)shmipc_load_acquire(&shared->commit.head_pos), "tail_pos",
             (unsigned long long)shmipc_load_acquire(&shared->retention.tail_pos), "closed",
             shmipc_load_relaxed(&shared->identity.closed) != 0 ? Py_True : Py_False, "producer_pid",
-            shmipc_load_relaxed(&shared->identity.producer_pid), "producer_alive",
-            shmipc_lock_is_held(segment, SHMIPC_LOCK_PRODUCER, 1) ? Py_True : Py_False, "consumers",
-            consumers);
+            pid, "producer_alive", alive ? Py_True : Py_False, "producer_pid_is_local",
+            pid_is_local(segment, pid, alive), "consumers", consumers);
     }
     Py_XDECREF(schema);
     Py_XDECREF(consumers);
     return result;
 }
 
-PyDoc_STRVAR(inspect_segment_doc,
-             "inspect_segment(path, /)\n--\n\n"
-             "What a segment's file says of itself and who is attached, as a dict. Attaches\n"
-             "nothing. Corrupt for a file that is no segment, NotFound, OSError.");
+PyDoc_STRVAR(
+    inspect_segment_doc,
+    "inspect_segment(path, /)\n--\n\n"
+    "What a segment's file says of itself and who is attached, as a dict. Attaches\n"
+    "nothing. 'producer_pid_is_local' and a consumer's 'pid_is_local' are False where the\n"
+    "pid is another pid namespace's, None where that is not known. Corrupt for a file that\n"
+    "is no segment, NotFound, OSError (ENOSYS: /proc is missing).");
 
 static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
 {

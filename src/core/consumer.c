@@ -21,11 +21,12 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
             return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
         }
     }
+    const uint32_t pid = shmipc_load_relaxed(&segment->header->slots[0].pid);
     return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
-                       "%s has its %u consumer%s already (one of them process %u): close one, or "
-                       "create the ring with a larger consumers=",
+                       "%s has its %u consumer%s already (%sprocess %u%s): close one, or create "
+                       "the ring with a larger consumers=",
                        segment->path, slots, slots == 1 ? "" : "s",
-                       shmipc_load_relaxed(&segment->header->slots[0].pid));
+                       slots == 1 ? "" : "one of them ", pid, shmipc_holder_note(segment, pid));
 }
 
 /* Behind the gate of an open segment. NOT_FOUND: it is going away. */

@@ -129,11 +129,11 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
         if (!shmipc_lock_is_taken(errno)) {
             return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
         }
+        const uint32_t pid = shmipc_load_relaxed(&segment->header->identity.producer_pid);
         return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
-                           "%s already has a producer, process %u: a ring has one. Close that one, "
-                           "or use another name",
-                           segment->path,
-                           shmipc_load_relaxed(&segment->header->identity.producer_pid));
+                           "%s already has a producer, process %u%s: a ring has one. Close that "
+                           "one, or use another name",
+                           segment->path, pid, shmipc_holder_note(segment, pid));
     }
     SHMIPC_STEP(TAKEOVER_LOCKED);
     error->status = SHMIPC_OK;

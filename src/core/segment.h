@@ -182,6 +182,14 @@ void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
 /* Does anybody else hold a lock in [byte, byte + count)? */
 bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);
 
+/* The pid that the holder of a lock has written is what it calls itself, maybe in another pid
+ * namespace. HERE: a process of this number maps this file, as we see processes; ELSEWHERE: none
+ * does; UNKNOWN: we may not look. Ask while the lock is held; only for words. Reads /proc. */
+enum shmipc_holder { SHMIPC_HOLDER_UNKNOWN, SHMIPC_HOLDER_HERE, SHMIPC_HOLDER_ELSEWHERE };
+enum shmipc_holder shmipc_holder_find(const struct shmipc_segment *segment, uint32_t pid);
+/* What to say after "process PID": that it is another namespace's, or "". */
+const char *shmipc_holder_note(const struct shmipc_segment *segment, uint32_t pid);
+
 /* Try for the gate for up to 2 s: it is only ever held for microseconds, unless its holder is
  * stopped. BUSY, OK. */
 enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
