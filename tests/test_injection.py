@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import TESTS
+from helpers import TESTS, run_clean
 
 SECONDS = 110
 
@@ -40,6 +40,56 @@ def test_every_allocation_may_fail() -> None:
     for scenario in inject("allocations").values():
         assert scenario["injected"] >= 50
         assert scenario["outcomes"]["MemoryError"] >= 40
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="CPython 3.12.1 and 3.13.0 crash themselves without memory"
+)
+def test_call_that_ran_out_of_memory_has_done_nothing_or_says_what() -> None:
+    pytest.importorskip("_testcapi", reason="this Python was built without _testcapi")
+    run_clean(
+        """
+        import _testcapi
+        def failed(n, call, *args):
+            _testcapi.set_nomemory(n, n + 1)
+            try:
+                call(*args)
+            except MemoryError as error:
+                _testcapi.remove_mem_hooks()
+                return error
+            finally:
+                _testcapi.remove_mem_hooks()
+            return None
+        message, buffer = bytes(1000), bytearray(1000)
+        batch = [b"x"] * 300
+        hits = {}
+        with Producer("m", capacity=1 << 16) as producer, Consumer("m") as consumer:
+            def receive_into(): consumer.recv_into(buffer, 0)
+            def receive(): consumer.recv(0)
+            def read(): consumer.read(0).release()
+            def send_many(): producer.send_many(batch)
+            def send(): producer.send(message)
+            for n in range(12):
+                for call in (receive_into, receive, read):
+                    producer.send(message)
+                    error = failed(n, call)
+                    if error is not None:
+                        hits[call.__name__] = hits.get(call.__name__, 0) + 1
+                    assert consumer.pending == (error is not None), (n, call)
+                    while consumer.pending:
+                        consumer.recv()
+                for call in (send_many, send):
+                    before = producer.stats()["messages"]
+                    error = failed(n, call)
+                    sent = producer.stats()["messages"] - before
+                    if error is not None:
+                        hits[call.__name__] = hits.get(call.__name__, 0) + 1
+                        assert sent == getattr(error, "sent", 0), (n, call, sent)
+                    while consumer.pending:
+                        consumer.recv()
+        assert {"receive_into", "receive", "read", "send_many"} <= set(hits), hits
+        """
+    )
 
 
 def test_every_system_call_may_fail(tmp_path: Path) -> None:

@@ -253,10 +253,12 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
             if (!check_whole(&self->handle)) {
                 break;
             }
-            if (consume(self, &message)) {
-                result = PyLong_FromUnsignedLongLong(message.len);
+            /* Made first: once it is consumed, nothing may fail. */
+            result = PyLong_FromUnsignedLongLong(message.len);
+            if (result == NULL || consume(self, &message)) {
                 break;
             }
+            Py_CLEAR(result);
         } while (after_lap(self, &patience) == 0);
         handle_leave(&self->handle);
     }

@@ -284,5 +284,12 @@ PyObject *producer_send_many(PyObject *object, PyObject *const *args, Py_ssize_t
         }
     }
     handle_leave(&self->handle);
-    return result == 0 ? PyLong_FromUnsignedLongLong(sent) : NULL;
+    if (result != 0) {
+        return NULL;
+    }
+    PyObject *count = PyLong_FromUnsignedLongLong(sent);
+    if (count == NULL) {
+        annotate(sent, NULL); /* all the same they are sent */
+    }
+    return count;
 }
