@@ -164,9 +164,7 @@ def _shortened(text: str) -> str:
 def _segments() -> list[tuple[str, str]]:
     """Return name and path of every file in the segment directory that is named like ours."""
     directory = _names.segment_dir()
-    if os.path.isdir(directory) and not os.access(
-        directory, os.R_OK | os.X_OK, effective_ids=True
-    ):
+    if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, "this user may not look into SHMIPC_DIR", directory)
     found = sorted(entry for entry in os.listdir(directory) if entry.startswith(_PREFIX))
     return [(entry.removeprefix(_PREFIX), os.path.join(directory, entry)) for entry in found]

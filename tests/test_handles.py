@@ -153,6 +153,22 @@ def test_repr_of_a_handle_that_was_never_opened_has_its_name_once() -> None:
     assert repr(Producer.__new__(Producer)) == "<shmipc.Producer, never opened>"
 
 
+def test_one_byte_is_told_in_the_singular() -> None:
+    one = shmipc.record_type([("a", "u1"), ("b", "S1")])
+    with Producer("t", dtype="u1") as typed, pytest.raises(ValueError, match="of 1 byte, not 2 b"):
+        typed.send(b"12")
+    with Producer("m", capacity=AREA) as producer, Consumer("m", timeout=5) as consumer:
+        producer.send(b"1")
+        with pytest.raises(ValueError, match="the message has 1 byte, the buffer 0"):
+            consumer.recv_into(bytearray())
+        with pytest.raises(ValueError, match=r"has 2 bytes, and this message of ring 'm' has 1$"):
+            one(consumer.read(0))
+        with pytest.raises(ValueError, match="field 'b' holds at most 1 byte, not the 2"):
+            one(b=b"12")
+        with pytest.raises(shmipc.Busy, match=r"its 1 consumer already \(process"):
+            Consumer("m", timeout=0)
+
+
 def test_attributes_of_a_message_ring(ring: tuple[Any, Any]) -> None:
     for handle in ring:
         assert (handle.name, handle.dtype, handle.shape) == ("m", None, ())

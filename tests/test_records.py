@@ -397,7 +397,7 @@ def test_records_travel_as_messages() -> None:
             assert held == record
             with pytest.raises(TypeError, match="messages"):
                 _ = frame.record
-            with pytest.raises(ValueError, match="bytes"):
+            with pytest.raises(ValueError, match="has 1 byte, and this message"):
                 record_type([("x", "u1")])(frame)
             producer.send(held)
         assert [consumer.recv(0) for _ in range(4)] == [bytes(record)] * 4

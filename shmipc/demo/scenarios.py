@@ -189,15 +189,17 @@ def replay(stage: Stage, path: str, consumers: int) -> Row:
 
 def _describe_capture(row: Row, parsed: Report, value: str) -> None:
     kinds = ", ".join(f"{n:,} {name}" for name, n in parsed["kinds"].items())
+    lines, records = parsed["lines"], parsed["records"]
     row.notes.append(
-        f"{parsed['lines']:,} lines ({kinds}; {parsed['bad_count']:,} bad) of "
-        f"{', '.join(parsed['symbols'][:8]) or 'no symbol'} made {parsed['records']:,} records "
-        f"of {TICK_LEN} bytes in {parsed['parse_seconds']:.1f} s"
+        f"{lines:,} line{'' if lines == 1 else 's'} ({kinds}; {parsed['bad_count']:,} bad) of "
+        f"{', '.join(parsed['symbols'][:8]) or 'no symbol'} made {records:,} "
+        f"record{'' if records == 1 else 's'} of {TICK_LEN} bytes "
+        f"in {parsed['parse_seconds']:.1f} s"
     )
     row.notes.append(f"every consumer's count and checksum: {value}")
     row.notes += [f"line {line} is bad: {reason}" for line, reason in parsed["bad"]]
     if parsed["bad_count"] > len(parsed["bad"]):
-        row.notes.append(f"and {parsed['bad_count'] - len(parsed['bad']):,} more bad lines")
+        row.notes.append(f"and more bad lines: {parsed['bad_count'] - len(parsed['bad']):,}")
     if parsed["damage"]:
         row.notes.append(f"the file could not be read to its end: {parsed['damage']}")
 

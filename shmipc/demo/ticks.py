@@ -62,7 +62,9 @@ def consume_singly(report: Reporter, *, ring: str) -> dict[str, Any]:
             received.add(np.frombuffer(b"".join(whole), EVENT))
             report.progress(received.count)
         lost = consumer.lost
-    fault = received.fault or (f"{wrong_len} messages not of 64 bytes" if wrong_len else None)
+    fault = received.fault or (
+        f"not of 64 bytes: {wrong_len} of the messages" if wrong_len else None
+    )
     return {
         "received": received.count,
         "value": received.value(),

@@ -91,10 +91,10 @@ static int expectation_fill(struct shmipc_expectation *expected, const char *dty
     }
     if (item_size != 0 && item_size != expected->item_len) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
-                                  "an item of %s takes %llu bytes, not item_size's %llu: check "
+                                  "an item of %s takes %llu byte%s, not item_size's %llu: check "
                                   "padding, order and types of the fields",
                                   expected->schema, (unsigned long long)expected->item_len,
-                                  (unsigned long long)item_size);
+                                  SHMIPC_S(expected->item_len), (unsigned long long)item_size);
     }
     return SHMIPC_SUCCESS;
 }

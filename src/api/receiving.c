@@ -122,9 +122,10 @@ static int take_copy(struct shmipc_consumer *self, const struct shmipc_message *
             *view = found;
         }
         return shmipc_result_fail(SHMIPC_E_TOO_LARGE,
-                                  "the next of ring \"%s\" has %llu bytes, the buffer %zu: it "
+                                  "the next of ring \"%s\" has %llu byte%s, the buffer %zu: it "
                                   "stays unread",
-                                  self->handle.name, (unsigned long long)message->len, len);
+                                  self->handle.name, (unsigned long long)message->len,
+                                  SHMIPC_S(message->len), len);
     }
     const struct shmipc_stretch stretch = shmipc_stretch_of(message, 1);
     const int result = shmipc_consume(self, &stretch);

@@ -136,9 +136,10 @@ static int send_item(struct shmipc_producer *self, const void *data, size_t len,
                                   self->handle.name);
     }
     if (len != ring->ring.item_len) {
-        return shmipc_result_fail(
-            SHMIPC_E_MISMATCH, "ring \"%s\" takes items of %llu bytes (%s), not %zu",
-            self->handle.name, (unsigned long long)ring->ring.item_len, self->schema, len);
+        return shmipc_result_fail(SHMIPC_E_MISMATCH,
+                                  "ring \"%s\" takes items of %llu byte%s (%s), not %zu",
+                                  self->handle.name, (unsigned long long)ring->ring.item_len,
+                                  SHMIPC_S(ring->ring.item_len), self->schema, len);
     }
     const int result = shmipc_make_room(self, ring->ring.item_stride, timeout_ns, &at);
     if (result != SHMIPC_SUCCESS) {

@@ -355,8 +355,8 @@ static int source_from_raw(HandleObject *handle, PyObject *object, bool many, st
         source->items = source->len / item_len;
         return 0;
     }
-    PyErr_Format(PyExc_ValueError, "ring %R takes items of %zu bytes, not %zu bytes of data",
-                 handle->name, item_len, source->len);
+    PyErr_Format(PyExc_ValueError, "ring %R takes items of %zu byte%s, not %zu byte%s of data",
+                 handle->name, item_len, SHMIPC_S(item_len), source->len, SHMIPC_S(source->len));
     source_close(source);
     return -1;
 }

@@ -49,10 +49,10 @@ static int raise_wrong_length(const struct subscription *source, const struct ha
 {
     PyErr_Format(
         source->consumer->handle.state->exceptions[EXCEPTION_SCHEMA_MISMATCH],
-        "message %llu of ring %R has kind %R and %llu bytes, but %R has %zu: do both sides "
+        "message %llu of ring %R has kind %R and %llu byte%s, but %R has %zu: do both sides "
         "have the same schema?",
         (unsigned long long)message->seq, source->consumer->handle.name, handler->key,
-        (unsigned long long)message->len, handler->type, handler->len);
+        (unsigned long long)message->len, SHMIPC_S(message->len), handler->type, handler->len);
     return -1;
 }
 

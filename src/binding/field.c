@@ -332,8 +332,8 @@ static int write_string(const struct record_field *field, PyObject *value, unsig
         return refuse_type(field, text ? "str" : "bytes", value);
     }
     if ((size_t)len > room) {
-        PyErr_Format(PyExc_ValueError, "field %R holds at most %zu bytes%s, not the %zd of %R",
-                     field->name, room, text ? " of UTF-8" : "", len, value);
+        PyErr_Format(PyExc_ValueError, "field %R holds at most %zu byte%s%s, not the %zd of %R",
+                     field->name, room, SHMIPC_S(room), text ? " of UTF-8" : "", len, value);
         return -1;
     }
     if (text && memchr(bytes, 0, (size_t)len) != NULL) {

@@ -386,11 +386,11 @@ static PyObject *frame_repr(PyObject *object)
 {
     const FrameObject *self = (FrameObject *)object;
     const bool typed = self->consumer->handle.dtype != NULL;
-    return PyUnicode_FromFormat(
-        "<shmipc.Frame of %llu %s of ring %R, %s>",
-        (unsigned long long)(typed ? self->items : self->len),
-        typed ? (self->items == 1 ? "item" : "items") : (self->len == 1 ? "byte" : "bytes"),
-        self->consumer->handle.name, is_leased(self) && !self->ending ? "leased" : "released");
+    return PyUnicode_FromFormat("<shmipc.Frame of %llu %s%s of ring %R, %s>",
+                                (unsigned long long)(typed ? self->items : self->len),
+                                typed ? "item" : "byte", SHMIPC_S(typed ? self->items : self->len),
+                                self->consumer->handle.name,
+                                is_leased(self) && !self->ending ? "leased" : "released");
 }
 
 static PyMethodDef frame_methods[] = {

@@ -124,8 +124,8 @@ static PyObject *latest_update(PyObject *object, PyObject *records)
     }
     int result = -1;
     if (rows.row_len != self->record_len) {
-        PyErr_Format(PyExc_ValueError, "records here have %zu bytes, not %zu", self->record_len,
-                     rows.row_len);
+        PyErr_Format(PyExc_ValueError, "records here have %zu byte%s, not %zu", self->record_len,
+                     SHMIPC_S(self->record_len), rows.row_len);
     } else {
         Py_BEGIN_CRITICAL_SECTION(object);
         result = update_rows(self, rows.data, rows.count);

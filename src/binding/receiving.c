@@ -245,8 +245,9 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
             }
             if (message.len > (uint64_t)buffer.len) {
                 PyErr_Format(PyExc_ValueError,
-                             "the message has %llu bytes, the buffer %zd: the message stays unread",
-                             (unsigned long long)message.len, buffer.len);
+                             "the message has %llu byte%s, the buffer %zd: the message stays "
+                             "unread",
+                             (unsigned long long)message.len, SHMIPC_S(message.len), buffer.len);
                 break;
             }
             copy_out(buffer.buf, &message);

@@ -64,9 +64,10 @@ static PyObject *record_from_frame(PyTypeObject *type, FrameObject *frame)
     const HandleObject *handle = &frame->consumer->handle;
     if (handle->dtype == NULL) {
         if (frame->len != record_len_of(type)) {
-            return PyErr_Format(
-                PyExc_ValueError, "a %.200s has %zu bytes, and this message of ring %R has %llu",
-                type->tp_name, record_len_of(type), handle->name, (unsigned long long)frame->len);
+            return PyErr_Format(PyExc_ValueError,
+                                "a %.200s has %zu byte%s, and this message of ring %R has %llu",
+                                type->tp_name, record_len_of(type), SHMIPC_S(record_len_of(type)),
+                                handle->name, (unsigned long long)frame->len);
         }
     } else if (frame->batch || PyTuple_GET_SIZE(handle->shape) != 0) {
         return PyErr_Format(PyExc_ValueError,

@@ -341,8 +341,8 @@ int record_open_source(RecordTypeObject *type, PyObject *object, struct source *
         return -1;
     }
     if (source->len != type->len) {
-        PyErr_Format(PyExc_ValueError, "a %.200s has %zu bytes, not %zu",
-                     type->heap.ht_type.tp_name, type->len, source->len);
+        PyErr_Format(PyExc_ValueError, "a %.200s has %zu byte%s, not %zu",
+                     type->heap.ht_type.tp_name, type->len, SHMIPC_S(type->len), source->len);
         source_close(source);
         return -1;
     }

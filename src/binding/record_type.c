@@ -437,7 +437,8 @@ PyObject *module_restore_record(PyObject *module, PyObject *args)
         return NULL;
     }
     if (!record_type_check(state, type) || (size_t)len != record_len_of((PyTypeObject *)type)) {
-        return PyErr_Format(PyExc_ValueError, "%zd bytes are no record of %R", len, type);
+        return PyErr_Format(PyExc_ValueError, "%zd byte%s: no record of %R", len, SHMIPC_S(len),
+                            type);
     }
     return record_new_owned((PyTypeObject *)type, (const unsigned char *)bytes);
 }

@@ -316,7 +316,7 @@ static PyObject *reservation_repr(PyObject *object)
     const bool typed = self->producer->handle.dtype != NULL;
     return PyUnicode_FromFormat("<shmipc.Reservation of %llu %s%s in ring %R, %s>",
                                 (unsigned long long)full_amount(self), typed ? "item" : "byte",
-                                full_amount(self) == 1 ? "" : "s", self->producer->handle.name,
+                                SHMIPC_S(full_amount(self)), self->producer->handle.name,
                                 self->open ? "open" : "settled");
 }
 

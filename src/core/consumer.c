@@ -25,8 +25,8 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
     return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
                        "%s has its %u consumer%s already (%sprocess %u%s): close one, or create "
                        "the ring with a larger consumers=",
-                       segment->path, slots, slots == 1 ? "" : "s",
-                       slots == 1 ? "" : "one of them ", pid, shmipc_holder_note(segment, pid));
+                       segment->path, slots, SHMIPC_S(slots), slots == 1 ? "" : "one of them ", pid,
+                       shmipc_holder_note(segment, pid));
 }
 
 /* Behind the gate of an open segment. NOT_FOUND: it is going away. */

@@ -31,6 +31,9 @@ struct shmipc_error {
     char text[700];
 };
 
+/* For "%d item%s": the ending of a plural. */
+#define SHMIPC_S(count) ((count) == 1 ? "" : "s")
+
 /* Fill `error` and return `status`, so that a caller can write `return shmipc_fail(...)`. */
 enum shmipc_status shmipc_fail(struct shmipc_error *error, enum shmipc_status status, int os_error,
                                const char *format, ...) __attribute__((format(printf, 4, 5)));
