@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,92 @@ def test_producer_died_comes_soon_and_only_after_all_was_read() -> None:
         assert time.monotonic() - start < 1
         assert isinstance(died.value, shmipc.PeerDied)
         assert isinstance(died.value, ConnectionError)
-        for call in (consumer.read, lambda: next(iter(consumer))):
-            with pytest.raises(shmipc.ProducerDied):
-                call()  # type: ignore[no-untyped-call]
     discard("r")
+
+
+# What a user calls next, and how it waits for a successor that does not come.
+WAITS: dict[str, Callable[[Any], Any]] = {
+    "recv": lambda c: c.recv(0.2),
+    "recv_into": lambda c: c.recv_into(bytearray(9), 0.2),
+    "read": lambda c: c.read(0.2),
+    "poll": lambda c: c.recv(0),
+}
+
+
+@pytest.mark.parametrize("spin", [0, None, float("inf")])
+@pytest.mark.parametrize("wait", WAITS)
+def test_death_is_told_once_and_then_the_timeout_waits_for_a_successor(
+    wait: str, spin: float | None
+) -> None:
+    with (
+        Peer(PRODUCE_THEN_HOLD, "r", 1) as peer,
+        Consumer("r", timeout=20, spin=spin) as consumer,
+    ):
+        peer.expect()
+        peer.kill()
+        with pytest.raises(shmipc.ProducerDied):
+            consumer.recv(20)
+        for _ in range(3):
+            start = time.monotonic()
+            with pytest.raises(shmipc.Empty):
+                WAITS[wait](consumer)
+            assert wait == "poll" or time.monotonic() - start >= 0.2
+    discard("r")
+
+
+@pytest.mark.parametrize("wait", [lambda c: c.recv(), lambda c: next(map(bytes, c))])
+def test_who_was_told_of_a_death_waits_for_the_successors_messages(
+    wait: Callable[[Any], bytes],
+) -> None:
+    with Peer(PRODUCE_THEN_HOLD, "r", 1) as peer, Consumer("r", timeout=20) as consumer:
+        peer.expect()
+        peer.kill()
+        with pytest.raises(shmipc.ProducerDied):
+            consumer.recv(20)
+        joined = in_thread(lambda: wait(consumer))
+        with Producer("r", capacity=AREA) as producer:
+            producer.send(b"alive")
+            assert joined() == b"alive"
+
+
+def test_the_successors_death_is_told_too() -> None:
+    with Peer(PRODUCE_THEN_HOLD, "r", 1) as peer, Consumer("r", timeout=20) as consumer:
+        peer.expect()
+        peer.kill()
+        with pytest.raises(shmipc.ProducerDied):
+            consumer.recv(20)
+        with Peer(PRODUCE_THEN_HOLD, "r", 1) as successor:
+            successor.expect()
+            consumer.wait_for_producer(20)
+            with pytest.raises(shmipc.Empty):
+                consumer.recv(0.2)
+            successor.kill()
+            with pytest.raises(shmipc.ProducerDied):
+                consumer.recv(20)
+            with pytest.raises(shmipc.Empty):
+                consumer.recv(0)
+    discard("r")
+
+
+def test_wait_for_producer_returns_once_somebody_takes_the_ring_over() -> None:
+    with Peer(PRODUCE_THEN_HOLD, "r", 1) as peer, Consumer("r", timeout=20) as consumer:
+        peer.expect()
+        consumer.wait_for_producer(0)
+        peer.kill()
+        with pytest.raises(shmipc.NotFound, match="no producer"):
+            consumer.wait_for_producer(timeout=0.1)
+        joined = in_thread(consumer.wait_for_producer)
+        with Producer("r", capacity=AREA) as producer:
+            assert joined() is None
+            producer.send(b"first")
+            assert consumer.recv(5) == b"first"
+            producer.close()
+            with pytest.raises(shmipc.Closed):
+                consumer.recv(5)
+            with pytest.raises(shmipc.Closed):  # an end is told each time
+                consumer.recv(5)
+            with pytest.raises(shmipc.NotFound):
+                consumer.wait_for_producer(0)
 
 
 @pytest.mark.parametrize("spin", [0, None, float("inf")])
@@ -187,12 +270,22 @@ def test_full_durable_ring_whose_consumer_died_says_so_and_keeps_everything() ->
             peer.expect()
             producer.send(bytes(AREA - 16))
             peer.kill()
-            for timeout in (None, 5):
-                with pytest.raises(shmipc.ConsumerDied) as died:
+            with pytest.raises(shmipc.ConsumerDied) as died:
+                producer.send(b"x")
+            assert isinstance(died.value, shmipc.PeerDied)
+            for timeout in (0.2, 0):  # told once: from now on it waits for the next one
+                start = time.monotonic()
+                with pytest.raises(shmipc.Full, match="no consumer is attached; it keeps 1 "):
                     producer.send(b"x", timeout=timeout)
-                assert isinstance(died.value, shmipc.PeerDied)
-            with pytest.raises((shmipc.ConsumerDied, shmipc.Full)):
-                producer.send(b"x", timeout=0)
+                assert time.monotonic() - start >= timeout
+            assert not producer.try_send(b"x")
+        with Peer(HOLD_CONSUMER, "r") as successor:
+            successor.expect()
+            with pytest.raises(shmipc.Full, match=f"process {successor.pid}, has not released 1"):
+                producer.send(b"x", timeout=0.2)
+            successor.kill()
+            with pytest.raises(shmipc.ConsumerDied):
+                producer.send(b"x", timeout=20)
         with Consumer("r", timeout=5) as successor:
             assert successor.recv(0) == bytes(AREA - 16)
             producer.send(b"x", timeout=5)

@@ -133,8 +133,15 @@ def test_a_dead_producer_comes_out_after_what_it_committed(ring_name: str, timeo
         with pytest.raises(shmipc.ProducerDied) as raised:
             run_until_it_raises(dispatcher, timeout)
         assert raised.value.consumer is consumer  # type: ignore[attr-defined]
+        for _ in range(3):  # told once: from now on it waits for a successor's events
+            assert dispatcher.run(timeout=min(timeout, 0.1)) == 0
+        with Producer(ring_name, capacity=65536, consumers=4) as successor:
+            successor.send(Event(value=7), kind=1)
+            assert dispatcher.run(timeout=60) == 1
+        assert seen[-1] == 7
+        with pytest.raises(shmipc.Closed):
+            run_until_it_raises(dispatcher, timeout)
         consumer.close()
-    Producer(ring_name, capacity=65536, consumers=4).close()
 
 
 def test_a_consumer_closed_by_a_callable_ends_its_events_only(rig: Rig) -> None:

@@ -280,6 +280,22 @@ namespace Shmipc
             }
         }
 
+        // Until a live producer holds the ring: after ProducerDiedException or the end, for its
+        // successor. NotFoundException after the timeout.
+        public void WaitForProducer(TimeSpan? timeout = null)
+        {
+            gate.Enter("consumer");
+            try
+            {
+                Errors.Check(Native.shmipc_consumer_wait_for_producer(
+                    Use(), Times.Nanoseconds(timeout)));
+            }
+            finally
+            {
+                gate.Leave();
+            }
+        }
+
         // Until any of them has something to read, or an end to tell; those that have.
         public static List<Consumer> WaitAny(IReadOnlyList<Consumer> consumers,
                                              TimeSpan? timeout = null)

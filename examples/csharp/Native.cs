@@ -242,6 +242,8 @@ namespace Shmipc
         [DllImport(Library)] internal static extern int
         shmipc_consumer_wait(ConsumerHandle consumer, long timeoutNs);
         [DllImport(Library)] internal static extern int
+        shmipc_consumer_wait_for_producer(ConsumerHandle consumer, long timeoutNs);
+        [DllImport(Library)] internal static extern int
         shmipc_wait(IntPtr[] consumers, UIntPtr count, byte[] ready, long timeoutNs);
         [DllImport(Library)] internal static extern int
         shmipc_consumer_read(ConsumerHandle consumer, out FrameHandle frame, long timeoutNs);

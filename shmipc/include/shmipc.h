@@ -336,6 +336,11 @@ SHMIPC_CHECKED int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *
 SHMIPC_CHECKED int shmipc_consumer_wait(struct shmipc_consumer *consumer,
                                         int64_t timeout_ns) SHMIPC_NOEXCEPT;
 
+/* Wait until a live producer holds the ring: after SHMIPC_E_PRODUCER_DIED or SHMIPC_E_CLOSED, for
+ * its successor. SHMIPC_E_NOT_FOUND after the timeout. */
+SHMIPC_CHECKED int shmipc_consumer_wait_for_producer(struct shmipc_consumer *consumer,
+                                                     int64_t timeout_ns) SHMIPC_NOEXCEPT;
+
 /* Wait until any of `count` consumers has data, an end or an error to report; ready[i] becomes 1
  * for those, 0 for the others. All handles are in use by the calling thread meanwhile. */
 SHMIPC_CHECKED int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count,

@@ -145,6 +145,16 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     {
         return detail::polled(shmipc_consumer_wait(this->handle(), timeout.ns()), error);
     }
+    /* Wait until a live producer holds the ring: after ProducerDied or Closed, for its successor.
+     * NotFound after the timeout. */
+    void wait_for_producer(Timeout timeout = forever)
+    {
+        detail::check(shmipc_consumer_wait_for_producer(this->handle(), timeout.ns()));
+    }
+    bool wait_for_producer(Timeout timeout, std::error_code &error) noexcept
+    {
+        return detail::set(error, shmipc_consumer_wait_for_producer(this->handle(), timeout.ns()));
+    }
 
     /* ---- copies ---- */
 

@@ -165,13 +165,14 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
     case SHMIPC_E_PRODUCER_DIED:
         return shmipc_result_fail(result,
                                   "the producer of ring \"%s\" died without closing; everything it "
-                                  "committed was read. Call again once another has taken over",
+                                  "committed was read. Call again to wait for another that takes "
+                                  "the ring over",
                                   handle->name);
     case SHMIPC_E_CONSUMER_DIED:
         return shmipc_result_fail(result,
                                   "ring \"%s\" is full and its consumer died without closing; "
-                                  "nothing was sent and nothing is lost. Start a consumer, then "
-                                  "send again",
+                                  "nothing was sent and nothing is lost. Start a consumer; send "
+                                  "again to wait for it",
                                   handle->name);
     case SHMIPC_E_CORRUPT:
         if (shmipc_segment_is_damaged(segment)) {

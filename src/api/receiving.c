@@ -4,7 +4,6 @@
 #include "copy.h"
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
-#define BRIEF_POLLS 1000 /* about a microsecond: an answer on its way from another core is here */
 
 /* ---- waiting -------------------------------------------------------------------------------- */
 
@@ -26,6 +25,21 @@ void shmipc_consumer_end_wait(struct shmipc_consumer *self)
     }
 }
 
+/* Nothing came. Where that is because of what the caller keeps, say so. */
+static int tell_empty(struct shmipc_consumer *self)
+{
+    uint64_t number;
+    if (!shmipc_consumer_role_is_in_the_way(&self->role, &number)) {
+        return SHMIPC_E_EMPTY;
+    }
+    return shmipc_result_fail(
+        SHMIPC_E_EMPTY,
+        "nothing to read in ring \"%s\": its producer waits for room, and "
+        "%llu frames that this consumer keeps are in its way, the oldest from "
+        "number %llu on. Release them, or copy what is to be kept",
+        self->handle.name, (unsigned long long)self->frames, (unsigned long long)number);
+}
+
 static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
 {
     struct shmipc_wait wait = {0};
@@ -42,16 +56,18 @@ static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
         }
     } while (status == SHMIPC_AGAIN && result == SHMIPC_SUCCESS);
     shmipc_consumer_end_wait(self);
-    return result != SHMIPC_SUCCESS ? result : shmipc_consumer_fail(self, status);
+    if (result == SHMIPC_SUCCESS) {
+        result = status == SHMIPC_TIMEOUT ? tell_empty(self) : shmipc_consumer_fail(self, status);
+    }
+    return result;
 }
 
 int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
                           uint64_t *deadline_ns)
 {
     struct shmipc_consumer_role *role = &consumer->role;
-    /* Where spinning has not paid of late, neither would this. */
-    const bool brief = role->spin.limit_ns != 0 && role->spin.budget_ns == role->spin.limit_ns;
-    const int polls = brief && timeout_ns != 0 ? BRIEF_POLLS : 1;
+    const bool brief = timeout_ns != 0 && shmipc_spin_is_whole(&role->spin);
+    const int polls = brief ? SHMIPC_BRIEF_POLLS : 1;
     enum shmipc_status status = SHMIPC_EMPTY;
     for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
         status = shmipc_ring_readable(&role->ring);
@@ -91,6 +107,40 @@ int shmipc_consumer_wait(struct shmipc_consumer *consumer, int64_t timeout_ns)
         result = shmipc_consumer_await(consumer, timeout_ns, &deadline_ns);
         shmipc_handle_leave(&consumer->handle);
     }
+    return result;
+}
+
+int shmipc_consumer_wait_for_producer(struct shmipc_consumer *consumer, int64_t timeout_ns)
+{
+    struct shmipc_wait wait = {0};
+    enum shmipc_status status = SHMIPC_OK;
+    int result = shmipc_handle_enter((struct shmipc_handle *)consumer, CONSUMER);
+    if (result != SHMIPC_SUCCESS) {
+        return result;
+    }
+    result = shmipc_check_timeout(timeout_ns);
+    const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
+    shmipc_consumer_begin_wait(consumer);
+    while (result == SHMIPC_SUCCESS) {
+        shmipc_frames_collect(consumer);
+        status = shmipc_consumer_role_wait_producer(&consumer->role, &wait, deadline_ns);
+        if (status == SHMIPC_CLOSED) {
+            result = shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
+        } else if (status != SHMIPC_AGAIN) {
+            break;
+        }
+    }
+    shmipc_consumer_end_wait(consumer);
+    if (result == SHMIPC_SUCCESS && status == SHMIPC_TIMEOUT) {
+        result =
+            shmipc_result_fail(SHMIPC_E_NOT_FOUND,
+                               "ring \"%s\" has no producer: is it started, with the same name "
+                               "and SHMIPC_DIR?",
+                               consumer->handle.name);
+    } else if (result == SHMIPC_SUCCESS) {
+        result = shmipc_consumer_fail(consumer, status);
+    }
+    shmipc_handle_leave(&consumer->handle);
     return result;
 }
 

@@ -47,7 +47,7 @@ const char *shmipc_result_text(int result)
     case SHMIPC_E_CONSUMER_DIED:
         return "the ring is full and its consumer died without closing; nothing was sent";
     case SHMIPC_E_NOT_FOUND:
-        return "there is no such ring, or not enough consumers, within the timeout";
+        return "there is no such ring, no producer or not enough consumers, within the timeout";
     case SHMIPC_E_BUSY:
         return "a live process holds this role";
     case SHMIPC_E_MISMATCH:

@@ -11,6 +11,25 @@ static int fail_with(const struct shmipc_producer *self, enum shmipc_status stat
     return shmipc_ring_result(&self->handle, &self->role.segment, status, SHMIPC_SIDE_PRODUCER);
 }
 
+/* Waited in vain: who holds the ring back? */
+static int fail_full(const struct shmipc_producer *self)
+{
+    uint32_t pid;
+    uint64_t lag;
+    if (!shmipc_producer_role_slowest(&self->role, &pid, &lag)) {
+        return SHMIPC_E_FULL;
+    }
+    return pid == 0
+               ? shmipc_result_fail(SHMIPC_E_FULL,
+                                    "ring \"%s\" is full and no consumer is attached; it keeps "
+                                    "%llu for the next one",
+                                    self->handle.name, (unsigned long long)lag)
+               : shmipc_result_fail(SHMIPC_E_FULL,
+                                    "ring \"%s\" is full: its slowest consumer, process %u, "
+                                    "has not released %llu",
+                                    self->handle.name, pid, (unsigned long long)lag);
+}
+
 /* ---- room ----------------------------------------------------------------------------------- */
 
 int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
@@ -42,7 +61,7 @@ int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t 
     if (status == SHMIPC_OK) {
         status = shmipc_ring_reserve(&role->ring, len, at);
     }
-    return fail_with(self, status);
+    return status == SHMIPC_TIMEOUT ? fail_full(self) : fail_with(self, status);
 }
 
 static int notify(struct shmipc_producer *self)

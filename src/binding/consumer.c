@@ -4,6 +4,8 @@
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)
 #define OPEN_NAP_MAX_NS UINT64_C(10000000)
+#define OPEN_HINT_NS UINT64_C(2000000000) /* a wait this long may be for a name that is misspelt \
+                                           */
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
@@ -102,6 +104,7 @@ static enum shmipc_status open_or_nap(ConsumerObject *self, const char *path,
 static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_option start,
                      struct patience *patience)
 {
+    uint64_t hint_ns = 0;
     struct gil_absence absence;
     struct shmipc_error error;
     enum shmipc_status status;
@@ -116,6 +119,14 @@ static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_o
             status = open_or_nap(self, path, start, deadline_ns, &nap_ns, &error);
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
+        const uint64_t now_ns = shmipc_now_ns();
+        hint_ns = hint_ns == 0 ? now_ns + OPEN_HINT_NS : hint_ns;
+        if (status == SHMIPC_AGAIN && now_ns >= hint_ns) {
+            hint_ns = SHMIPC_NEVER;
+            if (hint_not_found(self->handle.name, path, error.text) != 0) {
+                return -1;
+            }
+        }
     } while (status == SHMIPC_AGAIN);
     if (status != SHMIPC_OK) {
         (void)raise_error(self->handle.state, &error, path);
@@ -205,6 +216,28 @@ static void consumer_dealloc(PyObject *object)
     handle_clear(&self->handle);
     type->tp_free(object);
     Py_DECREF(type);
+}
+
+PyDoc_STRVAR(consumer_wait_for_producer_doc,
+             "wait_for_producer($self, timeout=None)\n--\n\n"
+             "Wait until a live producer holds the ring: after ProducerDied or Closed, for its\n"
+             "successor, whose messages follow. Raises NotFound after `timeout` seconds.");
+
+static PyObject *consumer_wait_for_producer(PyObject *object, PyObject *const *args,
+                                            Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"timeout", NULL};
+    static const struct parameters parameters = {"wait_for_producer", names, 1, 0};
+    ConsumerObject *self = (ConsumerObject *)object;
+    PyObject *given[1];
+    struct patience patience;
+    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0 ||
+        parse_timeout(given[0], &patience) != 0 || !handle_enter(&self->handle)) {
+        return NULL;
+    }
+    const int result = wait_for_live_producer(self, &patience);
+    handle_leave(&self->handle);
+    return result == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 PyDoc_STRVAR(
@@ -297,6 +330,8 @@ static PyMethodDef consumer_methods[] = {
     {"recv_into", METHOD(consumer_recv_into), FASTCALL, consumer_recv_into_doc},
     {"read", METHOD(consumer_read), FASTCALL, consumer_read_doc},
     {"read_batch", METHOD(consumer_read_batch), FASTCALL, consumer_read_batch_doc},
+    {"wait_for_producer", METHOD(consumer_wait_for_producer), FASTCALL,
+     consumer_wait_for_producer_doc},
     {"close", handle_close, METH_NOARGS, consumer_close_doc},
     {"abandon", consumer_abandon, METH_NOARGS, consumer_abandon_doc},
     {"stats", consumer_stats, METH_NOARGS, consumer_stats_doc},

@@ -72,12 +72,10 @@ static bool make_place(DispatcherObject *self)
     }
     const size_t room = self->room == 0 ? 4 : 2 * (size_t)self->room;
     if (!enlarge(&self->sources, room * sizeof *self->sources) ||
-        !enlarge(&self->cores, room * sizeof *self->cores) ||
-        !enlarge(&self->words, room * sizeof *self->words) ||
-        !enlarge(&self->marks, room * sizeof *self->marks) ||
-        !enlarge(&self->ready, room * sizeof *self->ready)) {
+        !enlarge(&self->wait_memory, shmipc_waitset_size(room))) {
         return false;
     }
+    shmipc_waitset_place(&self->set, self->wait_memory, (uint32_t)room);
     self->room = (Py_ssize_t)room;
     return true;
 }
@@ -333,6 +331,8 @@ static PyObject *dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kw
     if (self != NULL) {
         self->state = state;
         self->spin = spin;
+        self->set.spin = &self->spin;
+        self->set.yields = true;
         atomic_init(&self->runner, NULL);
         atomic_init(&self->stopping, false);
     }
@@ -368,10 +368,7 @@ static void dispatcher_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     (void)dispatcher_clear(object);
     PyMem_Free(self->sources);
-    PyMem_Free(self->cores);
-    PyMem_Free(self->words);
-    PyMem_Free(self->marks);
-    PyMem_Free(self->ready);
+    PyMem_Free(self->wait_memory);
     type->tp_free(object);
     Py_DECREF(type);
 }

@@ -60,12 +60,9 @@ typedef struct {
     struct subscription **sources;
     Py_ssize_t count;
     Py_ssize_t room;
-    Py_ssize_t turn; /* whose turn it is to be first */
-    /* Scratch of waiting, `room` entries each. */
-    struct shmipc_consumer_role **cores;
-    shmipc_atomic_u32 **words;
-    uint32_t *marks;
-    bool *ready;
+    Py_ssize_t turn;   /* whose turn it is to be first */
+    void *wait_memory; /* of `set`, for `room` consumers */
+    struct shmipc_waitset set;
     struct shmipc_spin spin;
     const unsigned char *current; /* the event being handled, or NULL */
     size_t current_len;

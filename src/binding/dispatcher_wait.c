@@ -3,10 +3,6 @@
 #include "gil.h"
 #include "module.h"
 
-#include <sched.h>
-
-/* Polls with the GIL held: see waiting.c. */
-#define BRIEF_POLLS 1000
 /* How long to spin with the GIL held where nobody else could want it, before looking again. */
 #define ALONE_SLICE_NS UINT64_C(200000)
 
@@ -26,8 +22,9 @@ static bool enter_handles(DispatcherObject *self)
             leave_handles(self, i);
             return false;
         }
-        self->cores[i] = &consumer->core;
+        self->set.roles[i] = &consumer->core;
     }
+    self->set.count = (uint32_t)self->count;
     return true;
 }
 
@@ -69,7 +66,7 @@ static void ask_for_what_is_ready(DispatcherObject *self)
 {
     for (Py_ssize_t i = self->count; i > 0; i--) {
         const Py_ssize_t next = (self->turn + i) % self->count;
-        if (shmipc_ring_ask(&self->cores[next]->ring)) {
+        if (shmipc_ring_ask(&self->set.roles[next]->ring)) {
             self->turn = next - 1 + self->count; /* a round begins with the one after */
         }
     }
@@ -93,54 +90,9 @@ static bool is_alone(void)
 #endif
 }
 
-/* Spin for up to `most_ns` of what is left of the budget. OK; AGAIN: time for signals, and the
- * producers were looked at; EMPTY: there is nothing left. */
-static enum shmipc_status spin_slice(DispatcherObject *self, uint64_t start_ns,
-                                     uint64_t deadline_ns, uint64_t most_ns)
-{
-    const uint32_t count = (uint32_t)self->count;
-    const uint64_t now_ns = shmipc_now_ns();
-    uint64_t spin_end_ns = shmipc_deadline_ns(start_ns, self->spin.budget_ns);
-    spin_end_ns = deadline_ns < spin_end_ns ? deadline_ns : spin_end_ns;
-    if (count == 0 || now_ns >= spin_end_ns) {
-        return SHMIPC_EMPTY;
-    }
-    const uint64_t left_ns = spin_end_ns - now_ns;
-    const enum shmipc_status status =
-        shmipc_consumers_spin_any(self->cores, count, left_ns < most_ns ? left_ns : most_ns);
-    if (status == SHMIPC_OK || left_ns <= most_ns) {
-        return status;
-    }
-    return shmipc_consumers_wait_any(self->cores, count, self->ready, self->words, self->marks,
-                                     0) == SHMIPC_OK
-               ? SHMIPC_OK
-               : SHMIPC_AGAIN;
-}
-
-/* One slice of sleep, without the GIL. */
-static enum shmipc_status sleep_slice(DispatcherObject *self, uint64_t deadline_ns, bool *slept)
-{
-    const uint32_t count = (uint32_t)self->count;
-    if (count == 0) {
-        return nap_slice(deadline_ns);
-    }
-    if (!*slept) {
-        /* Going to sleep costs this process some microseconds and makes the producer wake it. Where
-         * there are more processes than cores, the producer may only be waiting for this one. */
-        (void)sched_yield();
-        *slept = true;
-        if (shmipc_consumers_spin_any(self->cores, count, 0) == SHMIPC_OK) {
-            return SHMIPC_OK;
-        }
-    }
-    return shmipc_consumers_wait_any(self->cores, count, self->ready, self->words, self->marks,
-                                     deadline_ns);
-}
-
 /* One slice of waiting, and more where nothing asks for the GIL: spin as long as is left of the
  * budget, then sleep. */
-static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
-                                     uint64_t deadline_ns, bool *slept)
+static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t deadline_ns)
 {
     struct gil_absence absence;
     enum shmipc_status status;
@@ -149,14 +101,14 @@ static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
         gil_leave(&absence);
     }
     do {
-        status =
-            spin_slice(self, start_ns, deadline_ns, away ? SHMIPC_SPIN_SLICE_NS : ALONE_SLICE_NS);
+        status = shmipc_waitset_spin(&self->set, deadline_ns,
+                                     away ? SHMIPC_SPIN_SLICE_NS : ALONE_SLICE_NS);
         if (status == SHMIPC_EMPTY) {
             if (!away) {
                 gil_leave(&absence);
                 away = true;
             }
-            status = sleep_slice(self, deadline_ns, slept);
+            status = shmipc_waitset_sleep(&self->set, deadline_ns);
         }
     } while (status == SHMIPC_AGAIN && away && !atomic_load(&self->stopping) &&
              gil_stay_away(&absence));
@@ -172,14 +124,14 @@ static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t start_ns,
 /* Poll for a moment with the GIL held. */
 static enum shmipc_status poll_briefly(DispatcherObject *self)
 {
-    Py_ssize_t polls = BRIEF_POLLS;
+    Py_ssize_t polls = SHMIPC_BRIEF_POLLS;
     if (self->count > 2) {
         polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
     }
     for (Py_ssize_t poll = 0; poll < polls; poll++) {
         bool ready = false;
         for (Py_ssize_t i = 0; i < self->count; i++) {
-            ready |= shmipc_ring_readable(&self->cores[i]->ring) != SHMIPC_EMPTY;
+            ready |= shmipc_ring_readable(&self->set.roles[i]->ring) != SHMIPC_EMPTY;
         }
         if (ready) {
             ask_for_what_is_ready(self);
@@ -192,9 +144,7 @@ static enum shmipc_status poll_briefly(DispatcherObject *self)
 int dispatcher_wait(DispatcherObject *self, struct patience *patience)
 {
     enum shmipc_status status = SHMIPC_AGAIN;
-    bool slept = false;
-    const bool brief = self->spin.limit_ns != 0 && self->spin.budget_ns == self->spin.limit_ns;
-    if (brief && self->count > 0) {
+    if (self->count > 0 && shmipc_spin_is_whole(&self->spin)) {
         if (!enter_handles(self)) {
             return -1;
         }
@@ -202,8 +152,9 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
         leave_handles(self, self->count);
     }
     if (status == SHMIPC_AGAIN) {
-        const uint64_t start_ns = shmipc_now_ns();
         const uint64_t deadline_ns = patience_deadline(patience);
+        struct vigil vigil = {0};
+        shmipc_waitset_begin(&self->set);
         while (status == SHMIPC_AGAIN) {
             /* No handle is entered here: a signal handler may add and remove, and close. */
             if (dispatcher_run_signals(self) != 0) {
@@ -215,11 +166,17 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
             if (!enter_handles(self)) {
                 return -1;
             }
-            status = wait_slice(self, start_ns, deadline_ns, &slept);
+            status = wait_slice(self, deadline_ns);
+            ConsumerObject *in_the_way = status == SHMIPC_AGAIN
+                                             ? vigil_look(&vigil, self->set.roles, self->set.count)
+                                             : NULL;
             leave_handles(self, self->count);
+            if (vigil_tell(&vigil, in_the_way) != 0) { /* runs Python code: outside, as handlers */
+                return -1;
+            }
         }
-        if (status == SHMIPC_OK && self->spin.adaptive) {
-            shmipc_spin_learn(&self->spin, shmipc_now_ns() - start_ns, slept);
+        if (status == SHMIPC_OK) {
+            shmipc_waitset_learn(&self->set);
         }
     }
     return status == SHMIPC_OK;

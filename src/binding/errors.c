@@ -20,8 +20,8 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
                           "The producer ended the stream and everything was read, or this handle "
                           "was closed."},
     [EXCEPTION_NOT_FOUND] = {"NotFound", EXCEPTION_ERROR, "builtins.FileNotFoundError",
-                             "What was waited for did not come to exist: a ring of that name, or "
-                             "its consumers."},
+                             "What was waited for did not come to exist: a ring of that name, its "
+                             "producer, or its consumers."},
     [EXCEPTION_BUSY] = {"Busy", EXCEPTION_ERROR, "builtins.FileExistsError",
                         "A live process holds the role that was asked for."},
     [EXCEPTION_SCHEMA_MISMATCH] = {"SchemaMismatch", EXCEPTION_ERROR, "builtins.TypeError",
@@ -32,11 +32,13 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
     [EXCEPTION_PEER_DIED] = {"PeerDied", EXCEPTION_ERROR, "builtins.ConnectionError",
                              "The process at the other end ended without closing."},
     [EXCEPTION_PRODUCER_DIED] = {"ProducerDied", EXCEPTION_PEER_DIED, NULL,
-                                 "The producer died; everything it committed has been read. Call "
-                                 "again to go on with a producer that takes the ring over."},
+                                 "The producer died; everything it committed has been read. Raised "
+                                 "once of each: the next call waits for a producer that takes "
+                                 "the ring over."},
     [EXCEPTION_CONSUMER_DIED] = {"ConsumerDied", EXCEPTION_PEER_DIED, NULL,
                                  "The ring is full and its only consumer died; nothing was sent. "
-                                 "What it left unread waits for its successor."},
+                                 "What it left unread waits for its successor, and so does the "
+                                 "next send: raised once of each."},
 };
 
 static PyObject *builtin_base(const char *dotted)
@@ -146,11 +148,6 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
 {
     PyObject *const *exceptions = handle->state->exceptions;
     switch (status) {
-    case SHMIPC_FULL:
-        return PyErr_Format(exceptions[EXCEPTION_FULL],
-                            "ring %R is full: its slowest consumer has not released enough. Try "
-                            "again later, or create it with a larger capacity=",
-                            handle->name);
     case SHMIPC_EMPTY:
         return PyErr_Format(exceptions[EXCEPTION_EMPTY], "nothing to read in ring %R yet",
                             handle->name);
@@ -168,11 +165,11 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         PyObject *text =
             producing ? PyUnicode_FromFormat(
                             "ring %R is full and its consumer died without closing; nothing was "
-                            "sent and nothing is lost. Start a consumer, then send again",
+                            "sent and nothing is lost. Start a consumer; send again to wait for it",
                             handle->name)
                       : PyUnicode_FromFormat(
                             "the producer of ring %R died without closing; everything it committed "
-                            "was read. Call again once another producer has taken over",
+                            "was read. Call again to wait for another that takes the ring over",
                             handle->name);
         if (text != NULL) {
             PyErr_SetObject(
@@ -195,6 +192,27 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         return PyErr_Format(PyExc_SystemError, "shmipc: unexpected status %d on ring %R", status,
                             handle->name);
     }
+}
+
+PyObject *raise_full(const ProducerObject *producer)
+{
+    PyObject *type = producer->handle.state->exceptions[EXCEPTION_FULL];
+    PyObject *name = producer->handle.name;
+    uint32_t pid;
+    uint64_t lag;
+    if (!shmipc_producer_role_slowest(&producer->core, &pid, &lag)) {
+        return PyErr_Format(type, "ring %R was full until a moment ago: try again", name);
+    }
+    return pid == 0 ? PyErr_Format(type,
+                                   "ring %R is full and no consumer is attached; it keeps %llu for "
+                                   "the next one. Start a consumer, or create it with a larger "
+                                   "capacity=",
+                                   name, (unsigned long long)lag)
+                    : PyErr_Format(type,
+                                   "ring %R is full: its slowest consumer, process %u, has not "
+                                   "released %llu. Try again later, or create it with a larger "
+                                   "capacity=",
+                                   name, pid, (unsigned long long)lag);
 }
 
 PyObject *raise_too_large(HandleObject *handle, uint64_t len)

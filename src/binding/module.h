@@ -15,8 +15,8 @@
 #include <Python.h>
 #include <structmember.h>
 
-#include "../core/consumer.h"
 #include "../core/producer.h"
+#include "../core/waitset.h"
 
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
@@ -49,6 +49,7 @@ enum exception_index {
 struct patience {
     uint64_t span_ns;     /* SHMIPC_NEVER: for ever; 0: not at all */
     uint64_t deadline_ns; /* 0: not known yet */
+    bool tries;           /* Full becomes an answer: it needs no text */
 };
 
 struct module_state {
@@ -379,6 +380,8 @@ PyObject *raise_error(struct module_state *state, const struct shmipc_error *err
                       const char *path);
 /* Raise what an operation on a handle came to. Always NULL. */
 PyObject *raise_status(HandleObject *handle, enum shmipc_status status);
+/* Full, naming who holds the ring back. */
+PyObject *raise_full(const ProducerObject *producer);
 PyObject *raise_too_large(HandleObject *handle, uint64_t len);
 /* Was the file cut under the handle's mapping? Then what was just copied or published was not the
  * ring's: false, with Corrupt. */
@@ -411,14 +414,38 @@ int check_signals(HandleObject *handle);
 /* Data at read_pos, or an exception: Empty after the timeout, Closed, ProducerDied, Corrupt, or
  * what a signal handler raised. The handle is entered. */
 int wait_for_data(ConsumerObject *consumer, struct patience *patience);
-/* One slice of waiting for nothing but time: TIMEOUT, or AGAIN. */
-enum shmipc_status nap_slice(uint64_t deadline_ns);
 /* What was read had been overwritten: may the call try again? -1 with an exception. */
 int after_lap(ConsumerObject *consumer, struct patience *patience);
 /* `len` bytes of room, or an exception. */
 int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patience);
+/* Until a live producer holds the ring, or an exception: NotFound after the timeout. */
+int wait_for_live_producer(ConsumerObject *consumer, struct patience *patience);
 int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience);
 PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+/* ---- hint.c: warnings in the log of "shmipc" ----------------------------------------------------
+ */
+
+/* A wait's look, once a second, for a consumer whose own frames keep its producer from sending. */
+struct vigil {
+    uint64_t next_ns; /* 0: not begun, as after {0} */
+    uint64_t since_ns;
+    uint64_t number; /* of the oldest message kept */
+    const struct shmipc_consumer_role *suspect;
+    bool told; /* once a wait */
+};
+
+/* Two looks found the same: a new reference to the consumer to tell of, else NULL. The handles are
+ * entered. */
+ConsumerObject *vigil_look(struct vigil *vigil, struct shmipc_consumer_role *const *cores,
+                           uint32_t count);
+/* Tell of it, and drop the reference; NULL: of nobody. Runs Python code. -1 with an exception. */
+int vigil_tell(const struct vigil *vigil, ConsumerObject *consumer);
+/* Both, for one that is entered. */
+int vigil_keep(struct vigil *vigil, ConsumerObject *consumer);
+/* The ring has not come for a while; `reason` is why not, and names that are alike are told too. -1
+ * with an exception. */
+int hint_not_found(PyObject *name, const char *path, const char *reason);
 
 /* ---- arguments.c ---------------------------------------------------------------------------- */
 

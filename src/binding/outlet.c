@@ -212,7 +212,7 @@ static void keep_no_more(PyObject *kept, PyObject *key, PyObject *before)
 static int send_copy(OutletObject *self, PyObject *copy, PyObject *key)
 {
     const RecordObject *record = (RecordObject *)copy;
-    struct patience at_once = {0, 0};
+    struct patience at_once = {0, 0, true};
     PyObject *before = NULL;
     /* Kept first: what has been sent must not fail to be kept. */
     if (self->kept != NULL && keep(self->kept, key, copy, &before) != 0) {

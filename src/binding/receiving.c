@@ -112,7 +112,7 @@ PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize_t narg
 {
     ConsumerObject *self = (ConsumerObject *)object;
     PyObject *given[1];
-    struct patience patience = {SHMIPC_NEVER, 0};
+    struct patience patience = {SHMIPC_NEVER, 0, false};
     if ((nargs != 0 || kwnames != NULL) &&
         (parse_arguments(&recv_parameters, args, nargs, kwnames, given) != 0 ||
          parse_timeout(given[0], &patience) != 0)) {
@@ -387,7 +387,7 @@ static PyObject *iterator_next(PyObject *object)
 {
     IteratorObject *self = (IteratorObject *)object;
     ConsumerObject *consumer = self->consumer;
-    struct patience patience = {SHMIPC_NEVER, 0};
+    struct patience patience = {SHMIPC_NEVER, 0, false};
     PyObject *frame = NULL;
     let_go(self, NULL);
     if (handle_enter(&consumer->handle)) {

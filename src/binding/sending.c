@@ -203,7 +203,7 @@ PyObject *producer_send(PyObject *object, PyObject *const *args, Py_ssize_t narg
 {
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[4] = {NULL, NULL, NULL, NULL};
-    struct patience patience = {SHMIPC_NEVER, 0};
+    struct patience patience = {SHMIPC_NEVER, 0, false};
     if (SHMIPC_LIKELY(nargs == 1 && kwnames == NULL)) {
         if (!handle_enter(&self->handle)) {
             return NULL;
@@ -266,7 +266,7 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
 {
     ProducerObject *self = (ProducerObject *)object;
     PyObject *given[3];
-    struct patience patience = {0, 0};
+    struct patience patience = {0, 0, true};
     if (parse_arguments(&try_send_parameters, args, nargs, kwnames, given) != 0) {
         return NULL;
     }

@@ -4,11 +4,6 @@
 
 #include <math.h>
 
-/* Polls with the GIL held before anything else: about a microsecond, less than giving the GIL away
- * and taking it back costs when somebody wants it, and longer than an answer takes that is already
- * on its way from another core. */
-#define BRIEF_POLLS 1000
-
 static int parse_seconds(const char *what, PyObject *seconds, uint64_t *span_ns)
 {
     const double value =
@@ -28,6 +23,7 @@ static int parse_seconds(const char *what, PyObject *seconds, uint64_t *span_ns)
 int parse_timeout(PyObject *seconds, struct patience *patience)
 {
     patience->deadline_ns = 0;
+    patience->tries = false;
     if (seconds == NULL || seconds == Py_None) {
         patience->span_ns = SHMIPC_NEVER;
         return 0;
@@ -82,9 +78,7 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     struct shmipc_consumer_role *core = &consumer->core;
     enum shmipc_status status = SHMIPC_EMPTY;
     const bool poll_only = patience->span_ns == 0;
-    /* Where spinning has not paid of late, neither would this. */
-    const bool brief = core->spin.limit_ns != 0 && core->spin.budget_ns == core->spin.limit_ns;
-    const int polls = brief && !poll_only ? BRIEF_POLLS : 1;
+    const int polls = !poll_only && shmipc_spin_is_whole(&core->spin) ? SHMIPC_BRIEF_POLLS : 1;
     for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
         status = shmipc_ring_readable(&core->ring);
     }
@@ -93,6 +87,7 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     } else if (status == SHMIPC_EMPTY) {
         struct gil_absence absence;
         struct shmipc_wait wait = {0};
+        struct vigil vigil = {0};
         const uint64_t deadline_ns = patience_deadline(patience);
         do {
             if (check_signals(&consumer->handle) != 0) {
@@ -103,6 +98,9 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
                 status = shmipc_consumer_role_wait_data(core, &wait, deadline_ns);
             } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
             gil_return(&absence);
+            if (status == SHMIPC_AGAIN && vigil_keep(&vigil, consumer) != 0) {
+                return -1;
+            }
         } while (status == SHMIPC_AGAIN);
     }
     if (status == SHMIPC_OK) {
@@ -110,17 +108,6 @@ int wait_for_data(ConsumerObject *consumer, struct patience *patience)
     }
     (void)raise_status(&consumer->handle, status == SHMIPC_TIMEOUT ? SHMIPC_EMPTY : status);
     return -1;
-}
-
-enum shmipc_status nap_slice(uint64_t deadline_ns)
-{
-    const uint64_t now_ns = shmipc_now_ns();
-    if (now_ns >= deadline_ns) {
-        return SHMIPC_TIMEOUT;
-    }
-    const uint64_t left_ns = deadline_ns - now_ns;
-    shmipc_wait_nap(left_ns < SHMIPC_SLICE_NS ? left_ns : SHMIPC_SLICE_NS);
-    return SHMIPC_AGAIN;
 }
 
 int after_lap(ConsumerObject *consumer, struct patience *patience)
@@ -163,8 +150,45 @@ int wait_for_room(ProducerObject *producer, uint64_t len, struct patience *patie
     if (status == SHMIPC_OK) {
         return 0;
     }
-    (void)raise_status(&producer->handle, status == SHMIPC_TIMEOUT ? SHMIPC_FULL : status);
+    if (status != SHMIPC_TIMEOUT && status != SHMIPC_FULL) {
+        (void)raise_status(&producer->handle, status);
+    } else if (patience->tries) {
+        PyErr_SetNone(producer->handle.state->exceptions[EXCEPTION_FULL]);
+    } else {
+        (void)raise_full(producer);
+    }
     return -1;
+}
+
+int wait_for_live_producer(ConsumerObject *consumer, struct patience *patience)
+{
+    struct gil_absence absence;
+    struct shmipc_wait wait = {0};
+    const uint64_t deadline_ns = patience_deadline(patience);
+    enum shmipc_status status;
+    do {
+        if (check_signals(&consumer->handle) != 0) {
+            return -1;
+        }
+        gil_leave(&absence);
+        do {
+            status = shmipc_consumer_role_wait_producer(&consumer->core, &wait, deadline_ns);
+        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+        gil_return(&absence);
+    } while (status == SHMIPC_AGAIN);
+    if (status == SHMIPC_TIMEOUT) {
+        struct shmipc_error error;
+        (void)shmipc_fail(&error, SHMIPC_NOT_FOUND, 0,
+                          "this ring has no producer: is it started, with the same name and "
+                          "SHMIPC_DIR?");
+        (void)raise_error(consumer->handle.state, &error, consumer->core.segment.path);
+        return -1;
+    }
+    if (status != SHMIPC_OK) {
+        (void)raise_status(&consumer->handle, status);
+        return -1;
+    }
+    return 0;
 }
 
 int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience *patience)
@@ -201,40 +225,31 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
 
 /* ---- wait(objects) -------------------------------------------------------------------------- */
 
-struct waiting_set {
-    Py_ssize_t count;
-    Py_ssize_t entered;
-    struct shmipc_consumer_role **cores;
-    shmipc_atomic_u32 **words;
-    uint32_t *marks;
-    bool *ready;
+struct waiting {
+    PyObject *objects;  /* a tuple of Consumers */
+    Py_ssize_t entered; /* so many of them */
+    struct shmipc_waitset set;
 };
 
-static void set_leave(struct waiting_set *set, PyObject *objects)
+static void set_leave(struct waiting *waiting)
 {
-    for (Py_ssize_t i = 0; i < set->entered; i++) {
-        handle_leave((HandleObject *)PyTuple_GET_ITEM(objects, i));
+    for (Py_ssize_t i = 0; i < waiting->entered; i++) {
+        handle_leave((HandleObject *)PyTuple_GET_ITEM(waiting->objects, i));
     }
-    PyMem_Free(set->cores);
-    PyMem_Free(set->words);
-    PyMem_Free(set->marks);
-    PyMem_Free(set->ready);
+    PyMem_Free(waiting->set.roles); /* the block's beginning */
 }
 
-static int set_enter(struct waiting_set *set, struct module_state *state, PyObject *objects)
+static int set_enter(struct waiting *waiting, struct module_state *state)
 {
-    memset(set, 0, sizeof *set);
-    set->count = PyTuple_GET_SIZE(objects);
-    const size_t count = (size_t)set->count;
-    set->cores = PyMem_Calloc(count + 1, sizeof *set->cores);
-    set->words = PyMem_Calloc(count + 1, sizeof *set->words);
-    set->marks = PyMem_Calloc(count + 1, sizeof *set->marks);
-    set->ready = PyMem_Calloc(count + 1, sizeof *set->ready);
-    if (set->cores == NULL || set->words == NULL || set->marks == NULL || set->ready == NULL) {
+    PyObject *objects = waiting->objects;
+    const Py_ssize_t count = PyTuple_GET_SIZE(objects);
+    void *memory = PyMem_Calloc(1, shmipc_waitset_size((size_t)count + 1));
+    if (memory == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    for (Py_ssize_t i = 0; i < set->count; i++) {
+    shmipc_waitset_place(&waiting->set, memory, (uint32_t)count);
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *object = PyTuple_GET_ITEM(objects, i);
         if (!PyObject_TypeCheck(object, state->consumer_type)) {
             PyErr_Format(PyExc_TypeError, "wait() takes Consumers, not %.200s",
@@ -250,34 +265,67 @@ static int set_enter(struct waiting_set *set, struct module_state *state, PyObje
         if (!handle_enter((HandleObject *)object)) {
             return -1;
         }
-        set->entered++;
-        set->cores[i] = &((ConsumerObject *)object)->core;
+        waiting->entered++;
+        waiting->set.roles[i] = &((ConsumerObject *)object)->core;
     }
     return 0;
 }
 
 /* As check_signals, for all of them. */
-static int set_check_signals(const struct waiting_set *set, PyObject *objects)
+static int set_check_signals(const struct waiting *waiting)
 {
-    if (set->count == 0) {
+    if (waiting->entered == 0) {
         return PyErr_CheckSignals();
     }
-    for (Py_ssize_t i = 0; i < set->count; i++) {
-        if (check_signals((HandleObject *)PyTuple_GET_ITEM(objects, i)) != 0) {
+    if (check_signals((HandleObject *)PyTuple_GET_ITEM(waiting->objects, 0)) != 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 1; i < waiting->entered; i++) {
+        if (!handle_is_ours((HandleObject *)PyTuple_GET_ITEM(waiting->objects, i))) {
             return -1;
         }
     }
     return 0;
 }
 
-/* One slice, without the GIL. */
-static enum shmipc_status set_wait_slice(struct waiting_set *set, uint64_t deadline_ns)
+/* OK or TIMEOUT; AGAIN with an exception. */
+static enum shmipc_status set_wait(struct waiting *waiting, uint64_t deadline_ns)
 {
-    if (set->count == 0) {
-        return nap_slice(deadline_ns); /* only time and signals end it, as in select() */
+    struct gil_absence absence;
+    struct vigil vigil = {0};
+    struct shmipc_waitset *set = &waiting->set;
+    enum shmipc_status status;
+    shmipc_waitset_begin(set);
+    do {
+        if (set_check_signals(waiting) != 0) {
+            return SHMIPC_AGAIN;
+        }
+        gil_leave(&absence);
+        do {
+            status = shmipc_waitset_slice(set, deadline_ns);
+        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
+        gil_return(&absence);
+        if (status == SHMIPC_AGAIN &&
+            vigil_tell(&vigil, vigil_look(&vigil, set->roles, set->count)) != 0) {
+            return SHMIPC_AGAIN;
+        }
+    } while (status == SHMIPC_AGAIN);
+    if (status == SHMIPC_OK) {
+        shmipc_waitset_learn(set);
     }
-    return shmipc_consumers_wait_any(set->cores, (uint32_t)set->count, set->ready, set->words,
-                                     set->marks, deadline_ns);
+    return status;
+}
+
+static PyObject *set_ready(const struct waiting *waiting, enum shmipc_status status)
+{
+    PyObject *list = status == SHMIPC_AGAIN ? NULL : PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && status == SHMIPC_OK && i < waiting->entered; i++) {
+        if (waiting->set.ready[i] &&
+            PyList_Append(list, PyTuple_GET_ITEM(waiting->objects, i)) != 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
 }
 
 static const char *const wait_names[] = {"objects", "timeout", NULL};
@@ -286,12 +334,10 @@ static const struct parameters wait_parameters = {"wait", wait_names, 2, 1};
 PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     struct module_state *state = PyModule_GetState(module);
+    struct waiting waiting = {0};
+    struct patience patience;
     PyObject *given[2];
     PyObject *result = NULL;
-    struct waiting_set set;
-    struct patience patience;
-    struct gil_absence absence;
-    enum shmipc_status status;
     if (parse_arguments(&wait_parameters, args, nargs, kwnames, given) != 0 ||
         parse_timeout(given[1], &patience) != 0) {
         return NULL;
@@ -301,32 +347,14 @@ PyObject *module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         PyErr_SetString(PyExc_TypeError, "wait() takes an iterable of Consumers: wait([consumer])");
         return NULL;
     }
-    PyObject *objects = PySequence_Tuple(given[0]);
-    if (objects == NULL) {
+    waiting.objects = PySequence_Tuple(given[0]);
+    if (waiting.objects == NULL) {
         return NULL;
     }
-    if (set_enter(&set, state, objects) != 0) {
-        goto done;
+    if (set_enter(&waiting, state) == 0) {
+        result = set_ready(&waiting, set_wait(&waiting, patience_deadline(&patience)));
     }
-    const uint64_t deadline_ns = patience_deadline(&patience);
-    do {
-        if (set_check_signals(&set, objects) != 0) {
-            goto done;
-        }
-        gil_leave(&absence);
-        do {
-            status = set_wait_slice(&set, deadline_ns);
-        } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
-        gil_return(&absence);
-    } while (status == SHMIPC_AGAIN);
-    result = PyList_New(0);
-    for (Py_ssize_t i = 0; result != NULL && status == SHMIPC_OK && i < set.count; i++) {
-        if (set.ready[i] && PyList_Append(result, PyTuple_GET_ITEM(objects, i)) != 0) {
-            Py_CLEAR(result);
-        }
-    }
-done:
-    set_leave(&set, objects);
-    Py_DECREF(objects);
+    set_leave(&waiting);
+    Py_DECREF(waiting.objects);
     return result;
 }

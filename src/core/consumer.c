@@ -173,6 +173,36 @@ static enum shmipc_status look_for_data(void *self)
     return shmipc_ring_readable(&consumer->ring);
 }
 
+/* OK: there is a producer, or one may still come. */
+static enum shmipc_status verdict_of_lock(struct shmipc_consumer_role *consumer)
+{
+    const struct shmipc_identity_line *identity = &consumer->ring.ring.shared->identity;
+    /* Before the look at the lock: if that is free, its last holder's number is this or a later
+     * one. The other way round, a successor could come in between, and its death would be taken for
+     * the one that was told. Relaxed: an older number puts the verdict off to the next look. */
+    const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
+    if (shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {
+        return SHMIPC_OK;
+    }
+    /* It may have closed between our two looks. Relaxed: the lock it let go of, by closing or by
+     * dying, made all that it had stored visible. */
+    if (shmipc_load_relaxed(&identity->closed) != 0) {
+        return SHMIPC_CLOSED;
+    }
+    consumer->dead_epoch = epoch;
+    return consumer->told_of_death && consumer->told_epoch == epoch ? SHMIPC_OK : SHMIPC_DIED;
+}
+
+/* `status` goes to the user. A death is told once: who calls again waits for a successor. */
+static enum shmipc_status tell(struct shmipc_consumer_role *consumer, enum shmipc_status status)
+{
+    if (status == SHMIPC_DIED) {
+        consumer->told_of_death = true;
+        consumer->told_epoch = consumer->dead_epoch;
+    }
+    return status;
+}
+
 static enum shmipc_status peer_of_consumer(void *self, bool thorough)
 {
     struct shmipc_consumer_role *consumer = self;
@@ -185,10 +215,8 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
         verdict = SHMIPC_CLOSED;
-    } else if (thorough && !shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {
-        /* It may have closed between our two looks. Relaxed: the lock it let go of, by closing or
-         * by dying, made all that it had stored visible. */
-        verdict = shmipc_load_relaxed(&shared->identity.closed) != 0 ? SHMIPC_CLOSED : SHMIPC_DIED;
+    } else if (thorough) {
+        verdict = verdict_of_lock(consumer);
     }
     if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
         return SHMIPC_OK;
@@ -196,109 +224,100 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
     return verdict;
 }
 
-enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
-                                                  struct shmipc_wait *wait, uint64_t deadline_ns)
+static void wait_begin(struct shmipc_consumer_role *consumer, struct shmipc_wait *wait,
+                       uint64_t deadline_ns)
 {
     wait->deadline_ns = deadline_ns;
     wait->peer_look_ns = &consumer->peer_look_ns;
     wait->interrupted = &consumer->interrupted;
     wait->sleepers = &consumer->ring.ring.shared->data.sleepers;
-    wait->look = look_for_data;
     wait->prepare = NULL;
-    wait->peer = peer_of_consumer;
     wait->self = consumer;
     wait->sleeps = 0;
-    const enum shmipc_status status = shmipc_wait_slice(wait, &consumer->spin);
-    consumer->sleeps += wait->sleeps;
-    return status;
 }
 
-/* Look at the producer's lock no more than once in a slice. What has ended is looked at every time:
- * else a caller that was just told so would next be told that there is only nothing to read. */
-static enum shmipc_status look_at_peer(struct shmipc_consumer_role *consumer, uint64_t now_ns)
+enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
+                                                  struct shmipc_wait *wait, uint64_t deadline_ns)
 {
-    const bool due = now_ns >= consumer->peer_look_ns;
-    const enum shmipc_status status = peer_of_consumer(consumer, due);
-    if (due && status == SHMIPC_OK) {
-        consumer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
+    wait_begin(consumer, wait, deadline_ns);
+    wait->look = look_for_data;
+    wait->peer = peer_of_consumer;
+    const enum shmipc_status status = shmipc_wait_slice(wait, &consumer->spin);
+    consumer->sleeps += wait->sleeps;
+    return tell(consumer, status);
+}
+
+bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number)
+{
+    const struct shmipc_ring_consumer *ring = &consumer->ring;
+    const struct shmipc_space_line *space = &ring->ring.shared->space;
+    const struct shmipc_lease *oldest = ring->oldest_lease;
+    /* Relaxed, both: nothing is done on the strength of it. A cursor that is not behind what is
+     * wanted is not what the producer waits for. */
+    if (ring->ring.overwrite || oldest == NULL || look_for_data(consumer) != SHMIPC_EMPTY ||
+        (shmipc_load_relaxed(&space->sleepers) & 1u) == 0 ||
+        !shmipc_pos_before(ring->cursor_pos, shmipc_load_relaxed(&space->wanted_pos))) {
+        return false;
+    }
+    *number =
+        ring->ring.item_stride == 0 ? oldest->seq : shmipc_ring_seq_of(&ring->ring, oldest->pos);
+    return true;
+}
+
+static enum shmipc_status look_for_producer(void *self)
+{
+    const struct shmipc_consumer_role *consumer = self;
+    /* Relaxed: one that takes the ring over has the lock first, and takes the end back then. */
+    return shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1) &&
+                   shmipc_load_relaxed(&consumer->ring.ring.shared->identity.closed) == 0
+               ? SHMIPC_OK
+               : SHMIPC_EMPTY;
+}
+
+static enum shmipc_status any_producer_will_do(void *self, bool thorough)
+{
+    struct shmipc_consumer_role *consumer = self;
+    return thorough && shmipc_segment_examine(&consumer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
+}
+
+enum shmipc_status shmipc_consumer_role_wait_producer(struct shmipc_consumer_role *consumer,
+                                                      struct shmipc_wait *wait,
+                                                      uint64_t deadline_ns)
+{
+    struct shmipc_spin no_spin;
+    shmipc_spin_init(&no_spin, 0, false);
+    /* This wait looks for other things than one for data, which is due to look at once after it. */
+    uint64_t peer_look_ns = 0;
+    wait_begin(consumer, wait, deadline_ns);
+    wait->peer_look_ns = &peer_look_ns;
+    wait->look = look_for_producer;
+    wait->peer = any_producer_will_do;
+    return shmipc_wait_slice(wait, &no_spin);
+}
+
+/* Look at the producer's lock only where that is due. What has ended is looked at every time: else
+ * a caller that was just told so would next be told that there is only nothing to read. */
+static enum shmipc_status look_at_peer(struct shmipc_consumer_role *consumer, uint64_t next_look_ns)
+{
+    const enum shmipc_status status = peer_of_consumer(consumer, next_look_ns != 0);
+    if (next_look_ns != 0 && status == SHMIPC_OK) {
+        consumer->peer_look_ns = next_look_ns;
     }
     return status;
 }
 
 enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *consumer)
 {
-    const enum shmipc_status status = look_at_peer(consumer, shmipc_now_ns());
-    if (status != SHMIPC_OK) {
-        return status;
-    }
-    return look_for_data(consumer);
+    const uint64_t now_ns = shmipc_now_ns();
+    const bool due = now_ns >= consumer->peer_look_ns;
+    const enum shmipc_status status = look_at_peer(consumer, due ? now_ns + SHMIPC_SLICE_NS : 0);
+    return status != SHMIPC_OK ? tell(consumer, status) : look_for_data(consumer);
 }
 
-static bool find_ready(struct shmipc_consumer_role *const *consumers, uint32_t count, bool *ready,
-                       uint64_t now_ns)
+bool shmipc_consumer_role_has_news(struct shmipc_consumer_role *consumer, uint64_t next_look_ns)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < count; i++) {
-        /* Whatever is not merely empty is worth a call: data, the end, or an error to report. */
-        ready[i] = look_for_data(consumers[i]) != SHMIPC_EMPTY ||
-                   look_at_peer(consumers[i], now_ns) != SHMIPC_OK ||
-                   shmipc_load_relaxed(&consumers[i]->interrupted) != 0;
-        any = any || ready[i];
-    }
-    return any;
-}
-
-enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer_role *const *consumers,
-                                             uint32_t count, uint64_t span_ns)
-{
-    const uint64_t start_ns = shmipc_now_ns();
-    do {
-        for (int poll = 0; poll < 64; poll++) {
-            for (uint32_t i = 0; i < count; i++) {
-                if (look_for_data(consumers[i]) != SHMIPC_EMPTY) {
-                    return SHMIPC_OK;
-                }
-            }
-        }
-        shmipc_cpu_relax();
-    } while (shmipc_now_ns() - start_ns < span_ns);
-    return SHMIPC_EMPTY;
-}
-
-enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer_role *const *consumers,
-                                             uint32_t count, bool *ready, shmipc_atomic_u32 **words,
-                                             uint32_t *marks, uint64_t deadline_ns)
-{
-    const uint64_t start_ns = shmipc_now_ns();
-    uint64_t now_ns = start_ns;
-    do {
-        if (find_ready(consumers, count, ready, now_ns)) {
-            return SHMIPC_OK;
-        }
-        now_ns = shmipc_now_ns();
-        if (now_ns >= deadline_ns) {
-            return SHMIPC_TIMEOUT;
-        }
-    } while (now_ns - start_ns < SHMIPC_SPIN_FLOOR_NS);
-    for (uint32_t i = 0; i < count; i++) {
-        words[i] = &consumers[i]->ring.ring.shared->data.sleepers;
-        marks[i] = shmipc_wait_mark(words[i]);
-    }
-    SHMIPC_STEP(WAIT_ANY_MARKED);
-    uint64_t span_ns = shmipc_wait_barrier();
-    if (find_ready(consumers, count, ready, now_ns)) {
-        return SHMIPC_OK;
-    }
-    if (deadline_ns - now_ns < span_ns) {
-        span_ns = deadline_ns - now_ns;
-    }
-    for (uint32_t i = 0; i < count; i++) { /* not past the next look at any of their producers */
-        if (consumers[i]->peer_look_ns - now_ns < span_ns) {
-            span_ns = consumers[i]->peer_look_ns - now_ns;
-        }
-    }
-    SHMIPC_STEP(WAIT_ANY_LOOKED);
-    shmipc_wait_sleep_any(words, marks, count, span_ns);
-    SHMIPC_STEP(WAIT_ANY_SLEPT);
-    return find_ready(consumers, count, ready, shmipc_now_ns()) ? SHMIPC_OK : SHMIPC_AGAIN;
+    /* Whatever is not merely empty is worth a call. Relaxed: see role.h. */
+    return look_for_data(consumer) != SHMIPC_EMPTY ||
+           look_at_peer(consumer, next_look_ns) != SHMIPC_OK ||
+           shmipc_load_relaxed(&consumer->interrupted) != 0;
 }

@@ -2,8 +2,8 @@
  * consumer.h: the consuming role: one cursor of a named ring, held under a lock that the kernel
  * drops when the process dies.
  *
- * Owns:     attaching, leaving, telling the producer of room it waits for, waiting for data on one
- *           ring or several.
+ * Owns:     attaching, leaving, telling the producer of room it waits for, waiting for data, and
+ *           which death its user was told of. Waiting on several: waitset.h.
  * Must not know: Python.
  *
  * Threads: one at a time in one handle, but shmipc_consumer_role_interrupt, which any thread may
@@ -25,6 +25,9 @@ struct shmipc_consumer_role {
     uint64_t peer_look_ns;
     uint64_t sleeps;
     uint64_t wakes;
+    bool told_of_death;  /* the user knows that the producer of told_epoch has died */
+    uint64_t told_epoch; /* identity.epoch of that producer */
+    uint64_t dead_epoch; /* ... of the one that the last look found dead */
     shmipc_atomic_u32 interrupted;
     struct shmipc_segment segment;
 };
@@ -56,24 +59,32 @@ static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *con
     }
 }
 
-/* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT. */
+/* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT. DIED is
+ * said once of each producer; from then on a wait is one for its successor. CLOSED is said each
+ * time. */
 enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
                                                   struct shmipc_wait *wait, uint64_t deadline_ns);
 
 /* Nothing is ready and the caller does not want to wait: has the stream ended? OK: data came.
- * EMPTY, CLOSED, DIED, CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS. */
+ * EMPTY, CLOSED, DIED (once), CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS.
+ */
 enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *consumer);
 
-/* Poll until any of `count` consumers has data or something to report, at most about `span_ns`. OK
- * or EMPTY. No system call, and no look at a peer's lock: shmipc_consumers_wait_any does that. */
-enum shmipc_status shmipc_consumers_spin_any(struct shmipc_consumer_role *const *consumers,
-                                             uint32_t count, uint64_t span_ns);
+/* Does the producer wait for room that this consumer's oldest lease keeps from it, while there is
+ * nothing to read? Then, unless the lease ends, both wait for ever. `number` is that of the oldest
+ * message or item kept. A hint: what stays so from one wait's slice to another is so. */
+bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number);
 
-/* One slice of waiting until any of `count` consumers has data, has ended or is damaged; ready[i]
- * says which.
- * OK, TIMEOUT, AGAIN. `words` and `marks` are scratch for `count` entries each. */
-enum shmipc_status shmipc_consumers_wait_any(struct shmipc_consumer_role *const *consumers,
-                                             uint32_t count, bool *ready, shmipc_atomic_u32 **words,
-                                             uint32_t *marks, uint64_t deadline_ns);
+/* One slice of waiting until a live producer holds the ring, which it may have closed before. OK,
+ * TIMEOUT, AGAIN, CLOSED (interrupted), CORRUPT. */
+enum shmipc_status shmipc_consumer_role_wait_producer(struct shmipc_consumer_role *consumer,
+                                                      struct shmipc_wait *wait,
+                                                      uint64_t deadline_ns);
+
+/* A waiting set's look at one member: is there data, the end, an error, or a call that ends its
+ * wait? `next_look_ns`: look at the producer's lock too, and if that says nothing, not again
+ * before; 0: no.
+ */
+bool shmipc_consumer_role_has_news(struct shmipc_consumer_role *consumer, uint64_t next_look_ns);
 
 #endif

@@ -263,18 +263,38 @@ void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
+/* Durable: has the one consumer died, and nobody was told yet? DIED, OK. */
+static enum shmipc_status look_after_reader(struct shmipc_producer_role *producer)
+{
+    /* Before the look at the lock, as verdict_of_lock in consumer.c has it: a successor's pid is
+     * not taken for that of the one that was found dead. */
+    const uint32_t pid = shmipc_load_relaxed(&producer->ring.ring.shared->slots[0].pid);
+    if (pid == 0 || shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0, 1)) {
+        producer->told_pid = 0; /* whoever dies next is another, perhaps of the same number */
+        return SHMIPC_OK;
+    }
+    producer->dead_pid = pid;
+    return pid == producer->told_pid ? SHMIPC_OK : SHMIPC_DIED;
+}
+
+/* `status` goes to the user. A death is told once: who calls again waits for a successor. */
+static enum shmipc_status tell(struct shmipc_producer_role *producer, enum shmipc_status status)
+{
+    if (status == SHMIPC_DIED) {
+        producer->told_pid = producer->dead_pid;
+    }
+    return status;
+}
+
 /* Let go of slots whose holders died. The slot's lock proves the death and keeps a new holder out
- * while we clear it. DIED: the durable consumer is the one. */
+ * while we clear it. DIED: the durable consumer is the one, and nobody was told. */
 static enum shmipc_status look_after_consumers(struct shmipc_producer_role *producer)
 {
     struct shmipc_segment *segment = &producer->segment;
     const struct shmipc_ring *ring = &producer->ring.ring;
     const uint32_t slots = ring->slots;
     if (ring->durable) {
-        return shmipc_load_relaxed(&ring->shared->slots[0].pid) != 0 &&
-                       !shmipc_lock_is_held(segment, SHMIPC_LOCK_SLOT0, 1)
-                   ? SHMIPC_DIED
-                   : SHMIPC_OK;
+        return look_after_reader(producer);
     }
     for (uint32_t word = 0; word * 64 < slots; word++) {
         /* Relaxed: where to look. The slot's lock decides. */
@@ -356,7 +376,7 @@ enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *p
     wait->peer = peer_of_producer;
     const enum shmipc_status status = shmipc_wait_slice(wait, &producer->spin);
     producer->sleeps += wait->sleeps;
-    return status;
+    return tell(producer, status);
 }
 
 enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer)
@@ -371,7 +391,7 @@ enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
     if (status != SHMIPC_OK) {
-        return status; /* and the next look is due at once */
+        return tell(producer, status); /* and the next look is due at once */
     }
     producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
     return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
@@ -393,6 +413,22 @@ uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *
         count += shmipc_producer_role_is_attached(producer, slot);
     }
     return count;
+}
+
+bool shmipc_producer_role_slowest(const struct shmipc_producer_role *producer, uint32_t *pid,
+                                  uint64_t *lag)
+{
+    const struct shmipc_header *shared = producer->ring.ring.shared;
+    uint64_t pos;
+    uint32_t slot;
+    if (!shmipc_ring_slowest(&producer->ring.ring, &pos, &slot)) {
+        return false;
+    }
+    *lag = shmipc_ring_distance_estimate(&producer->ring, pos);
+    *pid = shmipc_producer_role_is_attached(producer, slot)
+               ? shmipc_load_relaxed(&shared->slots[slot].pid)
+               : 0;
+    return *lag != 0;
 }
 
 static enum shmipc_status look_for_consumers(void *self)

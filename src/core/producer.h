@@ -24,8 +24,10 @@ struct shmipc_producer_role {
     uint64_t sleeps;
     uint64_t wakes;
     uint64_t evicted;
-    bool handed_over; /* a successor is coming, says the caller: closing does not end the stream */
-    bool took_over;   /* this ring was another producer's before */
+    uint32_t told_pid; /* durable: the user knows that this consumer has died; 0: of none */
+    uint32_t dead_pid; /* ... that the last look found dead */
+    bool handed_over;  /* a successor is coming: closing does not end the stream */
+    bool took_over;    /* this ring was another producer's before */
     shmipc_atomic_u32 interrupted;
     struct shmipc_segment segment;
 };
@@ -58,19 +60,26 @@ static inline enum shmipc_status shmipc_producer_role_notify(struct shmipc_produ
 }
 
 /* One slice of waiting until `len` bytes can be reserved. OK, TIMEOUT, AGAIN (call again), CLOSED
- * (interrupted), DIED (the durable consumer died and the ring is full), CORRUPT. */
+ * (interrupted), DIED (the durable consumer died and the ring is full: said once of each, from then
+ * on a wait is one for its successor), CORRUPT. */
 enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *producer,
                                                   struct shmipc_wait *wait, uint64_t len,
                                                   uint64_t deadline_ns);
 
 /* The ring is full and the caller does not want to wait: look after dead consumers now and then.
- * OK: room may have come of it, try again. FULL, DIED, CORRUPT. */
+ * OK: room may have come of it, try again. FULL, DIED (once), CORRUPT. */
 enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer);
 
 /* Is there a live consumer in this place? A system call if anybody says so. */
 bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot);
 /* Consumers attached and alive. System calls. */
 uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer);
+
+/* Who holds the ring back: the process at the slowest cursor (0: nobody is attached there, and what
+ * is kept is for the next one), and how many messages or items that has not released. False: nobody
+ * any more. Estimates; a system call. */
+bool shmipc_producer_role_slowest(const struct shmipc_producer_role *producer, uint32_t *pid,
+                                  uint64_t *lag);
 
 /* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED, CORRUPT.
  */

@@ -50,10 +50,16 @@
 #define SHMIPC_NEVER UINT64_MAX                 /* a deadline that does not come */
 #define SHMIPC_SLICE_NS UINT64_C(50000000)      /* look at the peer this often */
 #define SHMIPC_BLIND_SLICE_NS UINT64_C(1000000) /* ... without membarrier */
-#define SHMIPC_SPIN_SLICE_NS UINT64_C(5000000)  /* look at signals this often while spinning */
-#define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000)  /* about three futex wake-ups */
-#define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)      /* the budget never adapts below this */
+#define SHMIPC_SHORTEST_NAP_NS UINT64_C(250000) /* on more words than the kernel takes */
+#define SHMIPC_LONGEST_NAP_NS UINT64_C(5000000)
+#define SHMIPC_SPIN_SLICE_NS UINT64_C(5000000) /* look at signals this often while spinning */
+#define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000) /* about three futex wake-ups */
+#define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)     /* the budget never adapts below this */
 #define SHMIPC_SPIN_RETRY 16 /* short sleeps before the whole budget is tried again */
+/* Polls before a wait begins: about a microsecond, less than going to wait and coming back costs
+ * (the clock, Python's GIL), and longer than an answer takes that is on its way from another core.
+ */
+#define SHMIPC_BRIEF_POLLS 1000
 
 /* CLOCK_MONOTONIC, nanoseconds. */
 uint64_t shmipc_now_ns(void);
@@ -89,8 +95,10 @@ void shmipc_futex_wake(shmipc_atomic_u32 *sleepers);
  * word or the end of the span; the caller looks which. Blocking; the GIL must not be held. */
 void shmipc_wait_sleep(shmipc_atomic_u32 *sleepers, uint32_t mark, uint64_t span_ns);
 
-/* S4 over several words: futex_waitv(2) where the kernel has it (5.16) for up to 128 words, else
- * naps of SHMIPC_BLIND_SLICE_NS. */
+/* S4 over several words: futex_waitv(2) where the kernel has it (5.16), for up to 128. Else naps of
+ * 0.25 ms, twice as long each time, with a look at the words between them: a waker is noticed at
+ * the end of a nap, at most SHMIPC_LONGEST_NAP_NS later (1 ms for up to 128 words). Returns when
+ * some word is not its mark, at a signal, or at the end of the span. */
 void shmipc_wait_sleep_any(shmipc_atomic_u32 *const *sleepers, const uint32_t *marks,
                            uint32_t count, uint64_t span_ns);
 
@@ -124,6 +132,12 @@ struct shmipc_spin {
 
 void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive);
 void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept);
+
+/* Are brief polls worth it? Where spinning has not paid of late, neither would they. */
+static inline bool shmipc_spin_is_whole(const struct shmipc_spin *spin)
+{
+    return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns;
+}
 
 /*
  * One slice of a blocking wait, the same for every side: spin, announce, look again, look at the

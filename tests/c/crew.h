@@ -5,8 +5,8 @@
 #ifndef SHMIPC_TEST_CREW_H
 #define SHMIPC_TEST_CREW_H
 
-#include "../../src/core/consumer.h"
 #include "../../src/core/producer.h"
+#include "../../src/core/waitset.h"
 #include "rig.h"
 
 #define SECOND UINT64_C(1000000000)

@@ -287,25 +287,27 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     struct shmipc_spec spec = rig_message_spec(1);
     struct shmipc_producer_role producers[2];
     struct shmipc_consumer_role consumers[2];
-    struct shmipc_consumer_role *both[2] = {&consumers[0], &consumers[1]};
-    shmipc_atomic_u32 *words[2];
-    uint32_t marks[2];
-    bool is_ready[2];
+    void *memory = malloc(shmipc_waitset_size(2));
+    struct shmipc_waitset set = {0};
     enum shmipc_status status;
     static const char *const names[] = {"x", "y"};
+    CHECK(memory != NULL);
+    shmipc_waitset_place(&set, memory, 2);
     for (int i = 0; i < 2; i++) {
         const char *path = test_path(names[i]);
+        set.roles[i] = &consumers[i];
         CHECK_EQ(shmipc_producer_role_open(&producers[i], path, &spec, &error), SHMIPC_OK);
         CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_DEFAULT, &error),
                  SHMIPC_OK);
     }
     cut("y", 0);
+    shmipc_waitset_begin(&set);
     do {
-        status =
-            shmipc_consumers_wait_any(both, 2, is_ready, words, marks, shmipc_now_ns() + PATIENCE);
+        status = shmipc_waitset_slice(&set, shmipc_now_ns() + PATIENCE);
     } while (status == SHMIPC_AGAIN);
     CHECK_EQ(status, SHMIPC_OK);
-    CHECK(!is_ready[0] && is_ready[1]);
+    CHECK(!set.ready[0] && set.ready[1]);
+    free(memory);
     for (int i = 0; i < 2; i++) {
         shmipc_consumer_role_close(&consumers[i]);
         shmipc_producer_role_close(&producers[i], false);

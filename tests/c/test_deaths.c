@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static struct test_gate go;
@@ -76,7 +77,7 @@ static void test_polling_producer_also_lets_dead_consumers_go(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-static void test_death_of_the_durable_consumer_is_told_when_the_ring_is_full(void)
+static void test_death_of_a_durable_consumer_is_told_once_when_the_ring_is_full(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
     struct shmipc_producer_role producer;
@@ -86,12 +87,21 @@ static void test_death_of_the_durable_consumer_is_told_when_the_ring_is_full(voi
     test_gate_pass(&ready);
     test_kill(dying);
     uint64_t sent = 0;
+    enum shmipc_status status;
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
         sent++;
     }
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_DIED);
-    CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_DIED); /* and not just FULL */
-    CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_DIED);
+    CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* it waits for the next one */
+    CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
+    const pid_t next = test_fork(be_a_consumer, NULL);
+    test_gate_pass(&ready);
+    CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT);
+    test_kill(next);
+    while ((status = shmipc_producer_role_poll_peers(&producer)) == SHMIPC_FULL) {
+    }
+    CHECK_EQ(status, SHMIPC_DIED); /* another one's death */
+    CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
     open_consumer(&consumer, SHMIPC_START_DEFAULT);
     for (uint64_t seq = 0; seq < sent; seq++) {
         receive_one(&consumer, seq);
@@ -99,6 +109,55 @@ static void test_death_of_the_durable_consumer_is_told_when_the_ring_is_full(voi
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
     shmipc_consumer_role_close(&consumer);
     shmipc_producer_role_close(&producer, false);
+}
+
+static void look_at(struct shmipc_waitset *set, void *memory, struct shmipc_consumer_role *consumer)
+{
+    shmipc_waitset_place(set, memory, 1);
+    set->roles[0] = consumer;
+    shmipc_waitset_begin(set);
+}
+
+static void test_each_death_is_told_once_and_then_a_successor_is_waited_for(void)
+{
+    struct shmipc_spec spec = rig_message_spec(2);
+    struct shmipc_consumer_role consumer;
+    struct shmipc_waitset set = {0};
+    struct shmipc_wait wait = {0};
+    void *memory = malloc(shmipc_waitset_size(1));
+    CHECK(memory != NULL);
+    for (int life = 0; life < 3; life++) {
+        const pid_t child = test_fork(be_a_producer, &spec);
+        test_gate_pass(&ready);
+        if (life == 0) {
+            open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
+        }
+        while (shmipc_consumer_role_wait_producer(&consumer, &wait, SHMIPC_NEVER) != SHMIPC_OK) {
+        }
+        receive_one(&consumer, (uint64_t)life * 2);
+        receive_one(&consumer, (uint64_t)life * 2 + 1);
+        test_kill(child);
+        look_at(&set, memory, &consumer);
+        for (int looks = 0; looks < 3; looks++) { /* ready until it was told */
+            while (shmipc_waitset_slice(&set, shmipc_now_ns() + PATIENCE) == SHMIPC_AGAIN) {
+            }
+            CHECK(set.ready[0]);
+        }
+        CHECK_EQ(life % 2 == 0 ? await_data(&consumer, PATIENCE)
+                               : shmipc_consumer_role_poll_peer(&consumer),
+                 SHMIPC_DIED);
+        CHECK_EQ(await_data(&consumer, SECOND / 5), SHMIPC_TIMEOUT);
+        CHECK_EQ(shmipc_consumer_role_poll_peer(&consumer), SHMIPC_EMPTY);
+        CHECK_EQ(shmipc_waitset_sleep(&set, shmipc_now_ns()), SHMIPC_TIMEOUT);
+        CHECK_EQ(shmipc_consumer_role_wait_producer(&consumer, &wait, 0), SHMIPC_TIMEOUT);
+    }
+    free(memory);
+    struct shmipc_producer_role producer;
+    open_producer(&producer, &spec);
+    shmipc_producer_role_close(&producer, false);
+    CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
+    CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED); /* the end is told each time */
+    shmipc_consumer_role_close(&consumer);
 }
 
 /* Send until killed at a random instruction. */
@@ -135,10 +194,11 @@ static void test_producer_killed_anywhere_leaves_a_ring_that_goes_on_without_a_g
             open_consumer(&consumer, SHMIPC_START_DEFAULT);
             attached = true;
         }
-        while (await_data(&consumer, PATIENCE) == SHMIPC_OK) {
+        enum shmipc_status status;
+        while ((status = await_data(&consumer, PATIENCE)) == SHMIPC_OK) {
             receive_one(&consumer, seq++);
         }
-        CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_DIED);
+        CHECK_EQ(status, SHMIPC_DIED);
         CHECK_EQ(pthread_join(killer, NULL), 0);
         test_reap_killed(child);
     }
@@ -189,7 +249,8 @@ static const struct test tests[] = {
     TEST(test_death_of_the_producer_is_told_after_what_it_committed),
     TEST(test_dead_consumer_stops_holding_the_producer_back),
     TEST(test_polling_producer_also_lets_dead_consumers_go),
-    TEST(test_death_of_the_durable_consumer_is_told_when_the_ring_is_full),
+    TEST(test_death_of_a_durable_consumer_is_told_once_when_the_ring_is_full),
+    TEST(test_each_death_is_told_once_and_then_a_successor_is_waited_for),
     TEST(test_producer_killed_anywhere_leaves_a_ring_that_goes_on_without_a_gap),
     TEST(test_child_of_a_dead_producer_does_not_keep_it_alive),
 };

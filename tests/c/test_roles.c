@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -191,42 +192,42 @@ static void *send_one_later(void *argument)
 static void check_wait_any(uint32_t count)
 {
     static struct shmipc_consumer_role consumers[CROWD];
-    struct shmipc_consumer_role *list[CROWD];
-    shmipc_atomic_u32 *words[CROWD];
-    uint32_t marks[CROWD];
-    bool ready_ones[CROWD];
+    void *memory = malloc(shmipc_waitset_size(count));
+    struct shmipc_waitset set = {0};
     struct shmipc_spec spec = rig_message_spec(CROWD);
     struct shmipc_producer_role producer;
     enum shmipc_status status;
     pthread_t other;
     open_producer(&producer, &spec);
+    CHECK(memory != NULL);
+    shmipc_waitset_place(&set, memory, count);
     for (uint32_t i = 0; i < count; i++) {
         open_consumer(&consumers[i], SHMIPC_START_DEFAULT);
-        list[i] = &consumers[i];
+        set.roles[i] = &consumers[i];
     }
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_TIMEOUT);
-    CHECK_EQ(shmipc_consumers_spin_any(list, count, 0), SHMIPC_EMPTY);
+    shmipc_waitset_begin(&set);
+    CHECK_EQ(shmipc_waitset_slice(&set, 0), SHMIPC_TIMEOUT);
+    CHECK_EQ(shmipc_waitset_spin(&set, 0, SECOND), SHMIPC_EMPTY);
     CHECK_EQ(pthread_create(&other, NULL, send_one_later, &producer), 0);
     do {
-        status = shmipc_consumers_wait_any(list, count, ready_ones, words, marks,
-                                           shmipc_now_ns() + PATIENCE);
+        status = shmipc_waitset_slice(&set, shmipc_now_ns() + PATIENCE);
     } while (status == SHMIPC_AGAIN);
     CHECK_EQ(status, SHMIPC_OK);
     CHECK_EQ(pthread_join(other, NULL), 0);
     for (uint32_t i = 0; i + 1 < count; i++) {
-        receive_one(list[i], 0);
+        receive_one(&consumers[i], 0);
     }
-    CHECK_EQ(shmipc_consumers_spin_any(list, count, 0), SHMIPC_OK); /* the last one is behind */
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_waitset_slice(&set, 0), SHMIPC_OK); /* the last one is behind */
     for (uint32_t i = 0; i < count; i++) {
-        CHECK_EQ(ready_ones[i], i + 1 == count);
+        CHECK_EQ(set.ready[i], i + 1 == count);
     }
     shmipc_producer_role_close(&producer, false); /* the end is worth a call too */
-    CHECK_EQ(shmipc_consumers_wait_any(list, count, ready_ones, words, marks, 0), SHMIPC_OK);
+    CHECK_EQ(shmipc_waitset_slice(&set, 0), SHMIPC_OK);
     for (uint32_t i = 0; i < count; i++) {
-        CHECK(ready_ones[i]);
-        shmipc_consumer_role_close(list[i]);
+        CHECK(set.ready[i]);
+        shmipc_consumer_role_close(&consumers[i]);
     }
+    free(memory);
 }
 
 static void test_any_of_several_consumers_wakes_a_wait_for_all(void)

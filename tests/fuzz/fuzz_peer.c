@@ -305,17 +305,15 @@ static void wait_for_any(struct stage *stage)
     shmipc_atomic_u32 *words[CONSUMERS];
     uint32_t marks[CONSUMERS];
     bool ready[CONSUMERS];
-    uint32_t count = 0;
+    struct shmipc_waitset set = {.roles = joined, .words = words, .marks = marks, .ready = ready};
     for (uint32_t i = 0; i < CONSUMERS; i++) {
         if (stage->consumers[i].joined) {
-            joined[count++] = &stage->consumers[i].core;
+            joined[set.count++] = &stage->consumers[i].core;
         }
     }
-    if (count > 0) {
-        REQUIRE_ONE_OF(
-            shmipc_consumers_wait_any(joined, count, ready, words, marks, deadline(stage)),
-            SHMIPC_OK, SHMIPC_TIMEOUT, SHMIPC_AGAIN);
-    }
+    shmipc_waitset_begin(&set);
+    REQUIRE_ONE_OF(shmipc_waitset_slice(&set, deadline(stage)), SHMIPC_OK, SHMIPC_TIMEOUT,
+                   SHMIPC_AGAIN);
 }
 
 static bool take_over(struct stage *stage, bool close_first)

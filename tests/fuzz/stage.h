@@ -10,8 +10,8 @@
 #ifndef SHMIPC_FUZZ_STAGE_H
 #define SHMIPC_FUZZ_STAGE_H
 
-#include "../../src/core/consumer.h"
 #include "../../src/core/producer.h"
+#include "../../src/core/waitset.h"
 #include "script.h"
 
 enum { CONSUMERS = 3, LEASES = 4, AREA_MAX = 16384 };

@@ -207,12 +207,14 @@ static bool read_some(void)
 static enum shmipc_status wait_for_any(void)
 {
     /* The same one twice: enough to sleep as for several rings. */
-    struct shmipc_consumer_role *const both[2] = {&consumer, &consumer};
+    struct shmipc_consumer_role *both[2] = {&consumer, &consumer};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
-    enum shmipc_status status =
-        shmipc_consumers_wait_any(both, 2, ready, words, marks, shmipc_now_ns() + PATIENCE_NS);
+    struct shmipc_waitset set = {
+        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
+    shmipc_waitset_begin(&set);
+    enum shmipc_status status = shmipc_waitset_sleep(&set, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK) {
         status = shmipc_consumer_role_poll_peer(&consumer);
         if (status == SHMIPC_EMPTY) { /* ready for its end, which a wait will tell */

@@ -18,8 +18,8 @@
 #ifndef SHMIPC_KILLS_H
 #define SHMIPC_KILLS_H
 
-#include "../../src/core/consumer.h"
 #include "../../src/core/producer.h"
+#include "../../src/core/waitset.h"
 
 #include <sys/types.h>
 

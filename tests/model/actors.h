@@ -9,9 +9,9 @@
 #define SHMIPC_MODEL_ACTORS_H
 
 #include "checked_atomic.h"
-#include "consumer.h"
 #include "kernel.h"
 #include "producer.h"
+#include "waitset.h"
 
 enum { MESSAGE_SPAN = 32, ITEM_LEN = 8, EVERY_THREAD = (1 << MODEL_MAX_THREADS) - 1 };
 

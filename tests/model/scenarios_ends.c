@@ -91,9 +91,12 @@ static void wait_on_two(void)
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
+    struct shmipc_waitset set = {
+        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
     enum shmipc_status status;
+    shmipc_waitset_begin(&set);
     do {
-        status = shmipc_consumers_wait_any(both, 2, ready, words, marks, SHMIPC_NEVER);
+        status = shmipc_waitset_slice(&set, SHMIPC_NEVER);
     } while (status == SHMIPC_AGAIN);
     model_check(status == SHMIPC_OK && (ready[0] || ready[1]), "wait() finds what is ready");
 }
