@@ -20,7 +20,7 @@
  * Ownership
  *   shared field          only writer                      readers
  *   commit.head_pos       producer                         consumers
- *   commit.notes          producer                         joiners, the next producer
+ *   commit.notes          producer                         joiners, takers-over, the lapped
  *   retention.tail_pos    producer                         joiners; consumers under "overwrite"
  *   identity.*            producer                         everybody
  *   members.bits          the slot's lock holder (RMW)     producer
@@ -356,8 +356,15 @@ static inline bool shmipc_ring_intact(const struct shmipc_ring *ring, uint64_t p
     return !shmipc_pos_before(pos, shmipc_load_relaxed(&ring->shared->retention.tail_pos));
 }
 
-/* "overwrite": skip to data that is still whole, counting in `lost` what an item ring missed (a
- * message ring learns it from the next sequence number). */
+/* Where the newest item starts, or the newest message; of messages that were committed at once
+ * (send_many commits at most a quarter of a ring) the first. False: nothing is retained, or it
+ * cannot be told, since the producer is in the middle of a commit, or died there: then the note
+ * that would tell has the position to come. What is found there is checked, as everywhere. */
+bool shmipc_ring_newest_pos(const struct shmipc_ring *ring, uint64_t *pos);
+
+/* "overwrite", lapped: go on where the reader has the longest time: at the newest message or item;
+ * where that cannot be told at the oldest, and after some laps in a row at the next to come. Counts
+ * in `lost` what an item ring missed (a message ring learns it from the next sequence number). */
 void shmipc_ring_resync(struct shmipc_ring_consumer *consumer);
 
 /* Give back everything below the oldest lease, or below read_pos where there is none. True if the
