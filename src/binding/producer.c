@@ -38,7 +38,7 @@ PyDoc_STRVAR(
     "    queue: it keeps everything from message 0 on until its consumer released it, across\n"
     "    restarts of either side.\n"
     "overflow: 'block' waits for the slowest consumer; 'overwrite' never waits, and a consumer that\n"
-    "    is lapped skips ahead and counts in .lost.\n"
+    "    is lapped goes on at the newest message, and counts in .lost what lay between.\n"
     "mode: permission bits of the segment's file, regardless of the umask.\n"
     "spin: seconds to poll before sleeping when the ring is full; 0 sleeps at once, float('inf')\n"
     "    never does. Default: 20 us, less while that does not help.\n"
