@@ -24,8 +24,8 @@
  *   retention.tail_pos    producer                         joiners; consumers under "overwrite"
  *   identity.*            producer                         everybody
  *   members.bits          the slot's lock holder (RMW)     producer
- *   slots[i].cursor_pos   consumer i                       producer
- *   slots[i].pid          the slot's lock holder           everybody, for messages
+ *   slots[i].cursor_pos   the slot's lock holder           producer
+ *   slots[i].pid          the slot's lock holder           everybody, for messages; if kept (keep)
  *   data.sleepers, space.sleepers, space.wanted_pos: see wait.h and producer.h
  *   data area             producer, in [head, limit)       consumers, in [cursor, head)
  *
@@ -129,7 +129,8 @@ struct shmipc_message {
     uint16_t flags;
 };
 
-enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST };
+/* KEPT: where the slot's cursor stands, in a place that was kept. */
+enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST, SHMIPC_START_KEPT };
 
 /* True if position `a` is before `b`. Positions wrap; no two live ones are 2^63 apart. */
 static inline bool shmipc_pos_before(uint64_t a, uint64_t b)
@@ -148,6 +149,16 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer);
 
 /* The next sequence number that belongs to `head_pos`. False: the producer moved on meanwhile. */
 bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos, uint64_t *seq);
+
+/* Keep a place, from `pos` on, for a consumer that has not come: the producer waits for it as for a
+ * member. Not in a durable ring, which keeps its one place anyhow, and not under "overwrite". By
+ * the producer, before it has sent anything: of a ring without a name, or behind the gate, as
+ * holder of the lock of a slot that nobody else holds. A place whose consumer died will do. */
+void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos);
+
+/* Is this place kept? How many are? Stays true only behind the gate. */
+bool shmipc_ring_is_kept(const struct shmipc_ring *ring, uint32_t slot_index);
+uint32_t shmipc_ring_count_kept(const struct shmipc_ring *ring);
 
 /* Set the cursor and become a member. Holder of the slot's lock. A durable ring resumes where the
  * last consumer stopped and ignores `start`. CORRUPT, or OK. */
