@@ -34,6 +34,7 @@ class Producer:
         capacity: int | None = None,
         consumers: int = 1,
         overflow: _Overflow = "block",
+        hold_for: int = 0,
         mode: int = 0o600,
         spin: float | None = None,
     ) -> None: ...

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument(
         "--discard",
         action="store_true",
-        help="also remove damaged rings, and durable ones that still hold undelivered messages",
+        help="also remove damaged rings, and those that still hold messages for who is to come",
     )
     return parser
 
@@ -205,8 +205,8 @@ def _undelivered(segment: dict[str, Any]) -> int:
 
 
 def _lag(segment: dict[str, Any]) -> str:
-    """Say how far the slowest live consumer is behind: in items where their size is known."""
-    cursors = [c["cursor_pos"] for c in segment["consumers"] if c["alive"]]
+    """Say how far the slowest is behind that is, or will be: in items where their size is known."""
+    cursors = [c["cursor_pos"] for c in segment["consumers"] if c["alive"] or c.get("kept")]
     if not cursors:
         cursors = [segment["tail_pos"]] if _undelivered(segment) else []
     if not cursors:
@@ -231,6 +231,7 @@ def _cells(name: str, segment: dict[str, Any]) -> tuple[str, ...]:
         return (_plain(name), f"not a usable segment: {_plain(segment['fault'])}")
     alive = [consumer for consumer in segment["consumers"] if consumer["alive"]]
     foreign = sum(consumer["pid_is_local"] is False for consumer in alive)
+    kept = sum(bool(consumer.get("kept")) for consumer in segment["consumers"])
     typed = segment["framing"] == "typed"
     capacity = segment["capacity"]
     return (
@@ -240,6 +241,7 @@ def _cells(name: str, segment: dict[str, Any]) -> tuple[str, ...]:
         _count(capacity, "item") if typed else f"{capacity:,} B",
         _producer(segment),
         f"{len(alive)} of {segment['slots']}"
+        + (f", {kept} kept" if kept else "")
         + (f" ({foreign} of another pid namespace)" if foreign else ""),
         _lag(segment),
         f"{segment['size'] / 1e6:.1f} MB",
@@ -270,7 +272,7 @@ _OUTCOMES = {
     "removed": "removed",
     "would remove": "would remove",
     "alive": "kept: in use by a live process",
-    "pending": "kept: durable, holds undelivered messages (--discard removes it)",
+    "pending": "kept: durable or held, with undelivered messages (--discard removes it)",
     "damaged": "kept: damaged, and in use by nobody (--discard removes it)",
     "foreign": "kept: not a shmipc segment",
 }

@@ -131,11 +131,26 @@ class Consumer:
             full_fence()
         return not before(pos, self.segment.load(TAIL))
 
+    def _newest(self) -> int | None:
+        """Where the last item, or the last commit, starts; None if that cannot be told."""
+        segment, g = self.segment, self.segment.geometry
+        head = segment.load(HEAD, acquire=True)  # R1
+        tail = segment.load(TAIL)
+        typed = g.framing == TYPED
+        starts = [head - g.item_stride] if typed else [segment.load(note) for note in NOTES]
+        retained = (head - tail) % WORD
+        found = (pos for pos in starts if (pos - tail) % WORD < retained <= g.area_len)
+        return next(found, None)
+
     def _resync(self) -> None:
-        """Lapped: go on where there is something whole."""
+        """Lapped: go on where there is the longest time to read."""
         g, was = self.segment.geometry, self.read
         self.laps += 1
-        pos = self.segment.load(TAIL if self.laps <= 3 else HEAD, acquire=True)
+        if self.laps > 3:
+            pos = self.segment.load(HEAD, acquire=True)
+        else:
+            newest = self._newest()
+            pos = self.segment.load(TAIL, acquire=True) if newest is None else newest
         if g.framing == TYPED:
             items = (pos - was) % WORD // g.item_stride
             self.lost += items

@@ -146,11 +146,23 @@ def test_stranger_that_is_lapped_counts_items() -> None:
     with Producer("f", dtype="<u8", capacity=512, overflow="overwrite") as producer:
         consumer = attach("f", "earliest")
         producer.send_many(np.arange(2000, dtype="<u8"))
-        items = drain(consumer)
-        assert consumer.lost == 2000 - len(items) > 0
-        assert [struct.unpack("<Q", item.data)[0] for item in items] == list(
-            range(consumer.lost, 2000)
-        )
+        assert drain(consumer) == [stranger.Item((1999,), struct.pack("<Q", 1999))]
+        assert consumer.lost == 1999
+        producer.send_many(np.arange(2000, 2300, dtype="<u8"))
+        assert [item.numbers[0] for item in drain(consumer)] == list(range(2000, 2300))
+        consumer.leave()
+
+
+def test_stranger_and_a_consumer_of_ours_are_set_on_the_same_message_when_lapped() -> None:
+    options: dict[str, Any] = {"capacity": 4096, "overflow": "overwrite", "consumers": 2}
+    with Producer("f", **options) as producer, Consumer("f", timeout=0) as ours:
+        consumer = attach("f")
+        for number in range(200):
+            producer.send(struct.pack("<Q", number) * (1 + number % 60))
+        producer.send(b"newest")
+        assert drain(consumer) == [stranger.Item((200, 1, 0), b"newest")]
+        assert ours.recv(0) == b"newest"
+        assert consumer.lost == ours.lost == 200
         consumer.leave()
 
 

@@ -16,7 +16,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
 
 
-PRINTED = ["(1080, 1920, 3) 127.0\n", "[(b'BTCUSDT', 103., 0.01)]\n"]
+PRINTED = [
+    "(1080, 1920, 3) 127.0\n",
+    "[(b'BTCUSDT', 103., 0.01)]\n",
+    "brightness 9.0 lost 9\n",
+]
 
 
 @pytest.mark.parametrize(("code", "printed"), list(zip(blocks("python"), PRINTED, strict=True)))

@@ -21,8 +21,8 @@ namespace Shmipc
 {
     public enum Overflow
     {
-        Block = 1,    // the producer waits for the slowest consumer; nothing is ever lost
-        Overwrite = 2 // the producer never waits; who is lapped skips ahead, and that is counted
+        Block = 1,    // the producer waits for the slowest consumer; who has joined loses nothing
+        Overwrite = 2 // the producer never waits; who is lapped goes on at the newest, and that is counted
     }
 
     public enum Start

@@ -110,8 +110,8 @@ SHMIPC_API const char *shmipc_version(void) SHMIPC_NOEXCEPT;
 #define SHMIPC_SPIN_ADAPTIVE INT64_C(-2) /* up to 20 us, less while that does not help */
 
 enum shmipc_overflow_policy {
-    SHMIPC_BLOCK = 1,    /* the producer waits for the slowest consumer; nothing is ever lost */
-    SHMIPC_OVERWRITE = 2 /* the producer never waits; a lapped consumer skips ahead, and counts */
+    SHMIPC_BLOCK = 1,    /* the producer waits for the slowest consumer; who joined loses nothing */
+    SHMIPC_OVERWRITE = 2 /* it never waits; who is lapped goes on at the newest, and counts */
 };
 
 /* Facts of a ring. The texts live as long as the handle. */

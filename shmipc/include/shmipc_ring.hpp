@@ -65,7 +65,7 @@ inline constexpr Timeout adaptive = Timeout::special(SHMIPC_SPIN_ADAPTIVE);
 
 enum class Overflow : std::uint32_t {
     block = SHMIPC_BLOCK,        /* the producer waits for the slowest consumer */
-    overwrite = SHMIPC_OVERWRITE /* it never waits; a lapped consumer skips ahead, and counts */
+    overwrite = SHMIPC_OVERWRITE /* it never waits; who is lapped goes on at the newest, counted */
 };
 
 enum class Start : std::uint32_t {

@@ -64,6 +64,10 @@ PyDoc_STRVAR(
     "spin: seconds to poll before sleeping when there is nothing to read; 0 sleeps at once,\n"
     "    float('inf') never does. Default: 20 us, less while that does not help.\n"
     "\n"
+    "In a ring that overwrites, a consumer that was lapped goes on at the newest message or item,\n"
+    "which stays for longest, and .lost counts what lay between. What it looks at in place may be\n"
+    "overwritten meanwhile: ask the frame's .intact after use, or recv().\n"
+    "\n"
     "Raises NotFound after the timeout, Busy if the ring has all its consumers, Corrupt,\n"
     "ValueError, OSError.");
 
@@ -356,7 +360,8 @@ static PyGetSetDef consumer_getset[] = {
     {"closed", handle_get_closed, NULL, "True after close().", NULL},
     {"lost", consumer_get_lost, NULL,
      "Messages or items overwritten before this consumer read them, as far as it has noticed by "
-     "reading on. Always 0 in a ring that blocks.",
+     "reading on: a consumer that was lapped goes on at the newest. Always 0 in a ring that "
+     "blocks.",
      NULL},
     {"pending", consumer_get_pending, NULL, "Messages or items committed and not yet read.", NULL},
     {"lag", consumer_get_lag, NULL,

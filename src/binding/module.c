@@ -56,16 +56,21 @@ static PyObject *pid_is_local(const struct shmipc_segment *segment, uint32_t pid
 static PyObject *inspect_consumers(const struct shmipc_segment *segment)
 {
     const struct shmipc_header *shared = segment->header;
+    struct shmipc_ring ring;
+    shmipc_ring_attach(&ring, segment);
     PyObject *list = PyList_New(0);
     for (uint32_t i = 0; list != NULL && i < segment->geometry.slots; i++) {
-        const uint32_t pid = shmipc_load_relaxed(&shared->slots[i].pid);
+        const bool kept = shmipc_ring_is_kept(&ring, i);
+        uint32_t pid = shmipc_load_relaxed(&shared->slots[i].pid);
         const bool alive = shmipc_lock_is_held(segment, SHMIPC_LOCK_SLOT0 + i, 1);
-        if (pid == 0 && !alive) {
+        pid = pid == SHMIPC_PID_KEPT ? 0 : pid; /* names nobody */
+        if (pid == 0 && !alive && !kept) {
             continue;
         }
         PyObject *consumer = Py_BuildValue(
-            "{sI sI sO sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
-            "pid_is_local", pid_is_local(segment, pid, alive), "cursor_pos",
+            "{sI sI sO sO sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
+            "kept", kept ? Py_True : Py_False, "pid_is_local", pid_is_local(segment, pid, alive),
+            "cursor_pos",
             (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
         if (consumer == NULL || PyList_Append(list, consumer) != 0) {
             Py_CLEAR(list);
@@ -128,10 +133,11 @@ static PyObject *inspect_mapped(struct module_state *state, const struct shmipc_
 PyDoc_STRVAR(
     inspect_segment_doc,
     "inspect_segment(path, /)\n--\n\n"
-    "What a segment's file says of itself and who is attached, as a dict. Attaches\n"
-    "nothing. 'producer_pid_is_local' and a consumer's 'pid_is_local' are False where the\n"
-    "pid is another pid namespace's, None where that is not known. Corrupt for a file that\n"
-    "is no segment, NotFound, OSError (ENOSYS: /proc is missing).");
+    "What a segment's file says of itself and who is attached, as a dict; a place that is\n"
+    "kept for a consumer to come (hold_for=) is 'kept', with pid 0. Attaches nothing.\n"
+    "'producer_pid_is_local' and a consumer's 'pid_is_local' are False where the pid is\n"
+    "another pid namespace's, None where that is not known. Corrupt for a file that is no\n"
+    "segment, NotFound, OSError (ENOSYS: /proc is missing).");
 
 static PyObject *module_inspect_segment(PyObject *module, PyObject *path_object)
 {
@@ -167,9 +173,10 @@ PyDoc_STRVAR(
     clean_segment_doc,
     "clean_segment(path, discard=False, dry_run=False)\n--\n\n"
     "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
-    "alone: 'alive', 'pending' (a durable queue still holds messages, and `discard` is\n"
-    "false), 'damaged' (it was cut, say, and `discard` is false) or 'foreign' (no segment\n"
-    "that this release can read). dry_run: only tell.");
+    "alone: 'alive', 'pending' (it still holds messages for a durable consumer, or for one\n"
+    "that a place is kept for, and `discard` is false), 'damaged' (it was cut, say, and\n"
+    "`discard` is false) or 'foreign' (no segment that this release can read). dry_run: only\n"
+    "tell.");
 
 static PyObject *module_clean_segment(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames)

@@ -23,7 +23,7 @@ static void finish_close(HandleObject *handle)
 PyDoc_STRVAR(
     producer_doc,
     "Producer(name, *, dtype=None, shape=(), capacity=None, consumers=1, overflow='block',\n"
-    "         mode=0o600, spin=None)\n"
+    "         hold_for=0, mode=0o600, spin=None)\n"
     "--\n"
     "\n"
     "The one writer of the ring `name`: creates it, or takes it over where a producer that is gone\n"
@@ -39,7 +39,11 @@ PyDoc_STRVAR(
     "    queue: it keeps everything from message 0 on until its consumer released it, across\n"
     "    restarts of either side.\n"
     "overflow: 'block' waits for the slowest consumer; 'overwrite' never waits, and a consumer that\n"
-    "    is lapped skips ahead and counts in .lost.\n"
+    "    is lapped goes on at the newest message, and counts in .lost what lay between.\n"
+    "hold_for: overflow='block': keep everything from message 0 on until this many consumers have\n"
+    "    joined, 0 to `consumers`: each of them gets all of it, however late it comes and also after\n"
+    "    close(). While places are kept, send() waits as for a slow consumer. A ring that is taken\n"
+    "    over keeps from then on what is missing. A durable queue keeps its place anyhow.\n"
     "mode: permission bits of the segment's file, regardless of the umask.\n"
     "spin: seconds to poll before sleeping when the ring is full; 0 sleeps at once, float('inf')\n"
     "    never does. Default: 20 us, less while that does not help.\n"
@@ -66,7 +70,7 @@ static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 }
 
 static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, PyObject *capacity,
-                      PyObject *consumers, const char *overflow, PyObject *mode,
+                      PyObject *consumers, const char *overflow, PyObject *hold_for, PyObject *mode,
                       struct shmipc_spec *spec, PyObject **schema)
 {
     uint64_t number;
@@ -85,6 +89,16 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
         return -1;
     }
     spec->slots = (uint32_t)number;
+    if (parse_integer("hold_for", hold_for, 0, spec->slots, 0, &number) != 0) {
+        return -1;
+    }
+    if (number != 0 && spec->overflow == SHMIPC_OVERFLOW_OVERWRITE) {
+        PyErr_SetString(PyExc_ValueError,
+                        "hold_for= needs overflow='block': a ring that overwrites "
+                        "keeps nothing for anybody");
+        return -1;
+    }
+    spec->hold_for = (uint32_t)number;
     if (parse_integer("mode", mode, 0, 0777, 0600, &number) != 0) {
         return -1;
     }
@@ -116,11 +130,11 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
 
 static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static const char *const names[] = {"name",     "dtype", "shape", "capacity", "consumers",
-                                        "overflow", "mode",  "spin",  NULL};
+    static const char *const names[] = {"name",     "dtype",    "shape", "capacity", "consumers",
+                                        "overflow", "hold_for", "mode",  "spin",     NULL};
     ProducerObject *self = (ProducerObject *)object;
     PyObject *name, *dtype = NULL, *shape = NULL, *capacity = NULL, *consumers = NULL;
-    PyObject *mode = NULL, *spin_seconds = NULL, *schema = NULL;
+    PyObject *hold_for = NULL, *mode = NULL, *spin_seconds = NULL, *schema = NULL;
     const char *overflow = "block";
     char path[SHMIPC_PATH_MAX];
     struct shmipc_spin spin;
@@ -129,9 +143,9 @@ static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
     enum shmipc_status status;
     Py_ssize_t name_len;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOOOsOO:Producer", (char **)(uintptr_t)names,
-                                     &name, &dtype, &shape, &capacity, &consumers, &overflow, &mode,
-                                     &spin_seconds)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOOOsOOO:Producer",
+                                     (char **)(uintptr_t)names, &name, &dtype, &shape, &capacity,
+                                     &consumers, &overflow, &hold_for, &mode, &spin_seconds)) {
         return -1;
     }
     self->handle.state = state_of_type(Py_TYPE(object));
@@ -144,7 +158,8 @@ static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     if (handle_remember(&self->handle, name, spin_seconds) != 0 ||
-        parse_spec(self, dtype, shape, capacity, consumers, overflow, mode, &spec, &schema) != 0) {
+        parse_spec(self, dtype, shape, capacity, consumers, overflow, hold_for, mode, &spec,
+                   &schema) != 0) {
         return -1;
     }
     Py_BEGIN_ALLOW_THREADS
@@ -172,9 +187,10 @@ PyDoc_STRVAR(
     "close($self)\n--\n\n"
     "End the stream: consumers read what is committed, then get Closed. Idempotent. An\n"
     "open reservation is aborted. If nobody is attached and nothing is owed to a durable\n"
-    "consumer, the segment is removed. The stream goes on instead, for a successor: if a\n"
-    "process that was sent this producer waits for the role now, or if multiprocessing has\n"
-    "started one with it among its arguments (spawn, forkserver), and that process lives.");
+    "consumer or to one that a place is kept for, the segment is removed. The stream goes\n"
+    "on instead, for a successor: if a process that was sent this producer waits for the\n"
+    "role now, or if multiprocessing has started one with it among its arguments (spawn,\n"
+    "forkserver), and that process lives.");
 
 static void producer_dealloc(PyObject *object)
 {
@@ -245,7 +261,8 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
 PyDoc_STRVAR(producer_stats_doc,
              "stats($self)\n--\n\n"
              "A dict of counters: 'committed' bytes and (message ring) 'messages' of this ring so\n"
-             "far, 'pending', 'attached', and of this handle 'sleeps' (waits that slept), 'wakes'\n"
+             "far, 'pending', 'attached', 'kept' (places kept for consumers that have not joined:\n"
+             "hold_for=), and of this handle 'sleeps' (waits that slept), 'wakes'\n"
              "(system calls to wake consumers), 'evicted' (dead consumers let go), 'took_over'.");
 
 static PyObject *producer_stats(PyObject *object, PyObject *unused)
@@ -258,13 +275,14 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
     }
     const uint64_t committed = ring->head_pos - ring->ring.origin_pos;
     PyObject *stats = Py_BuildValue(
-        "{sK sK sK sI sK sK sK sO}", "committed", (unsigned long long)committed, "messages",
+        "{sK sK sK sI sI sK sK sK sO}", "committed", (unsigned long long)committed, "messages",
         (unsigned long long)(ring->ring.item_stride == 0 ? ring->next_seq
                                                          : committed / ring->ring.item_stride),
         "pending", (unsigned long long)shmipc_ring_pending_estimate(ring), "attached",
-        shmipc_producer_role_count_attached(&self->core), "sleeps",
-        (unsigned long long)self->core.sleeps, "wakes", (unsigned long long)self->core.wakes,
-        "evicted", (unsigned long long)self->core.evicted, "took_over",
+        shmipc_producer_role_count_attached(&self->core), "kept",
+        shmipc_ring_count_kept(&ring->ring), "sleeps", (unsigned long long)self->core.sleeps,
+        "wakes", (unsigned long long)self->core.wakes, "evicted",
+        (unsigned long long)self->core.evicted, "took_over",
         self->core.took_over ? Py_True : Py_False);
     handle_leave(&self->handle);
     return stats;

@@ -8,17 +8,24 @@
 
 /* ---- open ---------------------------------------------------------------------------------- */
 
+/* A kept place if there is one, else any that is free. */
 static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint32_t *slot,
-                                     struct shmipc_error *error)
+                                     bool *kept, struct shmipc_error *error)
 {
     const struct shmipc_segment *segment = &consumer->segment;
     const uint32_t slots = segment->geometry.slots;
-    for (*slot = 0; *slot < slots; (*slot)++) {
-        if (shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
-            return SHMIPC_OK;
-        }
-        if (!shmipc_lock_is_taken(errno)) {
-            return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
+    for (int pass = 0; pass < 2; pass++) {
+        *kept = pass == 0;
+        for (*slot = 0; *slot < slots; (*slot)++) {
+            if (shmipc_ring_is_kept(&consumer->ring.ring, *slot) != *kept) {
+                continue;
+            }
+            if (shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
+                return SHMIPC_OK;
+            }
+            if (!shmipc_lock_is_taken(errno)) {
+                return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
+            }
         }
     }
     const uint32_t pid = shmipc_load_relaxed(&segment->header->slots[0].pid);
@@ -36,7 +43,10 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
     struct shmipc_segment *segment = &consumer->segment;
     struct shmipc_ring *ring = &consumer->ring.ring;
     enum shmipc_status status;
+    enum shmipc_start where =
+        start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST : SHMIPC_START_LATEST;
     uint32_t slot = 0;
+    bool kept = false;
 
     if (!shmipc_segment_is_named(segment)) {
         return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", segment->path);
@@ -57,21 +67,28 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
     if (shmipc_load_acquire(&ring->shared->identity.closed) != 0) {
         const bool retained = shmipc_load_relaxed(&ring->shared->commit.head_pos) !=
                               shmipc_load_relaxed(&ring->shared->retention.tail_pos);
+        const bool owed = start == SHMIPC_START_DEFAULT && shmipc_segment_is_owed(segment);
         if (ring->durable ? !shmipc_segment_is_owed(segment)
-                          : !(retained && start == SHMIPC_START_AT_EARLIEST)) {
+                          : !owed && !(retained && start == SHMIPC_START_AT_EARLIEST)) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT,
                                "the producer of %s has closed it and nothing is left in it",
                                segment->path);
         }
     }
-    status = claim_slot(consumer, &slot, error);
+    status = claim_slot(consumer, &slot, &kept, error);
     if (status != SHMIPC_OK) {
         return status;
     }
     SHMIPC_STEP(ATTACH_SLOT);
-    status = shmipc_ring_join(&consumer->ring, slot,
-                              start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST
-                                                                : SHMIPC_START_LATEST);
+    if (kept && start == SHMIPC_START_DEFAULT) {
+        where = SHMIPC_START_KEPT; /* it stays kept until the pid is stored: nothing else changes */
+    } else if (shmipc_load_relaxed(&ring->shared->slots[slot].pid) == SHMIPC_PID_KEPT) {
+        /* First: if we die with the cursor moved, or the bit set, the place is a dead consumer's,
+         * not one that is kept from there on. Relaxed, as below: the lock is ours. */
+        shmipc_store_relaxed(&ring->shared->slots[slot].pid, (uint32_t)getpid());
+        SHMIPC_STEP(ATTACH_USED);
+    }
+    status = shmipc_ring_join(&consumer->ring, slot, where);
     if (status != SHMIPC_OK) {
         return shmipc_fail(error, status, 0,
                            "%s is damaged: a cursor lies outside its data. Remove it (`shmipc "

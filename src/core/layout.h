@@ -39,6 +39,8 @@
 #define SHMIPC_LINE 128
 #define SHMIPC_MAX_CONSUMERS 1024u
 #define SHMIPC_MEMBER_WORDS (SHMIPC_MAX_CONSUMERS / 64u)
+#define SHMIPC_PID_KEPT UINT32_C(0xffffffff) /* in a slot: kept for a consumer that has not come \
+                                              */
 #define SHMIPC_MAX_SCHEMA_LEN (64u * 1024u)
 #define SHMIPC_MAX_AREA_LEN (UINT64_C(1) << 46) /* twice this still fits a 47-bit address space */
 
@@ -119,7 +121,9 @@ struct shmipc_member_line {
 
 struct shmipc_slot {
     _Alignas(SHMIPC_LINE) shmipc_atomic_u64 cursor_pos; /* first byte not yet released */
-    shmipc_atomic_u32 pid; /* 0: nobody attached; a name for messages, never liveness */
+    /* 0: nobody attached; SHMIPC_PID_KEPT and a member bit: kept for a consumer that has not come;
+     * else a name for messages, never liveness. */
+    shmipc_atomic_u32 pid;
 };
 
 struct shmipc_header {

@@ -77,6 +77,36 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
     return schema_mismatch(segment, spec, error);
 }
 
+/* May the producer keep places for consumers that have not come? */
+static bool may_keep(const struct shmipc_ring *ring)
+{
+    return !ring->durable && !ring->overwrite;
+}
+
+/* Behind the gate of a ring that was taken over: from here on, `hold_for` places are attached or
+ * kept. A place of somebody who died is free, and its cursor is not waited for any more. */
+static void keep_places(const struct shmipc_producer_role *producer, uint32_t hold_for)
+{
+    const struct shmipc_segment *segment = &producer->segment;
+    const struct shmipc_ring *ring = &producer->ring.ring;
+    uint32_t wanted = may_keep(ring) ? hold_for : 0;
+    for (uint32_t slot = 0; slot < ring->slots && wanted > 0; slot++) {
+        wanted -= shmipc_ring_is_kept(ring, slot) ||
+                  shmipc_lock_is_held(segment, SHMIPC_LOCK_SLOT0 + slot, 1);
+    }
+    for (uint32_t slot = 0; slot < ring->slots && wanted > 0; slot++) {
+        if (shmipc_ring_is_kept(ring, slot) ||
+            !shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + slot)) {
+            continue;
+        }
+        SHMIPC_STEP(KEEP_LOCKED);
+        shmipc_ring_keep(ring, slot, producer->ring.head_pos);
+        wanted--;
+        shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + slot);
+        SHMIPC_STEP(KEEP_UNLOCKED);
+    }
+}
+
 static enum shmipc_status create(struct shmipc_producer_role *producer, const char *path,
                                  const struct shmipc_spec *spec, struct shmipc_error *error)
 {
@@ -90,6 +120,9 @@ static enum shmipc_status create(struct shmipc_producer_role *producer, const ch
         shmipc_ring_attach(&producer->ring.ring, segment);
         shmipc_ring_format(segment->header);
         SHMIPC_STEP(CREATE_FORMATTED);
+        for (uint32_t slot = 0; slot < spec->hold_for && may_keep(&producer->ring.ring); slot++) {
+            shmipc_ring_keep(&producer->ring.ring, slot, spec->origin_pos);
+        }
         status = shmipc_ring_take_over(&producer->ring);
     }
     if (status == SHMIPC_OK) {
@@ -152,6 +185,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
         SHMIPC_STEP(TAKEOVER_READ);
         producer->took_over = true;
         identify(producer);
+        keep_places(producer, spec->hold_for);
         return SHMIPC_OK;
     }
     shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
@@ -302,7 +336,8 @@ static enum shmipc_status look_after_consumers(struct shmipc_producer_role *prod
         for (; bits != 0; bits &= bits - 1) {
             const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
             const uint32_t byte = SHMIPC_LOCK_SLOT0 + slot;
-            if (slot >= slots || shmipc_lock_is_held(segment, byte, 1)) {
+            if (slot >= slots || shmipc_ring_is_kept(ring, slot) ||
+                shmipc_lock_is_held(segment, byte, 1)) {
                 continue;
             }
             /* Behind the gate, so that no joiner finds the byte locked by us and turns away. */
@@ -402,7 +437,8 @@ bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *produce
     const struct shmipc_header *shared = producer->ring.ring.shared;
     /* Relaxed, and with no partner: it only saves a system call; the kernel's lock is what decides.
      */
-    return shmipc_load_relaxed(&shared->slots[slot].pid) != 0 &&
+    const uint32_t pid = shmipc_load_relaxed(&shared->slots[slot].pid);
+    return pid != 0 && pid != SHMIPC_PID_KEPT &&
            shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0 + slot, 1);
 }
 

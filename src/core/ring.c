@@ -81,6 +81,39 @@ static uint64_t member_bit(uint32_t slot_index)
     return UINT64_C(1) << (slot_index % 64);
 }
 
+void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos)
+{
+    struct shmipc_slot *slot = &ring->shared->slots[slot_index];
+    /* Relaxed, all three: joiners come after the ring's name or the gate, and the one who counts
+     * the bits is this producer. A death between the two last leaves a free slot that names nobody;
+     * a place whose bit was set before (its consumer died) is kept, or still that dead one's. */
+    shmipc_store_relaxed(&slot->cursor_pos, pos);
+    SHMIPC_STEP(KEEP_CURSOR);
+    shmipc_store_relaxed(&slot->pid, SHMIPC_PID_KEPT);
+    SHMIPC_STEP(KEEP_PID);
+    (void)shmipc_fetch_or_relaxed(&ring->shared->members.bits[slot_index / 64],
+                                  member_bit(slot_index));
+    SHMIPC_STEP(KEEP_BIT);
+}
+
+bool shmipc_ring_is_kept(const struct shmipc_ring *ring, uint32_t slot_index)
+{
+    const struct shmipc_header *shared = ring->shared;
+    /* Relaxed: the locks behind the gate order what is stored in a slot; elsewhere an estimate. */
+    return shmipc_load_relaxed(&shared->slots[slot_index].pid) == SHMIPC_PID_KEPT &&
+           (shmipc_load_relaxed(&shared->members.bits[slot_index / 64]) & member_bit(slot_index)) !=
+               0;
+}
+
+uint32_t shmipc_ring_count_kept(const struct shmipc_ring *ring)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < ring->slots; slot++) {
+        count += shmipc_ring_is_kept(ring, slot);
+    }
+    return count;
+}
+
 /* The number of the message at `pos`, from its header or, if it is yet to come, from the note.
  * False: the producer moved on meanwhile. */
 static bool find_seq_of(const struct shmipc_ring *ring, uint64_t pos, uint64_t *seq)
@@ -108,9 +141,9 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     uint64_t pos = 0;
     consumer->slot = slot;
     consumer->slot_index = slot_index;
-    if (ring->durable) {
-        /* Relaxed, both: only a slot's lock holder writes its cursor, and the lock hands on every
-         * head that it had seen. */
+    if (ring->durable || start == SHMIPC_START_KEPT) {
+        /* Relaxed, both: only a slot's lock holder writes its cursor, and the lock (of the slot, or
+         * the gate of who keeps it) hands on every head that it had seen. */
         pos = shmipc_load_relaxed(&slot->cursor_pos);
         if (shmipc_load_relaxed(&shared->commit.head_pos) - pos > ring->area_len) {
             return SHMIPC_CORRUPT;

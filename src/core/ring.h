@@ -20,12 +20,12 @@
  * Ownership
  *   shared field          only writer                      readers
  *   commit.head_pos       producer                         consumers
- *   commit.notes          producer                         joiners, the next producer
+ *   commit.notes          producer                         joiners, takers-over, the lapped
  *   retention.tail_pos    producer                         joiners; consumers under "overwrite"
  *   identity.*            producer                         everybody
  *   members.bits          the slot's lock holder (RMW)     producer
- *   slots[i].cursor_pos   consumer i                       producer
- *   slots[i].pid          the slot's lock holder           everybody, for messages
+ *   slots[i].cursor_pos   the slot's lock holder           producer
+ *   slots[i].pid          the slot's lock holder           everybody, for messages; if kept (keep)
  *   data.sleepers, space.sleepers, space.wanted_pos: see wait.h and producer.h
  *   data area             producer, in [head, limit)       consumers, in [cursor, head)
  *
@@ -129,7 +129,8 @@ struct shmipc_message {
     uint16_t flags;
 };
 
-enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST };
+/* KEPT: where the slot's cursor stands, in a place that was kept. */
+enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST, SHMIPC_START_KEPT };
 
 /* True if position `a` is before `b`. Positions wrap; no two live ones are 2^63 apart. */
 static inline bool shmipc_pos_before(uint64_t a, uint64_t b)
@@ -148,6 +149,16 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer);
 
 /* The next sequence number that belongs to `head_pos`. False: the producer moved on meanwhile. */
 bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos, uint64_t *seq);
+
+/* Keep a place, from `pos` on, for a consumer that has not come: the producer waits for it as for a
+ * member. Not in a durable ring, which keeps its one place anyhow, and not under "overwrite". By
+ * the producer, before it has sent anything: of a ring without a name, or behind the gate, as
+ * holder of the lock of a slot that nobody else holds. A place whose consumer died will do. */
+void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos);
+
+/* Is this place kept? How many are? Stays true only behind the gate. */
+bool shmipc_ring_is_kept(const struct shmipc_ring *ring, uint32_t slot_index);
+uint32_t shmipc_ring_count_kept(const struct shmipc_ring *ring);
 
 /* Set the cursor and become a member. Holder of the slot's lock. A durable ring resumes where the
  * last consumer stopped and ignores `start`. CORRUPT, or OK. */
@@ -356,8 +367,15 @@ static inline bool shmipc_ring_intact(const struct shmipc_ring *ring, uint64_t p
     return !shmipc_pos_before(pos, shmipc_load_relaxed(&ring->shared->retention.tail_pos));
 }
 
-/* "overwrite": skip to data that is still whole, counting in `lost` what an item ring missed (a
- * message ring learns it from the next sequence number). */
+/* Where the newest item starts, or the newest message; of messages that were committed at once
+ * (send_many commits at most a quarter of a ring) the first. False: nothing is retained, or it
+ * cannot be told, since the producer is in the middle of a commit, or died there: then the note
+ * that would tell has the position to come. What is found there is checked, as everywhere. */
+bool shmipc_ring_newest_pos(const struct shmipc_ring *ring, uint64_t *pos);
+
+/* "overwrite", lapped: go on where the reader has the longest time: at the newest message or item;
+ * where that cannot be told at the oldest, and after some laps in a row at the next to come. Counts
+ * in `lost` what an item ring missed (a message ring learns it from the next sequence number). */
 void shmipc_ring_resync(struct shmipc_ring_consumer *consumer);
 
 /* Give back everything below the oldest lease, or below read_pos where there is none. True if the

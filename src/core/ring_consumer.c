@@ -4,9 +4,15 @@
 
 #include <stddef.h>
 
+/* A model, in which a stale head may be read at every look, sets less. */
+#ifndef SHMIPC_NEWEST_LOOKS
+#define SHMIPC_NEWEST_LOOKS 8
+#endif
+
 enum {
+    NEWEST_LOOKS = SHMIPC_NEWEST_LOOKS,
     RESYNC_LIMIT = 64,  /* times one call is lapped before it reports EMPTY */
-    RESYNC_TO_HEAD = 3, /* laps in a row after which the reader jumps to the newest */
+    RESYNC_TO_HEAD = 3, /* laps in a row after which the reader goes to the one to come */
     LOCKSTEP_ENTER = 4, /* short meetings in a row that make a lock-step */
     LOCKSTEP_POLLS = 8, /* a wait of this many polls is a pause in the stream */
     LOCKSTEP_LEN = 512, /* bytes: less than this is a short meeting */
@@ -104,16 +110,46 @@ enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
     return SHMIPC_EMPTY;
 }
 
+bool shmipc_ring_newest_pos(const struct shmipc_ring *ring, uint64_t *pos)
+{
+    const struct shmipc_commit_line *commit = &ring->shared->commit;
+    const int starts = ring->item_stride != 0 ? 1 : 2;
+    for (int look = 0; look < NEWEST_LOOKS; look++) {
+        /* R1 <-> W1: with the head come the tail that made room for it, and the two notes stored
+         * before it. The one that is not this head's has the head before it, where the last commit
+         * starts, or the head of a later commit. Weaker: beside a new head the note of a commit
+         * that a dead producer never made, which lies in the middle of what its successor sent. */
+        const uint64_t head = shmipc_load_acquire(&commit->head_pos);
+        /* Relaxed, as the notes: what they must not miss came with the head. If tail has moved past
+         * it meanwhile, nothing is retained, and whoever reads at `pos` looks at it again (R3). */
+        const uint64_t tail = shmipc_load_relaxed(&ring->shared->retention.tail_pos);
+        const uint64_t retained = head - tail;
+        for (int i = 0; i < starts && retained <= ring->area_len; i++) {
+            const uint64_t start = ring->item_stride != 0
+                                       ? head - ring->item_stride
+                                       : shmipc_load_relaxed(&commit->notes[i].pos);
+            if (start - tail < retained) {
+                *pos = start;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
 {
     const struct shmipc_ring *ring = &consumer->ring;
     const struct shmipc_header *shared = ring->shared;
-    uint64_t pos = shmipc_load_acquire(&shared->retention.tail_pos);
+    uint64_t pos;
     if (++consumer->resyncs > RESYNC_TO_HEAD) {
-        /* The oldest is overwritten faster than we can read it: only the newest will hold. */
+        /* Even the newest is overwritten faster than we can read it: only the next will hold. */
         /* Relaxed: where to go. What lies there is read after the next acquire of head (R1), and
          * the note brings its own (R5). */
         pos = shmipc_load_relaxed(&shared->commit.head_pos);
+    } else if (!shmipc_ring_newest_pos(ring, &pos)) {
+        /* Acquire <-> W3: the next look finds a head that is not before this tail. */
+        pos = shmipc_load_acquire(&shared->retention.tail_pos);
     }
     if (ring->item_stride == 0) {
         pos &= ~(uint64_t)(SHMIPC_MESSAGE_ALIGN - 1); /* it always is; a liar's is made so */

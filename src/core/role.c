@@ -25,11 +25,19 @@ bool shmipc_segment_is_shared(const struct shmipc_segment *segment)
 
 bool shmipc_segment_is_owed(const struct shmipc_segment *segment)
 {
-    const struct shmipc_header *shared = segment->header;
-    return segment->geometry.slots == 1 && segment->geometry.overflow == SHMIPC_OVERFLOW_BLOCK &&
-           (shmipc_load_relaxed(&shared->commit.head_pos) !=
-                shmipc_load_relaxed(&shared->slots[0].cursor_pos) ||
-            shmipc_segment_is_damaged(segment));
+    struct shmipc_ring ring;
+    shmipc_ring_attach(&ring, segment);
+    if (ring.durable && shmipc_segment_is_damaged(segment)) {
+        return true;
+    }
+    const uint64_t head = shmipc_load_relaxed(&ring.shared->commit.head_pos);
+    for (uint32_t slot = 0; slot < ring.slots && !ring.overwrite; slot++) {
+        if ((ring.durable || shmipc_ring_is_kept(&ring, slot)) &&
+            shmipc_load_relaxed(&ring.shared->slots[slot].cursor_pos) != head) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* What cleaning comes to, behind the gate of an open segment. */

@@ -27,8 +27,9 @@ void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *s
 /* Is anybody else attached, in any role? Stays true only behind the gate. */
 bool shmipc_segment_is_shared(const struct shmipc_segment *segment);
 
-/* Does a durable queue hold messages that its consumer has not released? One that was cut may:
- * nobody can tell any more. Asked behind the gate, after the locks of both roles were found free,
+/* Does a durable queue hold messages that its consumer has not released, or a ring messages that it
+ * keeps for one that has not come? A durable queue that was cut may: nobody can tell any more.
+ * Asked behind the gate, after the locks of both roles were found free,
  * or the ring closed: they order what is read here. */
 bool shmipc_segment_is_owed(const struct shmipc_segment *segment);
 

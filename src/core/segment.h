@@ -49,7 +49,8 @@ struct shmipc_spec {
     uint64_t capacity;  /* message: bytes; typed: items; 0: the default */
     const char *schema; /* typed: opaque bytes */
     uint32_t schema_len;
-    uint32_t mode; /* permission bits of the file */
+    uint32_t mode;     /* permission bits of the file */
+    uint32_t hold_for; /* consumers that everything from here on is kept for; block only */
     uint64_t origin_pos;
 };
 

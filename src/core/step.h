@@ -21,8 +21,14 @@
     X(CREATE_GEOMETRY)  /* the geometry is written, not the schema */    \
     X(CREATE_WRITTEN)   /* so is the schema */                           \
     X(CREATE_FORMATTED) /* positions are stored */                       \
-    X(CREATE_LOCKED)    /* we are its producer */                        \
-    X(CREATE_NAMED)     /* others can find it */                         \
+    /* ... or taken over: places for consumers that have not come */     \
+    X(KEEP_LOCKED) /* the slot's lock is ours: a ring that has a name */ \
+    X(KEEP_CURSOR) /* where its consumer is to start */                  \
+    X(KEEP_PID)    /* nobody's, and for somebody */                      \
+    X(KEEP_BIT)    /* the producer waits for it */                       \
+    X(KEEP_UNLOCKED)                                                     \
+    X(CREATE_LOCKED) /* we are its producer */                           \
+    X(CREATE_NAMED)  /* others can find it */                            \
     /* attach: to a segment that exists */                               \
     X(ATTACH_OPENED)  /* the file is open */                             \
     X(ATTACH_CHECKED) /* and looks like a segment */                     \
@@ -32,6 +38,7 @@
     X(MAP_OPENED)     /* the second open, which has no locks */          \
     X(MAP_DONE)                                                          \
     X(ATTACH_SLOT) /* the slot's lock is ours */                         \
+    X(ATTACH_USED) /* a kept place is, for one who starts elsewhere */   \
     X(JOIN_CURSOR) /* the cursor is stored */                            \
     X(JOIN_BIT)    /* so is the member bit */                            \
     X(JOIN_LOOKED) /* the fence and the look at tail are done */         \

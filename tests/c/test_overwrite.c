@@ -144,8 +144,160 @@ static void test_copy_overtaken_by_the_producer_is_not_intact(void)
     shmipc_copy_speculative(copy, message.data, 48);
     CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
     shmipc_ring_resync(&consumer);
-    rig_expect(&consumer, 48, 1);
-    CHECK_EQ(consumer.lost, 1);
+    rig_expect(&consumer, 48, fit); /* the newest */
+    CHECK_EQ(consumer.lost, fit);
+    rig_close(&rig);
+}
+
+/* Read one frame for every `step` that come; each time the reader was lapped, it must stand on the
+ * newest and have the whole ring's time to look at it. */
+static void check_frames_after_a_lap(const struct shmipc_spec *spec, uint64_t step)
+{
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    struct rig rig;
+    const bool typed = spec->item_len != 0;
+    const uint64_t len = typed ? spec->item_len : 3000;
+    uint64_t received = 0;
+    uint64_t laps = 0;
+    rig_open(&rig, spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    const uint64_t span = typed ? shmipc_item_stride_for(len) : shmipc_message_span(len);
+    const uint64_t capacity = rig.producer.ring.area_len / span;
+    CHECK(capacity > step);
+    uint64_t sent = 0;
+    for (int frame = 0; frame < 100; frame++) {
+        for (uint64_t i = 0; i < step; i++, sent++) {
+            CHECK_EQ(typed ? rig_put(&rig.producer) : rig_send(&rig.producer, len), SHMIPC_OK);
+        }
+        const uint64_t lost = consumer.lost;
+        CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
+        const uint64_t number = received + consumer.lost;
+        if (consumer.lost == lost) {
+            shmipc_ring_advance(&consumer, &message);
+            received++;
+            continue;
+        }
+        laps++;
+        CHECK_EQ(number, sent - 1);
+        for (uint64_t i = 1; i < capacity; i++, sent++) {
+            CHECK_EQ(typed ? rig_put(&rig.producer) : rig_send(&rig.producer, len), SHMIPC_OK);
+            CHECK(rig_matches(message.data, len, number));
+            CHECK(shmipc_ring_intact(&consumer.ring, message.pos));
+        }
+        CHECK_EQ(typed ? rig_put(&rig.producer) : rig_send(&rig.producer, len), SHMIPC_OK);
+        sent++;
+        CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+        shmipc_ring_advance(&consumer, &message);
+        received++;
+    }
+    CHECK(laps > 10);
+    rig_close(&rig);
+}
+
+static void test_lapped_reader_is_set_on_the_newest_and_has_the_whole_rings_time(void)
+{
+    struct shmipc_spec frames = overwrite(rig_typed_spec(1, 5000, 4));
+    struct shmipc_spec messages = overwrite(rig_message_spec(1));
+    messages.capacity = 16384;
+    frames.origin_pos = 0 - UINT64_C(100000);
+    messages.origin_pos = 0 - UINT64_C(100000);
+    check_frames_after_a_lap(&frames, 3);
+    check_frames_after_a_lap(&messages, 3);
+}
+
+/* Room for a message, and its header and bytes; not committed. */
+static void write_message(struct rig *rig, uint64_t len, uint64_t ahead, uint64_t seq)
+{
+    unsigned char *at = NULL;
+    CHECK_EQ(shmipc_ring_reserve(&rig->producer, ahead + shmipc_message_span(len), &at), SHMIPC_OK);
+    CHECK(at != NULL);
+    at = rig->producer.ring.data + ((rig->producer.head_pos + ahead) & rig->producer.ring.mask);
+    shmipc_message_header_store(at, (uint32_t)len, 1, 0, seq);
+    rig_fill(at + sizeof(struct shmipc_message_header), len, seq);
+}
+
+static void test_lapped_reader_is_set_on_the_first_of_messages_committed_at_once(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(1));
+    struct shmipc_ring_consumer consumer;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(rig_send(&rig.producer, 100), SHMIPC_OK);
+    }
+    for (uint64_t i = 0; i < 3; i++) {
+        write_message(&rig, 20, i * 48, 100 + i);
+    }
+    shmipc_ring_commit_messages(&rig.producer, 3 * UINT64_C(48), 3);
+    for (uint64_t i = 0; i < 3; i++) {
+        rig_expect(&consumer, 20, 100 + i);
+    }
+    CHECK_EQ(consumer.lost, 100);
+    rig_close(&rig);
+}
+
+/* A producer that died, or is, between the note and the head has replaced the note that says where
+ * the newest message starts: the reader keeps to what is retained, and is not led into what was
+ * never sent, nor into the middle of what the successor sends there. */
+static void test_note_of_a_commit_that_was_not_made_leads_nobody_astray(void)
+{
+    struct shmipc_spec spec = overwrite(rig_message_spec(2));
+    struct shmipc_ring_consumer first, second;
+    struct rig rig;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &first, 0, SHMIPC_START_LATEST);
+    rig_join(&rig, &second, 1, SHMIPC_START_LATEST);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(rig_send(&rig.producer, 240), SHMIPC_OK);
+    }
+    write_message(&rig, 900, 0, 100);
+    const uint64_t span = shmipc_message_span(900);
+    CHECK(span % 256 != 0);
+    shmipc_store_relaxed(&rig.segment.header->commit.notes[rig.producer.note_index].pos,
+                         rig.producer.head_pos + span);
+    const uint64_t kept = (rig.producer.ring.area_len - span) / 256;
+    for (uint64_t seq = 100 - kept; seq < 100; seq++) {
+        rig_expect(&first, 240, seq);
+    }
+    rig_expect_status(&first, SHMIPC_EMPTY);
+    CHECK_EQ(first.lost, 100 - kept);
+    CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
+    for (int i = 0; i < 7; i++) { /* past the position in that note */
+        CHECK_EQ(rig_send(&rig.producer, 240), SHMIPC_OK);
+    }
+    rig_expect(&second, 240, 106);
+    CHECK_EQ(second.lost, 106);
+    rig_close(&rig);
+}
+
+static void test_reader_of_a_ring_of_one_item_loses_some_but_not_for_ever(void)
+{
+    struct shmipc_spec spec = overwrite(rig_typed_spec(1, 4096, 1));
+    struct shmipc_ring_consumer consumer;
+    struct shmipc_message message;
+    struct rig rig;
+    unsigned char *at = NULL;
+    uint64_t received = 0;
+    rig_open(&rig, &spec);
+    rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
+    for (uint64_t sent = 1; sent <= 1000; sent++) {
+        CHECK_EQ(rig_put(&rig.producer), SHMIPC_OK);
+        if (shmipc_ring_peek(&consumer, &message) != SHMIPC_OK) {
+            continue;
+        }
+        if (sent % 4 != 0) { /* while it is looked at, the only item gives way */
+            CHECK_EQ(shmipc_ring_reserve(&rig.producer, 4096, &at), SHMIPC_OK);
+            CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+            shmipc_ring_resync(&consumer);
+            continue;
+        }
+        rig_expect_item(&consumer, sent - 1);
+        received++;
+        CHECK_EQ(received + consumer.lost, sent);
+    }
+    CHECK_EQ(received, 250);
     rig_close(&rig);
 }
 
@@ -173,7 +325,7 @@ static void test_a_reservation_already_takes_the_oldest(void)
     rig_close(&rig);
 }
 
-static void test_reader_lapped_again_and_again_goes_to_the_newest(void)
+static void test_reader_lapped_again_and_again_goes_to_the_next_to_come(void)
 {
     struct shmipc_spec spec = overwrite(rig_typed_spec(1, 64, 16));
     struct shmipc_ring_consumer consumer;
@@ -189,7 +341,7 @@ static void test_reader_lapped_again_and_again_goes_to_the_newest(void)
         }
         const enum shmipc_status status = shmipc_ring_peek(&consumer, &message);
         lag = rig.producer.head_pos - consumer.read_pos;
-        CHECK(status == SHMIPC_OK ? lag == capacity * 64 : lag == 0);
+        CHECK_EQ(lag, status == SHMIPC_OK ? 64 : 0);
     }
     CHECK_EQ(lag, 0);
     CHECK_EQ(rig_put(&rig.producer), SHMIPC_OK);
@@ -198,7 +350,7 @@ static void test_reader_lapped_again_and_again_goes_to_the_newest(void)
     rig_close(&rig);
 }
 
-static void test_lost_is_exact_at_once_for_a_reader_sent_to_the_newest_message(void)
+static void test_lost_is_exact_at_once_for_a_reader_sent_to_the_next_message(void)
 {
     struct shmipc_spec spec = overwrite(rig_message_spec(1));
     struct shmipc_ring_consumer consumer;
@@ -237,8 +389,8 @@ static void test_joiner_never_holds_the_producer(void)
     for (int i = 0; i < 300; i++) {
         CHECK_EQ(rig_send(&rig.producer, 100), SHMIPC_OK);
     }
-    rig_expect(&consumer, 100, 600 - retained);
-    CHECK_EQ(consumer.lost, 300 - 1);
+    rig_expect(&consumer, 100, 599); /* lapped: the newest */
+    CHECK_EQ(consumer.lost, 300 + retained - 2);
     rig_close(&rig);
 }
 
@@ -263,9 +415,13 @@ static const struct test tests[] = {
     TEST(test_reader_within_the_capacity_loses_nothing),
     TEST(test_retiring_walks_whole_messages),
     TEST(test_copy_overtaken_by_the_producer_is_not_intact),
+    TEST(test_lapped_reader_is_set_on_the_newest_and_has_the_whole_rings_time),
+    TEST(test_lapped_reader_is_set_on_the_first_of_messages_committed_at_once),
+    TEST(test_note_of_a_commit_that_was_not_made_leads_nobody_astray),
+    TEST(test_reader_of_a_ring_of_one_item_loses_some_but_not_for_ever),
     TEST(test_a_reservation_already_takes_the_oldest),
-    TEST(test_reader_lapped_again_and_again_goes_to_the_newest),
-    TEST(test_lost_is_exact_at_once_for_a_reader_sent_to_the_newest_message),
+    TEST(test_reader_lapped_again_and_again_goes_to_the_next_to_come),
+    TEST(test_lost_is_exact_at_once_for_a_reader_sent_to_the_next_message),
     TEST(test_joiner_never_holds_the_producer),
     TEST(test_speculative_copy_copies_every_length),
 };

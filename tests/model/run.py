@@ -100,6 +100,7 @@ def build(cc: str, out: Path) -> Path:
     command = [
         cc, *FLAGS, f"-I{CORE}", f"-I{API}", f"-I{HERE}",
         "-DSHMIPC_JOIN_LIMIT=3",
+        "-DSHMIPC_NEWEST_LOOKS=1",
         '-DSHMIPC_VERSION="model"',
         "-include", str(HERE / "checked_atomic.h"),
         "-o", str(program), *map(str, sources),

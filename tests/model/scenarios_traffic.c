@@ -179,7 +179,32 @@ static void overwrite_five(void)
     send_many(5);
 }
 
-/* Lapped so often that it goes to the newest. */
+/* A producer died between the note of a commit and the commit, in a ring that has lapped its
+ * reader: the note has a position in the middle of what a successor sends. */
+static void make_overwrite_and_die(void)
+{
+    make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_OVERWRITE, 1, 4, 2);
+    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    for (int i = 0; i < 5; i++) {
+        (void)send_next(2, false);
+    }
+    struct shmipc_ring_producer *ring = &producers[2].ring;
+    unsigned char *at;
+    (void)shmipc_ring_reserve(ring, MESSAGE_SPAN + MESSAGE_SPAN / 2, &at);
+    shmipc_store_relaxed(&kernel_header->commit.notes[ring->note_index].pos,
+                         ring->head_pos + MESSAGE_SPAN + MESSAGE_SPAN / 2);
+    kernel_bury(2);
+}
+
+static void succeed_and_overwrite_two(void)
+{
+    open_producer(0);
+    for (int i = 0; i < 2; i++) {
+        (void)send_next(0, false);
+    }
+}
+
+/* Lapped so often that it goes to the next to come. */
 static void make_overrun(void)
 {
     make_overwrite();
@@ -304,9 +329,16 @@ static const struct model_scenario scenarios[] = {
      NULL,
      NULL},
     {"overwrite-overrun",
-     "a reader goes to the newest",
+     "a reader goes to the next message",
      make_overrun,
-     {overwrite_five, poll_two_and_count},
+     {overwrite_four, poll_two_and_count},
+     0,
+     NULL,
+     NULL},
+    {"overwrite-succession",
+     "a lapped reader, a dead producer's note, its successor's messages",
+     make_overwrite_and_die,
+     {succeed_and_overwrite_two, poll_two_and_count},
      0,
      NULL,
      NULL},
