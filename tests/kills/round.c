@@ -38,16 +38,31 @@ static void begin_again(struct round *round)
     shared->committed = shared->committing = 0;
     shared->released = shared->releasing = shared->processed = 0;
     shared->holds_slot = 0;
+    shared->identified_ns = shared->attached_ns = 0;
     shared->external = 0;
 }
 
 /* ---- what survivors owe --------------------------------------------------------------------- */
+
+/* A death is told once. Who died since, before the ring knew it, was never anybody's peer. */
+static bool was_told_before(const struct round *round, int index)
+{
+    const struct board *shared = round->board;
+    const uint64_t told_ns = shared->seats[index].told_ns;
+    if (who_of(index) == CONSUMER) {
+        return round->pids[0] == 0 && told_ns > shared->identified_ns;
+    }
+    return is_durable(round) && round->pids[1] == 0 && told_ns > shared->attached_ns;
+}
 
 static bool has_gone_on(const struct round *round, int index)
 {
     const struct seat *place = &round->board->seats[index];
     if (round->pids[index] == 0 || place->told_ns > round->board->kill_ns) {
         return true;
+    }
+    if (was_told_before(round, index)) {
+        return place->state == FLOWING;
     }
     if (who_of(index) == CONSUMER) {
         return place->state == FLOWING && place->number >= round->base[index] + FEW;
