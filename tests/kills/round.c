@@ -21,11 +21,6 @@ static int consumers_of(const struct round *round)
     return (round->order->config & MANY) != 0 ? CONSUMERS : 1;
 }
 
-static bool is_durable(const struct round *round)
-{
-    return (round->order->config & (OVERWRITE | MANY)) == 0;
-}
-
 static bool exists(const struct round *round)
 {
     return access(round->board->path, F_OK) == 0;
@@ -44,24 +39,13 @@ static void begin_again(struct round *round)
 
 /* ---- what survivors owe --------------------------------------------------------------------- */
 
-/* A death is told once. Who died since, before the ring knew it, was never anybody's peer. */
-static bool was_told_before(const struct round *round, int index)
-{
-    const struct board *shared = round->board;
-    const uint64_t told_ns = shared->seats[index].told_ns;
-    if (who_of(index) == CONSUMER) {
-        return round->pids[0] == 0 && told_ns > shared->identified_ns;
-    }
-    return is_durable(round) && round->pids[1] == 0 && told_ns > shared->attached_ns;
-}
-
 static bool has_gone_on(const struct round *round, int index)
 {
     const struct seat *place = &round->board->seats[index];
     if (round->pids[index] == 0 || place->told_ns > round->board->kill_ns) {
         return true;
     }
-    if (was_told_before(round, index)) {
+    if (round_told_before(round, index)) {
         return place->state == FLOWING;
     }
     if (who_of(index) == CONSUMER) {
@@ -70,7 +54,7 @@ static bool has_gone_on(const struct round *round, int index)
     /* A durable queue that nobody has attached to since its last consumer left just waits. */
     return place->state == FLOWING &&
            (place->number >= round->base[index] + LAP ||
-            (is_durable(round) && round->pids[1] == 0 && round->board->holds_slot == 0));
+            (round_is_durable(round) && round->pids[1] == 0 && round->board->holds_slot == 0));
 }
 
 static bool settle(struct round *round)
@@ -146,7 +130,7 @@ static bool look_at_rest(struct round *round)
     }
     const uint32_t slots = segment.geometry.slots;
     const uint64_t bits = segment.header->members.bits[0];
-    if (bits != (is_durable(round) ? 1u : 0u)) {
+    if (bits != (round_is_durable(round) ? 1u : 0u)) {
         round->tally->bits_left++;
         (void)round_fail(round, "member bits %llx are left", (unsigned long long)bits);
     }
