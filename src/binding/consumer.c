@@ -4,8 +4,9 @@
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)
 #define OPEN_NAP_MAX_NS UINT64_C(10000000)
-#define OPEN_HINT_NS UINT64_C(2000000000) /* a wait this long may be for a name that is misspelt \
-                                           */
+#define OPEN_HINT_NS                                                            \
+    UINT64_C(2000000000) /* a wait this long may be for a name that is misspelt \
+                          */
 
 /* ---- life ----------------------------------------------------------------------------------- */
 

@@ -104,8 +104,13 @@ const char consumer_recv_doc[] =
     "owned copy; the ring's memory is released.\n"
     "\n"
     "timeout: seconds; None for ever, 0 not at all.\n"
-    "Raises Empty after the timeout, Closed at the end of the stream, ProducerDied once\n"
-    "everything it committed is read, Corrupt.";
+    "Raises Empty after the timeout, Closed at the end of the stream, ProducerDied when\n"
+    "everything that it committed is read (once: the next call waits for a producer that\n"
+    "takes the ring over), Corrupt.\n"
+    "\n"
+    "There is no recv for asyncio yet. asyncio.to_thread(consumer.recv) works, but a call that\n"
+    "is cancelled or timed out there goes on in its thread and takes the next message: give\n"
+    "recv a timeout of its own, and wait for it to end.";
 
 PyObject *consumer_recv(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                         PyObject *kwnames)

@@ -171,7 +171,7 @@ const char producer_send_doc[] =
     "timeout: seconds to wait for room; None for ever, 0 not at all.\n"
     "\n"
     "Raises Full (nothing was sent), ConsumerDied (full, and the durable consumer is\n"
-    "dead), ValueError for a message larger than the ring or a buffer that is not\n"
+    "dead: once, the next call waits for another), ValueError for a message larger than the ring or a buffer that is not\n"
     "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
 
 /* The common case, whole: bytes, no options, a message ring with room. 0: sent. 1: nothing was done

@@ -140,6 +140,38 @@ static void test_release_elsewhere_makes_room_while_the_reader_sleeps(void)
     api_free(&pair);
 }
 
+static void *send_for_long(void *argument)
+{
+    (void)argument;
+    send_large();
+    return NULL;
+}
+
+static void test_reader_in_its_own_way_is_told_what_it_keeps(void)
+{
+    static const char bytes[1500];
+    struct shmipc_frame *frames[2];
+    pair = api_open(NULL, 4096, 1, SHMIPC_BLOCK);
+    for (int i = 0; i < 2; i++) {
+        DONE(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 0));
+        DONE(shmipc_consumer_read(pair.consumer, &frames[i], 0));
+    }
+    CHECK_RESULT(shmipc_producer_send(pair.producer, bytes, sizeof bytes, 1, 0, 1000000),
+                 SHMIPC_E_FULL);
+    SAID("has not released 2");
+    pthread_t sender = api_start(send_for_long, NULL);
+    do { /* until the producer sleeps */
+        CHECK_RESULT(shmipc_consumer_wait(pair.consumer, 1000000), SHMIPC_E_EMPTY);
+    } while (strstr(shmipc_last_error(), "in its way") == NULL);
+    SAID("2 frames that this consumer keeps are in its way, the oldest from number 0 on");
+    shmipc_frame_release(frames[0]);
+    shmipc_frame_release(frames[1]);
+    DONE(shmipc_consumer_read(pair.consumer, &frames[0], PATIENCE_NS));
+    api_join(sender);
+    shmipc_frame_release(frames[0]);
+    api_free(&pair);
+}
+
 static void test_frames_outlive_their_consumer(void)
 {
     struct shmipc_frame *frames[5];
@@ -201,6 +233,7 @@ int main(int argc, char **argv)
 {
     static const struct test tests[] = {
         TEST(test_release_elsewhere_makes_room_while_the_reader_sleeps),
+        TEST(test_reader_in_its_own_way_is_told_what_it_keeps),
         TEST(test_frames_outlive_their_consumer),
         TEST(test_memory_is_reused_from_the_oldest_frame_on),
         TEST(test_frame_after_a_wait_that_took_the_last_one_makes_room_at_once),

@@ -72,6 +72,9 @@ static void keep_books(int step)
         board->released = board->releasing;
     } else if (step == SHMIPC_AT_ATTACH_PID) {
         board->holds_slot = 1;
+        board->attached_ns = shmipc_now_ns();
+    } else if (step == SHMIPC_AT_IDENTIFY_EPOCH) {
+        board->identified_ns = shmipc_now_ns();
     } else if (step == SHMIPC_AT_LEAVE_PID) {
         board->holds_slot = 0;
     }

@@ -261,9 +261,20 @@ static int read_somehow(void)
     return how == 1 ? peek_and_release() : read_a_frame();
 }
 
+/* A read may be the call that tells of a death; it is told once. The number of producers then. */
+static int told_of = -1;
+
+static int count_producers(void)
+{
+    const int producers = board->producers;
+    return board->arriving != 0 ? -1 : producers;
+}
+
 static bool read_some(void)
 {
+    const int producers = count_producers();
     const int result = read_somehow();
+    told_of = result == SHMIPC_E_PRODUCER_DIED ? producers : -1;
     if (result == SHMIPC_E_EMPTY || result == SHMIPC_E_CLOSED || result == SHMIPC_E_PRODUCER_DIED) {
         return false;
     }
@@ -276,6 +287,10 @@ static bool read_some(void)
 static bool wait_for_more(void)
 {
     int result = SHMIPC_SUCCESS;
+    if (told_of != -1 && told_of == count_producers()) {
+        told_of = -1;
+        return true; /* and no successor has come meanwhile */
+    }
     if (seat->wait_any) {
         unsigned char ready[1];
         result = shmipc_wait(&consumer, 1, ready, API_WAIT_NS);

@@ -212,3 +212,13 @@ bool kill_all(struct round *round)
     }
     return round->failure[0] == '\0';
 }
+
+bool round_told_before(const struct round *round, int index)
+{
+    const struct board *shared = round->board;
+    const uint64_t told_ns = shared->seats[index].told_ns;
+    if (who_of(index) == CONSUMER) {
+        return round->pids[0] == 0 && told_ns > shared->identified_ns;
+    }
+    return round_is_durable(round) && round->pids[1] == 0 && told_ns > shared->attached_ns;
+}

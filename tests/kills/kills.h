@@ -118,6 +118,8 @@ struct board {
     _Atomic(int) producers;  /* that have come so far */
     _Atomic(int) arriving;   /* one is about to open the ring */
     _Atomic(int) holds_slot; /* a durable queue's consumer has said who it is */
+    number_t identified_ns;  /* when the last producer had its number */
+    number_t attached_ns;    /* ... and the last consumer its name in the ring */
     number_t kill_ns;        /* the last death in this life */
     /* sums */
     number_t sent, received, lost, torn, repeated, missing;

@@ -21,11 +21,6 @@ static int consumers_of(const struct round *round)
     return (round->order->config & MANY) != 0 ? CONSUMERS : 1;
 }
 
-static bool is_durable(const struct round *round)
-{
-    return (round->order->config & (OVERWRITE | MANY)) == 0;
-}
-
 static bool exists(const struct round *round)
 {
     return access(round->board->path, F_OK) == 0;
@@ -38,6 +33,7 @@ static void begin_again(struct round *round)
     shared->committed = shared->committing = 0;
     shared->released = shared->releasing = shared->processed = 0;
     shared->holds_slot = 0;
+    shared->identified_ns = shared->attached_ns = 0;
     shared->external = 0;
 }
 
@@ -49,13 +45,16 @@ static bool has_gone_on(const struct round *round, int index)
     if (round->pids[index] == 0 || place->told_ns > round->board->kill_ns) {
         return true;
     }
+    if (round_told_before(round, index)) {
+        return place->state == FLOWING;
+    }
     if (who_of(index) == CONSUMER) {
         return place->state == FLOWING && place->number >= round->base[index] + FEW;
     }
     /* A durable queue that nobody has attached to since its last consumer left just waits. */
     return place->state == FLOWING &&
            (place->number >= round->base[index] + LAP ||
-            (is_durable(round) && round->pids[1] == 0 && round->board->holds_slot == 0));
+            (round_is_durable(round) && round->pids[1] == 0 && round->board->holds_slot == 0));
 }
 
 static bool settle(struct round *round)
@@ -131,7 +130,7 @@ static bool look_at_rest(struct round *round)
     }
     const uint32_t slots = segment.geometry.slots;
     const uint64_t bits = segment.header->members.bits[0];
-    if (bits != (is_durable(round) ? 1u : 0u)) {
+    if (bits != (round_is_durable(round) ? 1u : 0u)) {
         round->tally->bits_left++;
         (void)round_fail(round, "member bits %llx are left", (unsigned long long)bits);
     }

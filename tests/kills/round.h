@@ -26,6 +26,12 @@ struct round {
 bool round_fail(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void round_nap(void);
 enum who who_of(int index);
+static inline bool round_is_durable(const struct round *round)
+{
+    return (round->order->config & (OVERWRITE | MANY)) == 0;
+}
+/* A death is told once. Who died since, before the ring knew it, was never anybody's peer. */
+bool round_told_before(const struct round *round, int index);
 /* The kill that this seat is armed with in this life, or NULL. */
 const struct kill *armed(const struct round *round, int index);
 /* Tell the process in this seat where to die in this life. */

@@ -74,8 +74,11 @@ MUTANTS = (
     Mutant(
         "a consumer does not look whether its producer lives",
         "consumer.c",
-        "    } else if (thorough && !shmipc_lock_is_held(",
-        "    } else if (thorough && consumer == NULL && !shmipc_lock_is_held(",
+        "    if (shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {\n"
+        "        return SHMIPC_OK;\n",
+        "    if (shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1) ||\n"
+        "        consumer != NULL) {\n"
+        "        return SHMIPC_OK;\n",
         "neither went on nor was told",
     ),
     Mutant(

@@ -82,6 +82,7 @@ class Reader:
         self.ring = board.ring(plan.ring)
         self.held: dict[int, Any] = {}  # first number -> (frame, its bytes then)
         self.life: int | None = None
+        self.told_of = 0  # the producer that was said to be dead, or its successor, as we looked
         self.next: int | None = None  # number expected next; None before the first
         self.lost = 0
         self.buffer = bytearray(max(plan.sizes))
@@ -188,6 +189,7 @@ class Reader:
             self.release_all()
             return "empty"
         except shmipc.ProducerDied:
+            self.note_told()
             note_event(self.worker, TOLD_PRODUCER_DIED, self.plan.ring, start_ns)
             self.count("producer_died")
             self.not_behind(acked, "ProducerDied")
@@ -214,19 +216,31 @@ class Reader:
     def not_with_the_dead(self) -> None:
         """We waited for long and were told nothing: then the producer is alive, or died just now.
 
-        If it is dead, another read must say so (or find its successor's messages).
+        If it is dead and we were not told yet, another read must say so (or find its successor's
+        messages).
         """
         before = look_at(self.plan.name)
         if before is None or before["producer_alive"] or before["closed"]:
             return
+        if before["producer_pid"] == self.told_of:
+            return
         for _ in range(3):  # one may time out while we are stopped ourselves
             with suppress(shmipc.Empty):
-                with suppress(shmipc.PeerDied, shmipc.Closed):
+                try:
                     self.read(1.0)
+                except shmipc.ProducerDied:
+                    self.note_told()
+                except shmipc.Closed:
+                    pass
                 return
         after = look_at(self.plan.name)
         same = after is not None and after["producer_pid"] == before["producer_pid"]
         need(not same or after["producer_alive"], "waits for a dead producer, told nothing")
+
+    def note_told(self) -> None:
+        """A death is told once. Whose: a successor that has come since will be told of again."""
+        found = look_at(self.plan.name)
+        self.told_of = 0 if found is None or found["producer_alive"] else found["producer_pid"]
 
     def at_the_end(self) -> None:
         """The stream is over for good: all of it must have come, or be counted as lost."""

@@ -219,6 +219,7 @@ class Sender(Worker):
         note_event(self.area, OPENED, self.plan.ring, start_ns)
         self.count("opened")
         self.evicted = 0
+        self.told_of: set[int] = set()  # of a durable queue, as of what we were told of
         self.full_since_ns = 0
         self.stamp = take_ring(self.plan, self.producer, self.ring)
         if self.producer.stats()["took_over"]:
@@ -249,6 +250,7 @@ class Sender(Worker):
             if patience >= PATIENCE:
                 self.not_with_the_dead()
         except shmipc.ConsumerDied:
+            self.told_of = self.dead_consumers()
             self.count("consumer_died")
             note_event(self.area, TOLD_CONSUMER_DIED, self.plan.ring, start_ns)
             self.settle(self.stamp)
@@ -261,15 +263,18 @@ class Sender(Worker):
     def not_with_the_dead(self) -> None:
         """We waited for long for room: not for the dead, and not for nobody.
 
-        A consumer that died just now is let go, or told of, by the next send.
+        A consumer that died just now is let go, or told of (once), by the next send.
         """
         before = self.dead_consumers()
+        if before and before <= self.told_of:
+            return
         if not before and (self.plan.durable or self.producer.attached):
             return
         for _ in range(3):  # one may time out while we are stopped ourselves
             try:
                 self.send(0.1, 1.0)
             except shmipc.ConsumerDied:
+                self.told_of = self.dead_consumers()
                 return
             except shmipc.Full:
                 continue
