@@ -4,7 +4,6 @@
 #include "segment.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +15,35 @@
 struct mapping {
     uintptr_t start;
     uintptr_t end;
-    unsigned major;
-    unsigned minor;
+    unsigned long major;
+    unsigned long minor;
     uint64_t inode;
 };
+
+/* "start-end perms offset major:minor inode ..." */
+static bool parse_mapping(const char *line, struct mapping *mapping)
+{
+    char *at;
+    mapping->start = (uintptr_t)strtoull(line, &at, 16);
+    if (*at != '-') {
+        return false;
+    }
+    mapping->end = (uintptr_t)strtoull(at + 1, &at, 16);
+    for (int field = 0; field < 3; field++) {
+        at = strchr(at, ' ');
+        if (at == NULL) {
+            return false;
+        }
+        at++;
+    }
+    mapping->major = strtoul(at, &at, 16);
+    if (*at != ':') {
+        return false;
+    }
+    mapping->minor = strtoul(at + 1, &at, 16);
+    mapping->inode = strtoull(at, NULL, 10);
+    return true;
+}
 
 /* The next line, the path left out. False at the end. */
 static bool next_mapping(FILE *maps, struct mapping *mapping)
@@ -30,8 +54,7 @@ static bool next_mapping(FILE *maps, struct mapping *mapping)
         if (fgets(line, sizeof line, maps) == NULL) {
             return false;
         }
-        whole = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %*s %*x %x:%x %" SCNu64, &mapping->start,
-                       &mapping->end, &mapping->major, &mapping->minor, &mapping->inode) == 5;
+        whole = parse_mapping(line, mapping);
         while (strchr(line, '\n') == NULL && fgets(line, sizeof line, maps) != NULL) {
         }
     } while (!whole);
