@@ -23,6 +23,7 @@ from stranger_segment import (
     FIRST_SLOT,
     GEOMETRY,
     HEAD,
+    KEPT,
     MAGIC,
     MEMBERS,
     MESSAGE,
@@ -63,7 +64,9 @@ class Item:
 
 
 class Consumer:
-    def __init__(self, path: str, start: str = "latest") -> None:
+    """`start`: "latest", "earliest", "kept": where a kept place begins, else at the latest."""
+
+    def __init__(self, path: str, start: str = "kept") -> None:
         self.segment = Segment(path)
         self.lost = 0
         self.woken = 0
@@ -83,21 +86,26 @@ class Consumer:
             raise Refused("it is gone")
         if segment.load32(CLOSED, acquire=True) != 0:
             retained = segment.load(HEAD) != segment.load(TAIL)
-            if not (segment.is_owed() if g.durable else retained and start == "earliest"):
+            wanted = retained if start == "earliest" else segment.is_owed() and start == "kept"
+            if not (segment.is_owed() if g.durable else wanted):
                 raise Refused("it has ended")
-        slots = (slot for slot in range(g.slots) if try_lock(segment.fd, FIRST_SLOT + slot))
-        found = next(slots, None)
+        places = sorted(range(g.slots), key=lambda slot: not segment.is_kept(slot))
+        found = next((slot for slot in places if try_lock(segment.fd, FIRST_SLOT + slot)), None)
         if found is None:
             raise Refused("all its places are taken")
         self.slot = found
         self.place = SLOTS + SLOT * self.slot
-        self._join(start)
-        segment.halves[(self.place + 8) // 4] = os.getpid()
+        pid = (self.place + 8) // 4
+        resumes = g.durable or (start == "kept" and segment.is_kept(found))
+        if not resumes and segment.halves[pid] == KEPT:
+            segment.halves[pid] = os.getpid()
+        self._join(start, resumes)
+        segment.halves[pid] = os.getpid()
         segment.wake_space()
 
-    def _join(self, start: str) -> None:
+    def _join(self, start: str, resumes: bool) -> None:
         segment, g = self.segment, self.segment.geometry
-        if g.durable:
+        if resumes:
             pos = segment.load(self.place)
             demand((segment.load(HEAD) - pos) % WORD <= g.area_len, "a cursor out of its ring")
         else:

@@ -28,6 +28,7 @@ HEAD, NOTES, TAIL, PRODUCER_PID, CLOSED, EPOCH = 128, (144, 160), 256, 384, 388,
 SPACE, WANTED, MEMBERS, SLOTS, SLOT = 640, 648, 768, 896, 128
 MESSAGE, TYPED, BLOCK, OVERWRITE = 1, 2, 1, 2
 GATE, PRODUCER, FIRST_SLOT = 0, 1, 2  # [6]
+KEPT = 2**32 - 1  # in a slot's pid [3]
 MAGIC = b"\x89SHMIPC\n"
 
 
@@ -341,8 +342,14 @@ class Segment:
     def is_attached(self) -> bool:
         return is_held(self.fd, PRODUCER, 1 + self.geometry.slots)
 
+    def is_kept(self, slot: int) -> bool:
+        bit = self.load(MEMBERS + slot // 64 * 8) >> slot % 64 & 1
+        return bit == 1 and self.halves[(SLOTS + SLOT * slot + 8) // 4] == KEPT
+
     def is_owed(self) -> bool:
-        return self.geometry.durable and self.load(HEAD) != self.load(SLOTS)
+        kept = (slot for slot in range(self.geometry.slots) if self.is_kept(slot))
+        owed = range(1) if self.geometry.durable else kept
+        return any(self.load(SLOTS + SLOT * slot) != self.load(HEAD) for slot in owed)
 
     def note_of(self, head: int) -> int | None:
         """The next message's number, by the note that belongs to this head (R5)."""

@@ -27,7 +27,7 @@ PAGES = os.sysconf("SC_PAGESIZE") == 4096
 SLEEPERS, WANTED = 640, 648
 
 
-def attach(name: str, start: str = "latest") -> stranger.Consumer:
+def attach(name: str, start: str = "kept") -> stranger.Consumer:
     return stranger.Consumer(str(segment_path(name)), start)
 
 
@@ -151,6 +151,36 @@ def test_stranger_that_is_lapped_counts_items() -> None:
         producer.send_many(np.arange(2000, 2300, dtype="<u8"))
         assert [item.numbers[0] for item in drain(consumer)] == list(range(2000, 2300))
         consumer.leave()
+
+
+def test_stranger_takes_a_kept_place_where_it_begins() -> None:
+    path = segment_path("f")
+    with Producer("f", capacity=4096, consumers=4, hold_for=3) as producer:
+        for number in range(4):
+            producer.send(b"%d" % number)
+        consumer = attach("f")
+        with Consumer("f", timeout=0) as ours:
+            latest = attach("f", "latest")
+            assert get_u64(path, 768) == 0b111
+            assert [consumer.slot, latest.slot] == [0, 2]
+            assert producer.stats()["kept"] == 0
+            producer.send(b"4")
+            assert [item.numbers[0] for item in drain(consumer)] == list(range(5))
+            assert [item.numbers[0] for item in drain(latest)] == [4]
+            assert [ours.recv(0) for _ in range(5)] == [b"%d" % number for number in range(5)]
+        latest.leave()
+        consumer.leave()
+        assert get_u64(path, 768) == 0
+    with Producer("f", capacity=4096, consumers=2, hold_for=1) as producer:
+        producer.send(b"kept")
+    assert path.exists()  # owed
+    with pytest.raises(stranger_segment.Refused, match="ended"):
+        attach("f", "latest")
+    consumer = attach("f")
+    assert [item.data for item in drain(consumer)] == [b"kept"]
+    assert consumer.ending() == "closed"
+    consumer.leave()
+    assert not path.exists()
 
 
 def test_stranger_and_a_consumer_of_ours_are_set_on_the_same_message_when_lapped() -> None:

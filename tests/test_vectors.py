@@ -91,6 +91,15 @@ def durable_unreleased(stack: ExitStack) -> None:
             consumer.recv(0)
 
 
+def kept(stack: ExitStack) -> None:
+    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=4, hold_for=3))
+    for number in range(4):
+        send(producer, number, 10 * number)
+    consumer = stack.enter_context(Consumer("v", timeout=0))
+    consumer.recv(0)
+    consumer.recv(0)
+
+
 def closed(stack: ExitStack) -> None:
     producer = Producer("v", capacity=AREA, consumers=2)
     consumer = stack.enter_context(Consumer("v", timeout=0))
@@ -153,6 +162,7 @@ WRITERS: list[Callable[[ExitStack], None]] = [
     typed_lapped,
     overwrite_lapped,
     durable_unreleased,
+    kept,
     closed,
     wrapped,
     many_slots,

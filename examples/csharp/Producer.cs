@@ -34,7 +34,9 @@ namespace Shmipc
                 native.Dtype = dtype;
                 native.Shape = extents;
                 Errors.Check(
-                    Native.shmipc_producer_open(out handle, Native.Utf8(name), ref native));
+                    Native.shmipc_producer_open_holding(
+                        out handle, Native.Utf8(name), ref native,
+                        Arguments.NotNegative("HoldFor", options.HoldFor)));
             }
             NativeInfo found;
             Errors.Check(Native.shmipc_producer_info(handle, out found));

@@ -41,6 +41,7 @@ namespace Shmipc
         public long Capacity;        // items or bytes, rounded up; 0: about 1 MiB
         public int Consumers = 1;    // with Block, 1 is a durable queue
         public Overflow Overflow = Overflow.Block;
+        public int HoldFor;          // Block: keep all from message 0 on until so many have joined
         public int Mode = 384;       // permission bits of the file: 0600
         public TimeSpan? Spin;       // to poll before sleeping; null: up to 20 us
     }

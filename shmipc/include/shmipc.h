@@ -178,6 +178,14 @@ SHMIPC_CHECKED int
 shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                      const struct shmipc_producer_options *options) SHMIPC_NOEXCEPT;
 
+/* The same, and keep everything from message 0 on until `hold_for` consumers have joined: 0 to
+ * options->consumers, SHMIPC_BLOCK only, else SHMIPC_E_INVALID. Each of them gets all of it,
+ * however late it comes, also after close. While places are kept, sending waits as for a slow
+ * consumer. A ring that is taken over keeps from then on what is missing. */
+SHMIPC_CHECKED int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *name,
+                                                const struct shmipc_producer_options *options,
+                                                uint32_t hold_for) SHMIPC_NOEXCEPT;
+
 /* Copy one message, or one item (kind and flags 0, len the item's size), into the ring. Committed
  * when this succeeds; a SIGKILL at any moment leaves it sent or not sent, never in part. `kind`: 1
  * to 65535. `data` may be NULL if `len` is 0. Lock-free while there is room.

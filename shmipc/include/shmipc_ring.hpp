@@ -79,9 +79,10 @@ struct ProducerOptions {
     std::uint64_t capacity = 0;         /* items or bytes, rounded up; 0: about 1 MiB */
     std::uint32_t consumers = 1;        /* 1 with block: a durable queue */
     Overflow overflow = Overflow::block;
-    std::uint32_t mode = 0600; /* permission bits */
-    Timeout spin = adaptive;   /* to poll before sleeping; 0, forever */
-    std::string dtype{};       /* instead of T's own, for what C++ has no type: "<M8[ns]" */
+    std::uint32_t mode = 0600;  /* permission bits */
+    Timeout spin = adaptive;    /* to poll before sleeping; 0, forever */
+    std::string dtype{};        /* instead of T's own, for what C++ has no type: "<M8[ns]" */
+    std::uint32_t hold_for = 0; /* block: keep all from message 0 on until so many have joined */
 };
 
 struct ConsumerOptions {
@@ -182,7 +183,7 @@ inline int open(shmipc_producer **producer, const char *name, const ProducerOpti
     filled.spin_ns = options.spin.ns();
     filled.overflow = static_cast<std::uint32_t>(options.overflow);
     filled.mode = options.mode;
-    return shmipc_producer_open(producer, name, &filled);
+    return shmipc_producer_open_holding(producer, name, &filled, options.hold_for);
 }
 
 inline int open(shmipc_consumer **consumer, const char *name, const ConsumerOptions &options,

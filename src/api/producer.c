@@ -25,7 +25,7 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
     }
 }
 
-static int read_spec(const struct shmipc_producer_options *options,
+static int read_spec(const struct shmipc_producer_options *options, uint32_t hold_for,
                      const struct shmipc_expectation *expected, struct shmipc_spec *spec)
 {
     if (options->consumers < 1 || options->consumers > SHMIPC_MAX_CONSUMERS) {
@@ -36,6 +36,12 @@ static int read_spec(const struct shmipc_producer_options *options,
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "overflow is %u: it is SHMIPC_BLOCK or SHMIPC_OVERWRITE",
                                   options->overflow);
+    }
+    if (hold_for > options->consumers || (hold_for != 0 && options->overflow == SHMIPC_OVERWRITE)) {
+        return shmipc_result_fail(SHMIPC_E_INVALID,
+                                  "hold_for is %u: it is 0 to the %u consumers of a ring with "
+                                  "SHMIPC_BLOCK; one that overwrites keeps nothing for anybody",
+                                  hold_for, options->consumers);
     }
     if (options->mode > 0777) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
@@ -52,6 +58,7 @@ static int read_spec(const struct shmipc_producer_options *options,
         .schema = expected->schema,
         .schema_len = expected->schema_len,
         .mode = options->mode,
+        .hold_for = hold_for,
     };
     if (options->capacity > SHMIPC_MAX_AREA_LEN || shmipc_area_len_for(spec) == 0) {
         return shmipc_result_fail(SHMIPC_E_INVALID, "a capacity of %llu is more than can be mapped",
@@ -66,7 +73,7 @@ static void interrupt(struct shmipc_handle *handle)
 }
 
 static int open_role(struct shmipc_producer *self, const char *path,
-                     const struct shmipc_producer_options *options)
+                     const struct shmipc_producer_options *options, uint32_t hold_for)
 {
     struct shmipc_expectation *expected = NULL;
     struct shmipc_spec spec;
@@ -78,7 +85,7 @@ static int open_role(struct shmipc_producer *self, const char *path,
                                          options->item_size);
     }
     if (result == SHMIPC_SUCCESS) {
-        result = read_spec(options, expected, &spec);
+        result = read_spec(options, hold_for, expected, &spec);
     }
     if (result == SHMIPC_SUCCESS &&
         shmipc_producer_role_open(&self->role, path, &spec, &error) != SHMIPC_OK) {
@@ -99,6 +106,12 @@ static int open_role(struct shmipc_producer *self, const char *path,
 int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                          const struct shmipc_producer_options *options)
 {
+    return shmipc_producer_open_holding(producer, name, options, 0);
+}
+
+int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *name,
+                                 const struct shmipc_producer_options *options, uint32_t hold_for)
+{
     struct shmipc_producer_options defaults;
     char path[SHMIPC_PATH_MAX];
     if (producer == NULL) {
@@ -117,7 +130,7 @@ int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
     if (self == NULL) {
         return result;
     }
-    result = open_role(self, path, options != NULL ? options : &defaults);
+    result = open_role(self, path, options != NULL ? options : &defaults, hold_for);
     if (result != SHMIPC_SUCCESS) {
         free(self);
         return result;

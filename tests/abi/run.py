@@ -153,7 +153,7 @@ def stub(where: Path, header: str) -> Path:
     for name in symbols.listed(script):
         script = script if name in names else script.replace(f" {name};", "")
     for name in names - set(symbols.listed(script)):
-        script += f"SHMIPC_1.99 {{ global: {name}; }} SHMIPC_1;\n"
+        script += f"SHMIPC_1.999 {{ global: {name}; }} SHMIPC_1;\n"
     (where / "stub.map").write_text(script)
     return link(where, where / "stub.map", include, "-gdwarf-4", "stub.c")
 

@@ -266,6 +266,38 @@ static void test_overwrite_counts_what_was_lost(void)
     api_free(&pair);
 }
 
+static void test_holding_keeps_message_0_until_so_many_have_joined(void)
+{
+    struct shmipc_producer_options options;
+    struct shmipc_producer *producer;
+    struct shmipc_view view;
+    shmipc_producer_options_init(&options);
+    options.consumers = 3;
+    CHECK_RESULT(shmipc_producer_open_holding(&producer, "x", &options, 4), SHMIPC_E_INVALID);
+    SAID("hold_for is 4");
+    options.overflow = SHMIPC_OVERWRITE;
+    CHECK_RESULT(shmipc_producer_open_holding(&producer, "x", &options, 1), SHMIPC_E_INVALID);
+    SAID("overwrites");
+    options.overflow = SHMIPC_BLOCK;
+    DONE(shmipc_producer_open_holding(&producer, "x", &options, 2));
+    api_send(producer, 1, 100);
+    api_send(producer, 2, 200);
+    DONE(shmipc_producer_close(producer));
+    for (int i = 0; i < 2; i++) {
+        struct shmipc_consumer *consumer = api_consumer();
+        for (uint64_t seq = 0; seq < 2; seq++) {
+            DONE(shmipc_consumer_peek(consumer, &view));
+            CHECK_EQ(view.seq, seq);
+            api_check(&view, 1 + seq, 100 * (1 + seq));
+            DONE(shmipc_consumer_release(consumer));
+        }
+        CHECK_RESULT(shmipc_consumer_peek(consumer, &view), SHMIPC_E_CLOSED);
+        shmipc_consumer_free(consumer);
+    }
+    CHECK(!test_exists(test_path("x")));
+    shmipc_producer_free(producer);
+}
+
 static void test_facts(void)
 {
     struct api_pair pair = api_open(NULL, 5000, 3, SHMIPC_BLOCK);
@@ -315,6 +347,7 @@ int main(int argc, char **argv)
         TEST(test_too_large_is_refused_at_once),
         TEST(test_batches_of_messages),
         TEST(test_overwrite_counts_what_was_lost),
+        TEST(test_holding_keeps_message_0_until_so_many_have_joined),
         TEST(test_facts),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -261,6 +261,17 @@ static void make_durable_unreleased(void)
     close_producer();
 }
 
+static void make_kept(void)
+{
+    open_ring((struct shmipc_spec){.slots = 4, .capacity = AREA, .hold_for = 3});
+    for (uint64_t number = 0; number < 4; number++) {
+        send_numbered(number, 10 * number);
+    }
+    attach(0);
+    receive(0);
+    receive(0);
+}
+
 static void make_closed(void)
 {
     open_ring((struct shmipc_spec){.slots = 2, .capacity = AREA});
@@ -338,6 +349,7 @@ static const struct {
     {"typed_lapped", make_typed_lapped},
     {"overwrite_lapped", make_overwrite_lapped},
     {"durable_unreleased", make_durable_unreleased},
+    {"kept", make_kept},
     {"closed", make_closed},
     {"wrapped", make_wrapped},
     {"many_slots", make_many_slots},

@@ -300,6 +300,27 @@ TEST(what_was_overwritten_while_it_was_viewed_is_an_overrun)
     CHECK(found > 0 && in.stats().lost > 0);
 }
 
+TEST(what_is_held_for_two_reaches_both_from_message_0_on)
+{
+    shmipc::ProducerOptions options;
+    options.consumers = 3;
+    options.hold_for = 4;
+    THROWS(shmipc::InvalidArgument, Producer<>("ring", options));
+    options.hold_for = 2;
+    Producer<> out("ring", options);
+    out.send("first");
+    out.send("second");
+    out.close();
+    for (int i = 0; i < 2; i++) {
+        Consumer<> in("ring");
+        std::size_t found = 0;
+        for (const Message &message : in) {
+            CHECK(message.text() == (found++ == 0 ? "first" : "second"));
+        }
+        CHECK(found == 2);
+    }
+}
+
 TEST(handles_move_and_close_themselves)
 {
     Producer<> out;

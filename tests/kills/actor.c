@@ -211,6 +211,7 @@ void spec_of(const struct board *shared, struct shmipc_spec *spec)
         .schema = typed ? "a schema" : NULL,
         .schema_len = typed ? 8 : 0,
         .mode = 0600,
+        .hold_for = shared->hold ? CONSUMERS : 0,
     };
 }
 

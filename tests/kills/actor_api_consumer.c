@@ -325,7 +325,8 @@ _Noreturn void be_api_consumer(void)
     };
     name = api_ring_name();
     shmipc_consumer_options_init(&options);
-    options.start = actor_random() % 2 == 0 ? SHMIPC_EARLIEST : SHMIPC_RESUME;
+    options.start = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED ? SHMIPC_EARLIEST
+                                                                                   : SHMIPC_RESUME;
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
     options.timeout_ns = 0;
     options.dtype = is_typed() ? "V72" : "";

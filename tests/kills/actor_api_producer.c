@@ -64,7 +64,9 @@ static void open_it(void)
     options.overflow = overwrites() ? SHMIPC_OVERWRITE : SHMIPC_BLOCK;
     options.capacity = board->bigger ? (is_typed() ? 100 : 8192) : (is_typed() ? 50 : 4096);
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
-    const int result = shmipc_producer_open(&producer, name, &options);
+    const int result = board->hold
+                           ? shmipc_producer_open_holding(&producer, name, &options, CONSUMERS)
+                           : shmipc_producer_open(&producer, name, &options);
     if (result != SHMIPC_SUCCESS) {
         actor_fail("open came to %d: %s", result, shmipc_last_error());
     }

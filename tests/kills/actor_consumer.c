@@ -258,7 +258,9 @@ _Noreturn void be_consumer(void)
         .wait = wait_for_more,
         .close = close_it,
     };
-    start_at = actor_random() % 2 == 0 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT;
+    start_at = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED
+                   ? SHMIPC_START_AT_EARLIEST
+                   : SHMIPC_START_DEFAULT;
     live_by_reading(&by_role);
     _exit(0);
 }

@@ -92,11 +92,27 @@ static uint64_t lost_before;   /* what was lost by then */
 static uint64_t lost_counted;  /* of the losses since, already on the board */
 static uint64_t wait_start_ns; /* 0: not waiting */
 
+/* Until as many have joined as the ring holds for, each gets message 0. Those that the board knows
+ * of now are more than had joined before us, not fewer. */
+static void check_kept_start(void)
+{
+    uint64_t joined = (uint64_t)board->spent;
+    for (int i = 1; i <= CONSUMERS; i++) {
+        joined += board->seats[i].reached[OPENING][SHMIPC_AT_ATTACH_PID];
+    }
+    if (board->hold && joined <= CONSUMERS && first != 0) {
+        board->missing += first;
+        actor_fail("joined at message %llu, but message 0 was kept for it",
+                   (unsigned long long)first);
+    }
+}
+
 static void check_start(void)
 {
     first = is_typed() ? shmipc_ring_seq_of(&ring->ring, ring->read_pos) : ring->next_seq;
     lost_before = reader->count_lost();
     seat->number = first == UINT64_MAX ? 0 : first;
+    check_kept_start();
     if (!is_durable()) {
         return;
     }

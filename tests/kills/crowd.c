@@ -118,6 +118,27 @@ bool start(struct round *round, int index)
     return true;
 }
 
+/* ---- waiting for who was killed on the way in ---------------------------------------------------
+ */
+
+bool waits_for_a_comer(const struct round *round)
+{
+    struct shmipc_segment segment;
+    struct shmipc_error error;
+    struct shmipc_ring ring;
+    bool waits = false;
+    if (!round->board->hold ||
+        shmipc_segment_open(&segment, round->board->path, &error) != SHMIPC_OK) {
+        return false;
+    }
+    if (shmipc_segment_map(&segment, false, &error) == SHMIPC_OK) {
+        shmipc_ring_attach(&ring, &segment);
+        waits = shmipc_ring_count_kept(&ring) > 0;
+    }
+    shmipc_segment_close(&segment);
+    return waits;
+}
+
 /* ---- dying ---------------------------------------------------------------------------------- */
 
 void note_positions(struct round *round)
@@ -135,6 +156,9 @@ static void count_kill(struct round *round, int index)
             round->pending[i] = false;
             round->kills_done++;
             round->tally->by_step[kill->place->step]++;
+            round->board->spent += kill->place->who == CONSUMER &&
+                                   kill->place->step >= SHMIPC_AT_ATTACH_USED &&
+                                   kill->place->step <= SHMIPC_AT_ATTACH_JOINED;
             round->tally->covered[kill->place - places][round->order->config]++;
             return;
         }

@@ -50,6 +50,7 @@ enum when {
     WHEN_CLOSE,
     WHEN_LAST,    /* closing when everybody else has */
     WHEN_REPLACE, /* a producer that wants another kind of ring finds one that is nobody's */
+    WHEN_INHERIT, /* everybody is dead, a producer takes over and keeps places for who comes */
     WHEN_CLEAN    /* everybody is dead, somebody cleans up */
 };
 
@@ -67,6 +68,8 @@ enum { MOST_PLACES = 160 };
 extern const struct place places[];
 extern const int place_count;
 bool place_is_in(const struct place *place, int config);
+/* Is this place passed where producers keep places, and perhaps nowhere else? */
+bool place_needs_hold(const struct place *place, int config);
 /* Is this label passed by nobody in this build? A producer by shmipc.h leaves no views behind. */
 bool step_is_absent(int step);
 /* A fault in the table (a label that nobody is killed at), or NULL. */
@@ -103,6 +106,8 @@ struct board {
     bool keep_mapping;  /* close as when views are left */
     bool drowsy;        /* consumers that have read all sleep in the core until they leave */
     bool late;          /* consumers come when the ring is full */
+    bool hold;          /* producers keep a place for each consumer */
+    _Atomic(int) spent; /* kept places, perhaps, by who was killed before it had joined */
     bool api_consumers; /* they read by shmipc.h (actor_api.h); its producers are always so */
     const char *broken; /* a fault built into the harness, to see that it is found */
     _Atomic(int) life;

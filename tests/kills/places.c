@@ -43,6 +43,9 @@ const struct place places[] = {
     AT(MAP_OPENED, PRODUCER, WHEN_OPEN, NULL),
     AT(MAP_DONE, PRODUCER, WHEN_OPEN, NULL),
     AT(CREATE_FORMATTED, PRODUCER, WHEN_OPEN, NULL),
+    AT(KEEP_CURSOR, PRODUCER, WHEN_OPEN, shared_block),
+    AT(KEEP_PID, PRODUCER, WHEN_OPEN, shared_block),
+    AT(KEEP_BIT, PRODUCER, WHEN_OPEN, shared_block),
     AT(IDENTIFY_SPACE, PRODUCER, WHEN_OPEN, NULL),
     AT(IDENTIFY_EPOCH, PRODUCER, WHEN_OPEN, NULL),
     AT(IDENTIFY_PID, PRODUCER, WHEN_OPEN, NULL),
@@ -63,6 +66,11 @@ const struct place places[] = {
     AT(IDENTIFY_PID, PRODUCER, WHEN_SUCCEED, NULL),
     AT(IDENTIFY_OPEN, PRODUCER, WHEN_SUCCEED, NULL),
     AT(ATTACH_UNGATED, PRODUCER, WHEN_SUCCEED, NULL),
+    AT(KEEP_LOCKED, PRODUCER, WHEN_INHERIT, shared_block),
+    AT(KEEP_CURSOR, PRODUCER, WHEN_INHERIT, shared_block),
+    AT(KEEP_PID, PRODUCER, WHEN_INHERIT, shared_block),
+    AT(KEEP_BIT, PRODUCER, WHEN_INHERIT, shared_block),
+    AT(KEEP_UNLOCKED, PRODUCER, WHEN_INHERIT, shared_block),
     AT(TAKEOVER_REFUSED, PRODUCER, WHEN_REPLACE, NULL),
     AT(UNLINK_NAMED, PRODUCER, WHEN_REPLACE, NULL),
     AT(UNLINK_DONE, PRODUCER, WHEN_REPLACE, NULL),
@@ -78,14 +86,15 @@ const struct place places[] = {
     AT(MAP_OPENED, CONSUMER, WHEN_OPEN, NULL),
     AT(MAP_DONE, CONSUMER, WHEN_OPEN, NULL),
     AT(ATTACH_SLOT, CONSUMER, WHEN_OPEN, NULL),
+    AT(ATTACH_USED, CONSUMER, WHEN_OPEN, shared_block),
     AT(JOIN_CURSOR, CONSUMER, WHEN_OPEN, transient),
     AT(JOIN_BIT, CONSUMER, WHEN_OPEN, transient),
     AT(JOIN_LOOKED, CONSUMER, WHEN_OPEN, transient),
     AT(ATTACH_JOINED, CONSUMER, WHEN_OPEN, NULL),
     AT(ATTACH_PID, CONSUMER, WHEN_OPEN, NULL),
     AT(WAKE_FENCED, CONSUMER, WHEN_OPEN, NULL),
-    AT(WAKE_COUNTED, CONSUMER, WHEN_OPEN, durable),
-    AT(WAKE_DONE, CONSUMER, WHEN_OPEN, durable),
+    AT(WAKE_COUNTED, CONSUMER, WHEN_OPEN, block),
+    AT(WAKE_DONE, CONSUMER, WHEN_OPEN, block),
     AT(ATTACH_WOKEN, CONSUMER, WHEN_OPEN, NULL),
     AT(ATTACH_UNGATED, CONSUMER, WHEN_OPEN, NULL),
     /* sending */
@@ -212,6 +221,17 @@ bool step_is_absent(int step)
 bool place_is_in(const struct place *place, int config)
 {
     return !step_is_absent(place->step) && (place->in == NULL || place->in(config));
+}
+
+bool place_needs_hold(const struct place *place, int config)
+{
+    /* Who comes while its producer sleeps wakes it: without a kept place nobody makes it wait. */
+    const bool wakes =
+        place->who == CONSUMER && place->when == WHEN_OPEN &&
+        (place->step == SHMIPC_AT_WAKE_COUNTED || place->step == SHMIPC_AT_WAKE_DONE);
+    return shared_block(config) &&
+           (wakes || place->when == WHEN_INHERIT || place->step == SHMIPC_AT_ATTACH_USED ||
+            (place->step >= SHMIPC_AT_KEEP_LOCKED && place->step <= SHMIPC_AT_KEEP_UNLOCKED));
 }
 
 static enum phase phase_of(enum when when)

@@ -74,7 +74,7 @@ static bool settle(struct round *round)
         for (int i = 0; i < ACTORS; i++) {
             behind = has_gone_on(round, i) ? behind : i;
         }
-        if (behind < 0) {
+        if (behind < 0 || waits_for_a_comer(round)) {
             return true;
         }
         if (shmipc_now_ns() - since_ns > patience_ns) {
@@ -366,10 +366,12 @@ static bool run_ruins(struct round *round)
                    (!exists(round) || round_fail(round, "cleaned, and still there"));
         }
     } else {
-        round->board->bigger = true;
+        round->board->bigger = when == WHEN_REPLACE;
         if (!run_alone(round, 0)) {
             return false;
         }
+    }
+    if (when == WHEN_REPLACE) {
         begin_again(round);
     }
     round->life++;
@@ -380,7 +382,7 @@ static bool run_lives(struct round *round)
 {
     const enum when when =
         round->order->kills_count > 0 ? round->order->kills[0].place->when : WHEN_STREAM;
-    if (when == WHEN_CLEAN || when == WHEN_REPLACE) {
+    if (when >= WHEN_REPLACE) {
         return run_ruins(round);
     }
     for (round->life = 0; round->life < 8; round->life++) {
@@ -441,6 +443,7 @@ bool run_round(struct tally *tally, struct board *shared, const struct order *or
     shared->keep_mapping = dice(&round) % 2 == 0;
     shared->drowsy = dice(&round) % 2 == 0;
     shared->api_consumers = mix(order->seed + 7) % 2 == 0;
+    shared->hold = (order->config & (OVERWRITE | MANY)) == MANY && mix(order->seed + 9) % 2 == 0;
     for (int i = 0; i < order->kills_count; i++) {
         const struct place *place = order->kills[i].place;
         round.pending[i] = true;
@@ -450,12 +453,11 @@ bool run_round(struct tally *tally, struct board *shared, const struct order *or
             shared->late = shared->late || (place->who == CONSUMER && place->when == WHEN_OPEN);
             shared->drowsy = shared->drowsy || place->when == WHEN_CLOSE;
         }
+        shared->hold = shared->hold || place_needs_hold(place, order->config);
     }
     for (int i = 0; i < order->kills_count; i++) {
         const struct place *place = order->kills[i].place;
-        if (place->who == PRODUCER && place->when == WHEN_LAST) {
-            shared->drowsy = false;
-        }
+        shared->drowsy &= place->who != PRODUCER || place->when != WHEN_LAST;
     }
     if (!run_lives(&round)) {
         (void)round_fail(&round, "it did not end as it should");

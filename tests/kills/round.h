@@ -37,6 +37,9 @@ const struct kill *armed(const struct round *round, int index);
 /* Tell the process in this seat where to die in this life. */
 void arm(struct round *round, int index);
 bool start(struct round *round, int index);
+/* Is a place kept for a consumer that was killed before it had joined? Then everybody waits for
+ * its next life. */
+bool waits_for_a_comer(const struct round *round);
 /* Deaths since the last look; -1: something went wrong. */
 int reap(struct round *round);
 void note_positions(struct round *round);

@@ -72,6 +72,20 @@ MUTANTS = (
         "neither went on nor was told",
     ),
     Mutant(
+        "a place that is kept is let go as a dead consumer's",
+        "producer.c",
+        "            if (slot >= slots || shmipc_ring_is_kept(ring, slot) ||\n",
+        "            if (slot >= slots ||\n",
+        "was kept for it",
+    ),
+    Mutant(
+        "who comes to a kept place starts at the next message",
+        "consumer.c",
+        "    if (kept && start == SHMIPC_START_DEFAULT) {\n",
+        "    if (kept && start > SHMIPC_START_AT_EARLIEST) {\n",
+        "was kept for it",
+    ),
+    Mutant(
         "a consumer does not look whether its producer lives",
         "consumer.c",
         "    if (shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {\n"

@@ -82,6 +82,11 @@ enum shmipc_status try_open_producer(int thread)
     return status;
 }
 
+void hold_for(uint32_t count)
+{
+    spec.hold_for = count;
+}
+
 void open_producer(int thread)
 {
     kernel_act_as(thread);

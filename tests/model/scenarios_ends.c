@@ -196,6 +196,84 @@ static void succeed_consumer(void)
     }
 }
 
+/* ---- places kept for who is to come ---------------------------------------------------------- */
+
+static bool used_up; /* somebody had joined in the kept place and has died */
+
+static uint64_t kept_pid(void)
+{
+    return model_latest(&kernel_header->slots[0].pid, sizeof kernel_header->slots[0].pid);
+}
+
+/* One message is there, and one place is kept of two. */
+static void make_holding(int producer)
+{
+    make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 2, 2, -1);
+    hold_for(1);
+    open_producer(producer);
+    (void)send_next(producer, false);
+    used_up = false;
+    model_hash_also(&used_up, sizeof used_up);
+    kernel_let_slices_end();
+}
+
+static void bury_and_note(int thread)
+{
+    used_up = used_up || kept_pid() != SHMIPC_PID_KEPT;
+    kernel_bury(thread);
+}
+
+static void make_held_for_one_of_two(void)
+{
+    make_holding(2);
+}
+
+static void make_held_for_one(void)
+{
+    make_holding(0);
+}
+
+static void come_and_read(int thread)
+{
+    model_check(open_consumer(thread, SHMIPC_START_DEFAULT) == SHMIPC_OK, "a free slot is given");
+    if (consumers[thread].ring.slot_index == 0 && !used_up) {
+        (void)receive_next(thread, true);
+        model_check(logs[thread].first_seq == 0, "the first to join gets message 0");
+    } else {
+        model_check(kept_pid() != SHMIPC_PID_KEPT, "a kept place is taken before any other");
+        close_consumer(thread);
+    }
+}
+
+static void one_comes(void)
+{
+    come_and_read(0);
+}
+
+static void another_comes(void)
+{
+    come_and_read(1);
+}
+
+/* Full before the place is given up: a producer that polls looks after the dead. */
+static void send_and_look_after(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (send_next(0, false) == SHMIPC_FULL) {
+            (void)shmipc_producer_role_poll_peers(&producers[0]);
+            remember_producer(0, POINT_WAITED, SHMIPC_FULL);
+        }
+    }
+    model_check(producers[0].evicted == 0 || kept_pid() != SHMIPC_PID_KEPT,
+                "a kept place is nobody's to evict");
+}
+
+static void kept_or_joined(void)
+{
+    model_check(used_up || logs[1].received == 1 || kept_pid() == SHMIPC_PID_KEPT,
+                "a place stays kept until somebody has joined");
+}
+
 static const struct model_scenario scenarios[] = {
     {"close",
      "the stream ends after its last message",
@@ -289,6 +367,20 @@ static const struct model_scenario scenarios[] = {
      1 << 0,
      NULL,
      kernel_bury},
+    {"hold",
+     "of two who come for a kept place one is killed at any step",
+     make_held_for_one_of_two,
+     {one_comes, another_comes},
+     1 << 1,
+     NULL,
+     bury_and_note},
+    {"hold-evict",
+     "a full producer looks after the dead while somebody comes",
+     make_held_for_one,
+     {send_and_look_after, another_comes},
+     1 << 1,
+     kept_or_joined,
+     bury_and_note},
     {"resume",
      "a durable consumer is killed, another resumes",
      make_succession,
