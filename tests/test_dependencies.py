@@ -41,9 +41,11 @@ CORE_MAY_INCLUDE = {
 # C files that implement another file's header
 IMPLEMENTS = {
     "damage": "segment",
+    "descriptor": "segment",
     "futex": "wait",
     "geometry": "segment",
     "locks": "segment",
+    "mapping": "segment",
     "ring_consumer": "ring",
 }
 # file of the public C API -> what it may include: of the API, and "core/..."; one below another

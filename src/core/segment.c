@@ -1,107 +1,16 @@
-/* segment.c: the file's life and its mapping. Names and geometry: geometry.c; locks: locks.c;
- * what is wrong with a file: damage.c. */
+/* segment.c: the file's life: created, published, opened, removed. Names and geometry: geometry.c;
+ * the descriptor: descriptor.c; its memory: mapping.c; locks: locks.c; what is wrong with a file:
+ * damage.c. */
 #define _GNU_SOURCE
 #include "segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
-
-#define PREFAULT_MAX_LEN (UINT64_C(64) << 20)
-
-#ifndef MADV_POPULATE_READ /* Linux 5.14; older kernels refuse it and fault later instead */
-#define MADV_POPULATE_READ 22
-#endif
-
-/* ---- fork ---------------------------------------------------------------------------------- */
-
-/* A forked child shares our open file descriptions, so its copies of the descriptors would keep
- * our locks alive after our death. The child's handler closes them and marks the handles. */
-static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct shmipc_segment *open_segments;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static shmipc_atomic_u32 forks; /* that lie between the first open and this process */
-
-static void before_fork(void)
-{
-    (void)pthread_mutex_lock(&open_mutex);
-}
-
-static void after_fork_in_parent(void)
-{
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-static void after_fork_in_child(void)
-{
-    /* Relaxed, as its loads: this thread is the only one there is; those to come start after. */
-    shmipc_store_relaxed(&forks, shmipc_load_relaxed(&forks) + 1);
-    for (struct shmipc_segment *segment = open_segments; segment != NULL; segment = segment->next) {
-        segment->forked = true;
-        if (segment->fd >= 0) {
-            (void)close(segment->fd);
-            segment->fd = -1;
-        }
-    }
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-uint32_t shmipc_fork_count(void)
-{
-    return shmipc_load_relaxed(&forks);
-}
-
-static void watch_forks(void)
-{
-    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-/* open(2) and enlist as one step, so that no fork falls between them. */
-static void open_listed(struct shmipc_segment *segment, const char *path, int flags, mode_t mode)
-{
-    (void)pthread_once(&fork_once, watch_forks);
-    (void)pthread_mutex_lock(&open_mutex);
-    do {
-        segment->fd = open(path, flags, mode);
-    } while (segment->fd < 0 && errno == EINTR);
-    if (segment->fd >= 0) {
-        segment->previous = NULL;
-        segment->next = open_segments;
-        if (open_segments != NULL) {
-            open_segments->previous = segment;
-        }
-        open_segments = segment;
-        segment->listed = true;
-    }
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-/* The mutex is held. */
-static void delist(struct shmipc_segment *segment)
-{
-    if (!segment->listed) {
-        return;
-    }
-    segment->listed = false;
-    if (segment->previous != NULL) {
-        segment->previous->next = segment->next;
-    } else if (open_segments == segment) {
-        open_segments = segment->next;
-    }
-    if (segment->next != NULL) {
-        segment->next->previous = segment->previous;
-    }
-    segment->previous = NULL;
-    segment->next = NULL;
-}
 
 /* ---- the file ------------------------------------------------------------------------------ */
 
@@ -189,7 +98,7 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     shmipc_geometry_init(&segment->geometry, spec);
     file_len = segment->geometry.data_off + segment->geometry.area_len;
 
-    open_listed(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)spec->mode);
+    shmipc_segment_open_fd(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)spec->mode);
     if (segment->fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
                            errno == EOPNOTSUPP || errno == EISDIR
@@ -253,7 +162,8 @@ static enum shmipc_status open_file(struct shmipc_segment *segment, const char *
 {
     memset(segment, 0, sizeof *segment);
     (void)snprintf(segment->path, sizeof segment->path, "%s", path);
-    open_listed(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    shmipc_segment_open_fd(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                           0);
     if (segment->fd >= 0) {
         return SHMIPC_OK;
     }
@@ -310,101 +220,6 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
     return status;
 }
 
-/* A second open of the same file, to map through. A mapping holds the open it was made from, and a
- * forked child has all our mappings: made from the open that has our locks, they would keep our
- * roles alive in the child after our death. */
-static int open_for_mapping(const struct shmipc_segment *segment)
-{
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", segment->fd);
-    int fd;
-    do {
-        fd = open(path, O_RDWR | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
-}
-
-static bool map_parts(const struct shmipc_segment *segment, unsigned char *base, int data_prot,
-                      int fd)
-{
-    const size_t head_len = (size_t)segment->geometry.data_off;
-    const size_t area_len = (size_t)segment->geometry.area_len;
-    const int flags = MAP_SHARED | MAP_FIXED;
-    return mmap(base, head_len, PROT_READ | PROT_WRITE, flags, fd, 0) != MAP_FAILED &&
-           mmap(base + head_len, area_len, data_prot, flags, fd, (off_t)head_len) != MAP_FAILED &&
-           mmap(base + head_len + area_len, area_len, data_prot, flags, fd, (off_t)head_len) !=
-               MAP_FAILED;
-}
-
-enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
-                                      struct shmipc_error *error)
-{
-    const struct shmipc_geometry *geometry = &segment->geometry;
-    const size_t head_len = (size_t)geometry->data_off;
-    const size_t area_len = (size_t)geometry->area_len;
-    const int data_prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    const size_t total = head_len + 2 * area_len;
-    unsigned char *base =
-        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           "cannot reserve %llu bytes of address space for %s",
-                           (unsigned long long)total, segment->path);
-    }
-    segment->base = base;
-    segment->map_len = total;
-    SHMIPC_STEP(MAP_RESERVED);
-    const int fd = open_for_mapping(segment);
-    if (fd < 0) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           errno == ENOENT
-                               ? "cannot open %s once more through /proc/self/fd: is /proc mounted?"
-                               : "cannot open %s once more, to map it",
-                           segment->path);
-    }
-    SHMIPC_STEP(MAP_OPENED);
-    const bool mapped = map_parts(segment, base, data_prot, fd);
-    const int reason = errno;
-    (void)close(fd);
-    if (!mapped) {
-        return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
-    }
-    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
-        return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
-    }
-    segment->header = (struct shmipc_header *)(void *)base;
-    segment->data = base + head_len;
-    SHMIPC_STEP(MAP_DONE);
-    if (area_len <= PREFAULT_MAX_LEN) {
-        /* The blocks exist; this fills our page tables, so that no first touch faults later. */
-        (void)madvise(base, total, MADV_POPULATE_READ);
-    }
-    return SHMIPC_OK;
-}
-
-void shmipc_segment_privatize(struct shmipc_segment *segment)
-{
-    const size_t area_len = (size_t)segment->geometry.area_len;
-    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    if (segment->data == NULL || segment->fd < 0) {
-        return;
-    }
-    /* What was cut is not worth copying, and a copy of it would fault. */
-    const int fd = shmipc_segment_is_damaged(segment) ? -1 : open_for_mapping(segment);
-    for (int half = 0; half < 2; half++) {
-        unsigned char *at = segment->data + (size_t)half * area_len;
-        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, fd,
-                 (off_t)segment->geometry.data_off) == MAP_FAILED) {
-            /* Better empty pages than none, or somebody else's. */
-            (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
-        }
-        SHMIPC_STEP(CLOSE_PRIVATE_HALF);
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-}
-
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error)
 {
@@ -441,41 +256,4 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
     }
     SHMIPC_STEP(UNLINK_DONE);
     return true;
-}
-
-/* The mutex is held. */
-static void detach(struct shmipc_segment *segment)
-{
-    if (segment->listed && segment->fd >= 0) { /* an unlisted struct has no descriptor of ours */
-        (void)close(segment->fd);
-        segment->fd = -1;
-        SHMIPC_STEP(CLOSE_DETACHED);
-    }
-}
-
-void shmipc_segment_detach(struct shmipc_segment *segment)
-{
-    /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
-    (void)pthread_mutex_lock(&open_mutex);
-    detach(segment);
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-void shmipc_segment_close(struct shmipc_segment *segment)
-{
-    /* Under the mutex, all of it: a child forked here may close its copy of the struct, and must
-     * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
-    (void)pthread_mutex_lock(&open_mutex);
-    detach(segment);
-    delist(segment);
-    shmipc_fault_unwatch(segment->watch);
-    segment->watch = NULL;
-    if (segment->base != NULL) {
-        (void)munmap(segment->base, segment->map_len);
-        SHMIPC_STEP(CLOSE_UNMAPPED);
-        segment->base = NULL;
-        segment->header = NULL;
-        segment->data = NULL;
-    }
-    (void)pthread_mutex_unlock(&open_mutex);
 }

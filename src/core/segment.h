@@ -168,6 +168,10 @@ void shmipc_segment_detach(struct shmipc_segment *segment);
 /* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
 void shmipc_segment_close(struct shmipc_segment *segment);
 
+/* open(2) into segment->fd and enlist for fork, as one step. -1 with errno. */
+void shmipc_segment_open_fd(struct shmipc_segment *segment, const char *path, int flags,
+                            mode_t mode);
+
 /* Forks since this program's first open: differs from an earlier answer in a forked child. */
 uint32_t shmipc_fork_count(void);
 
