@@ -174,7 +174,7 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
                                   "send again",
                                   handle->name);
     case SHMIPC_E_CORRUPT:
-        if (shmipc_segment_is_damaged(segment)) {
+        if (shmipc_segment_state(segment) != SHMIPC_OK) {
             struct shmipc_error error;
             (void)shmipc_segment_fail_damaged(segment, &error);
             return shmipc_result_keep(&error, side);

@@ -182,7 +182,7 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         return NULL;
     }
     case SHMIPC_CORRUPT:
-        if (shmipc_segment_examine(handle->segment)) {
+        if (shmipc_segment_examine(handle->segment) != SHMIPC_OK) {
             struct shmipc_error error;
             (void)shmipc_segment_fail_damaged(handle->segment, &error);
             return raise_error(handle->state, &error, NULL);

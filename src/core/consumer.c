@@ -176,10 +176,11 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
 {
     struct shmipc_consumer_role *consumer = self;
     const struct shmipc_header *shared = consumer->ring.ring.shared;
+    const enum shmipc_status state = thorough ? shmipc_segment_examine(&consumer->segment)
+                                              : shmipc_segment_state(&consumer->segment);
     enum shmipc_status verdict = SHMIPC_OK;
-    if (thorough ? shmipc_segment_examine(&consumer->segment)
-                 : shmipc_segment_is_damaged(&consumer->segment)) {
-        return SHMIPC_CORRUPT; /* and no look: what it finds may be zeros */
+    if (state == SHMIPC_CORRUPT) {
+        return state; /* and no look: what it finds may be zeros */
     }
     /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {

@@ -77,12 +77,13 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
     return SHMIPC_OK;
 }
 
-bool shmipc_segment_examine(struct shmipc_segment *segment)
+enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment)
 {
     const uint64_t file_len = segment->geometry.data_off + segment->geometry.area_len;
     struct stat status;
-    if (shmipc_segment_is_damaged(segment) || segment->fd < 0 || segment->header == NULL) {
-        return shmipc_segment_is_damaged(segment);
+    if (shmipc_segment_state(segment) == SHMIPC_CORRUPT || segment->header == NULL ||
+        !shmipc_segment_check_fd(segment)) {
+        return shmipc_segment_state(segment);
     }
     /* A failure of the question must not look like a cut. The geometry is plain bytes: nobody
      * writes them once the file has a name. */
@@ -90,14 +91,22 @@ bool shmipc_segment_examine(struct shmipc_segment *segment)
         memcmp(&segment->header->geometry, &segment->geometry, sizeof segment->geometry) != 0) {
         shmipc_store_relaxed(&segment->damaged, 1u); /* by the thread that will look at it */
     }
-    return shmipc_segment_is_damaged(segment);
+    return shmipc_segment_state(segment);
 }
 
 enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,
                                                struct shmipc_error *error)
 {
+    const uint32_t lost = shmipc_load_relaxed(&segment->lost); /* relaxed: for the text */
+    if (!shmipc_segment_is_damaged(segment) && lost != 0) {
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "descriptor %u of ring %s was closed by other code in this process "
+                           "(os.closerange, a daemonising library): close this handle and open it "
+                           "again",
+                           lost - 1, segment->path);
+    }
     return shmipc_fail(error, SHMIPC_CORRUPT, 0,
-                       "%s was truncated while in use: somebody cut the file, and what was in it "
-                       "is gone. Close it on all sides and remove it (`shmipc clean --discard`)",
+                       "%s was truncated while in use, and what was in it is gone. Close it on all "
+                       "sides and remove it (`shmipc clean --discard`)",
                        segment->path);
 }

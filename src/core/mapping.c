@@ -15,20 +15,6 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-/* A second open of the same file, to map through. A mapping holds the open it was made from, and a
- * forked child has all our mappings: made from the open that has our locks, they would keep our
- * roles alive in the child after our death. */
-static int open_for_mapping(const struct shmipc_segment *segment)
-{
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", segment->fd);
-    int fd;
-    do {
-        fd = open(path, O_RDWR | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
-}
-
 static bool map_parts(const struct shmipc_segment *segment, unsigned char *base, int data_prot,
                       int fd)
 {
@@ -41,25 +27,34 @@ static bool map_parts(const struct shmipc_segment *segment, unsigned char *base,
                MAP_FAILED;
 }
 
-enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
+/* mmap says EAGAIN where memory is to be locked (mlockall(MCL_FUTURE)) beyond RLIMIT_MEMLOCK. */
+static enum shmipc_status fail_to_map(const struct shmipc_segment *segment, int reason,
                                       struct shmipc_error *error)
 {
-    const struct shmipc_geometry *geometry = &segment->geometry;
-    const size_t head_len = (size_t)geometry->data_off;
-    const size_t area_len = (size_t)geometry->area_len;
-    const int data_prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    const size_t total = head_len + 2 * area_len;
-    unsigned char *base =
-        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           "cannot reserve %llu bytes of address space for %s",
-                           (unsigned long long)total, segment->path);
+    const unsigned long long len = (unsigned long long)segment->map_len;
+    if (reason == EAGAIN) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "cannot lock the %llu bytes of %s in memory, as mlockall(MCL_FUTURE) "
+                           "asks for: raise RLIMIT_MEMLOCK (ulimit -l) or ask for a smaller "
+                           "capacity",
+                           len, segment->path);
     }
-    segment->base = base;
-    segment->map_len = total;
-    SHMIPC_STEP(MAP_RESERVED);
-    const int fd = open_for_mapping(segment);
+    if (reason == ENOMEM) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "no address space for the %llu bytes of %s: raise RLIMIT_AS (ulimit "
+                           "-v) or ask for a smaller capacity",
+                           len, segment->path);
+    }
+    return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
+}
+
+/* Map through an open of its own. A mapping holds the open it was made from, and a forked child has
+ * all our mappings: made from the open that has our locks, they would keep our roles alive in the
+ * child after our death. */
+static enum shmipc_status map_through_second_open(const struct shmipc_segment *segment,
+                                                  int data_prot, struct shmipc_error *error)
+{
+    const int fd = shmipc_segment_open_again(segment);
     if (fd < 0) {
         return shmipc_fail(error, SHMIPC_OS, errno,
                            errno == ENOENT
@@ -68,13 +63,35 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
                            segment->path);
     }
     SHMIPC_STEP(MAP_OPENED);
-    const bool mapped = map_parts(segment, base, data_prot, fd);
+    const bool mapped = map_parts(segment, segment->base, data_prot, fd);
     const int reason = errno;
     (void)close(fd);
-    if (!mapped) {
-        return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
+    return mapped ? SHMIPC_OK : fail_to_map(segment, reason, error);
+}
+
+enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
+                                      struct shmipc_error *error)
+{
+    const size_t head_len = (size_t)segment->geometry.data_off;
+    const size_t area_len = (size_t)segment->geometry.area_len;
+    segment->map_len = head_len + 2 * area_len;
+    unsigned char *base =
+        mmap(NULL, segment->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        return fail_to_map(segment, errno, error);
     }
-    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
+    segment->base = base;
+    SHMIPC_STEP(MAP_RESERVED);
+    if (!shmipc_segment_anchor(segment)) {
+        return fail_to_map(segment, errno, error);
+    }
+    SHMIPC_STEP(MAP_ANCHORED);
+    const enum shmipc_status status =
+        map_through_second_open(segment, writable ? PROT_READ | PROT_WRITE : PROT_READ, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
+    if (!shmipc_fault_watch(base, segment->map_len, &segment->damaged, &segment->watch)) {
         return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
     }
     segment->header = (struct shmipc_header *)(void *)base;
@@ -82,30 +99,52 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
     SHMIPC_STEP(MAP_DONE);
     if (area_len <= PREFAULT_MAX_LEN) {
         /* The blocks exist; this fills our page tables, so that no first touch faults later. */
-        (void)madvise(base, total, MADV_POPULATE_READ);
+        (void)madvise(base, segment->map_len, MADV_POPULATE_READ);
     }
     return SHMIPC_OK;
 }
 
+/* ---- a private copy ------------------------------------------------------------------------- */
+
+/* Replace the `len` bytes at `at` by memory of this process's own, with what is mapped there now;
+ * with zeros where the file was truncated. Shared and anonymous, so that it can be mapped twice.
+ * Needs no descriptor, no /proc and no permission. False: no memory; all is as it was. */
+static bool copy_over(const struct shmipc_segment *segment, unsigned char *at, size_t len)
+{
+    unsigned char *copy =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED) {
+        return false;
+    }
+    if (!shmipc_segment_is_damaged(segment)) { /* a copy of what was truncated would fault */
+        memcpy(copy, at, len);
+    }
+    if (mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+        (void)munmap(copy, len);
+        return false;
+    }
+    return true;
+}
+
 void shmipc_segment_privatize(struct shmipc_segment *segment)
 {
-    const size_t area_len = (size_t)segment->geometry.area_len;
-    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    if (segment->data == NULL || segment->fd < 0) {
+    const size_t len = (size_t)segment->geometry.area_len;
+    unsigned char *at = segment->data;
+    if (at == NULL) {
         return;
     }
-    /* What was cut is not worth copying, and a copy of it would fault. */
-    const int fd = shmipc_segment_is_damaged(segment) ? -1 : open_for_mapping(segment);
-    for (int half = 0; half < 2; half++) {
-        unsigned char *at = segment->data + (size_t)half * area_len;
-        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, fd,
-                 (off_t)segment->geometry.data_off) == MAP_FAILED) {
-            /* Better empty pages than none, or somebody else's. */
-            (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
-        }
+    bool done = copy_over(segment, at, len);
+    if (done) {
         SHMIPC_STEP(CLOSE_PRIVATE_HALF);
+        /* An old length of 0 maps the same memory once more. Where that is refused, a second copy:
+         * views are contiguous, so none looks at both. */
+        done = mremap(at, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED, at + len) != MAP_FAILED ||
+               copy_over(segment, at + len, len);
     }
-    if (fd >= 0) {
-        (void)close(fd);
+    if (!done) {
+        /* No memory: nobody else's bytes are to be shown as ours, and none of ours are to reach
+         * anybody. What is shared stays as it is, readable. */
+        (void)mprotect(at, 2 * len, PROT_READ);
     }
+    SHMIPC_STEP(CLOSE_PRIVATE_HALF);
 }

@@ -326,11 +326,12 @@ static void tell_wanted(void *self)
 static enum shmipc_status peer_of_producer(void *self, bool thorough)
 {
     struct shmipc_producer_role *producer = self;
-    if (thorough ? shmipc_segment_examine(&producer->segment)
-                 : shmipc_segment_is_damaged(&producer->segment)) {
-        return SHMIPC_CORRUPT;
+    const enum shmipc_status state = thorough ? shmipc_segment_examine(&producer->segment)
+                                              : shmipc_segment_state(&producer->segment);
+    if (state != SHMIPC_OK) {
+        return state;
     }
-    enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
+    const enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
     return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
 }
 
@@ -365,8 +366,9 @@ enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *
     if (now_ns < producer->peer_look_ns) {
         return SHMIPC_FULL;
     }
-    if (shmipc_segment_examine(&producer->segment)) {
-        return SHMIPC_CORRUPT;
+    const enum shmipc_status state = shmipc_segment_examine(&producer->segment);
+    if (state != SHMIPC_OK) {
+        return state;
     }
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
@@ -405,7 +407,8 @@ static enum shmipc_status look_for_consumers(void *self)
 static enum shmipc_status any_peer_will_do(void *self, bool thorough)
 {
     struct shmipc_producer_role *producer = self;
-    return thorough && shmipc_segment_examine(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
+    return thorough ? shmipc_segment_examine(&producer->segment)
+                    : shmipc_segment_state(&producer->segment);
 }
 
 enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_role *producer,

@@ -8,10 +8,13 @@
  * May be included by: producer.h, consumer.h, survey.h, and the C files beside them.
  *
  * Locks are open-file-description locks on single bytes (enum in layout.h). The kernel drops them
- * when the last descriptor of that open goes, which is at the latest when the process dies: there
- * is no heartbeat and no timer. Every handle has its own open, so two handles in one process
- * exclude each other as two processes do. The gate byte is held for microseconds around whatever
- * must not interleave: attach, detach, takeover, eviction, unlink.
+ * when the last use of that open goes, which is at the latest when the process dies: there is no
+ * heartbeat and no timer. Such a use is the descriptor, and the anchor: a page mapped through it
+ * that no forked child inherits. So the roles outlive a descriptor that other code closes
+ * (os.closerange). A number is compared with the file that we opened before it is trusted or
+ * closed; a lost one ends the handle's usefulness (CORRUPT), not the role. Every handle has its own
+ * open, so two handles in one process exclude each other as two processes do. The gate byte is held
+ * for microseconds around whatever must not interleave: attach, detach, takeover, eviction, unlink.
  *
  * Nothing read from the file is trusted: the geometry is read once with pread, checked against
  * fstat, and used from the private copy in struct shmipc_segment.
@@ -57,9 +60,11 @@ struct shmipc_segment {
     int fd;      /* -1 in a forked child and after close */
     bool forked; /* this process is a fork's child: the handle belongs to the parent */
     shmipc_atomic_u32 damaged; /* private: the file was cut under us */
+    shmipc_atomic_u32 lost;    /* private: other code closed descriptor `lost` - 1; 0: none */
     dev_t device;
     ino_t inode;
     uint32_t mode;
+    void *anchor;        /* keeps the open of `fd`, and so its locks; not in a forked child */
     unsigned char *base; /* header, data area, data area again */
     size_t map_len;
     struct shmipc_fault_watch *watch;
@@ -140,15 +145,26 @@ static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segmen
     return SHMIPC_UNLIKELY(shmipc_load_relaxed(&segment->damaged) != 0);
 }
 
-/* The same with a look at the file: finds a cut that nobody has touched yet. System calls. */
-bool shmipc_segment_examine(struct shmipc_segment *segment);
+/* What is known to be wrong: CORRUPT (the file was cut, or our descriptor is lost), OK. */
+static inline enum shmipc_status shmipc_segment_state(const struct shmipc_segment *segment)
+{
+    /* Relaxed: nothing is read by what `lost` says. */
+    return shmipc_segment_is_damaged(segment) || shmipc_load_relaxed(&segment->lost) != 0
+               ? SHMIPC_CORRUPT
+               : SHMIPC_OK;
+}
 
-/* Fill in `error` for a damaged segment; CORRUPT. */
+/* The same with a look at file and descriptor: finds a cut that nobody has touched yet. System
+ * calls. */
+enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment);
+
+/* Fill in `error` with what the state is, and return it; not for OK. */
 enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,
                                                struct shmipc_error *error);
 
-/* Make the data area private to this process: views that outlive a producer's role can then still
- * be read, and written without reaching anybody. */
+/* Make the data area private to this process, by a copy: views that outlive a producer's role can
+ * then still be read, show nobody's later bytes, and can be written without reaching anybody. Where
+ * there is no memory for the copy, it stays shared and becomes read-only. */
 void shmipc_segment_privatize(struct shmipc_segment *segment);
 
 /* Read the schema into `schema` (geometry.schema_len bytes). CORRUPT if its hash is wrong; OS. */
@@ -162,7 +178,7 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment);
  * system refuses (errno), as it does in a sticky directory for somebody else's file. */
 bool shmipc_segment_unlink(const struct shmipc_segment *segment);
 
-/* Drop the descriptor and with it every lock; the mapping stays. */
+/* Drop the descriptor and the anchor, and with them every lock; the mapping stays. */
 void shmipc_segment_detach(struct shmipc_segment *segment);
 
 /* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
@@ -171,6 +187,12 @@ void shmipc_segment_close(struct shmipc_segment *segment);
 /* open(2) into segment->fd and enlist for fork, as one step. -1 with errno. */
 void shmipc_segment_open_fd(struct shmipc_segment *segment, const char *path, int flags,
                             mode_t mode);
+/* The same file once more, by another open. The caller closes it. -1 with errno. */
+int shmipc_segment_open_again(const struct shmipc_segment *segment);
+/* Keep the open that has the locks, whoever closes its descriptor. False with errno. */
+bool shmipc_segment_anchor(struct shmipc_segment *segment);
+/* Is `fd` still what we opened? False also once it is detached. A system call. */
+bool shmipc_segment_check_fd(struct shmipc_segment *segment);
 
 /* Forks since this program's first open: differs from an earlier answer in a forked child. */
 uint32_t shmipc_fork_count(void);
@@ -187,9 +209,8 @@ void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
 bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);
 
 /* Try for the gate for up to 2 s: it is only ever held for microseconds, unless its holder is
- * stopped. BUSY, OK. */
-enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
-                                     struct shmipc_error *error);
+ * stopped. BUSY, CORRUPT (the descriptor is lost), OS, OK. */
+enum shmipc_status shmipc_gate_enter(struct shmipc_segment *segment, struct shmipc_error *error);
 void shmipc_gate_leave(const struct shmipc_segment *segment);
 
 #endif

@@ -29,6 +29,7 @@
     X(ATTACH_GATED)   /* we hold the gate */                             \
     X(ATTACH_UNGATED) /* we do not any more */                           \
     X(MAP_RESERVED)   /* address space, no pages */                      \
+    X(MAP_ANCHORED)   /* a page keeps the open that has the locks */     \
     X(MAP_OPENED)     /* the second open, which has no locks */          \
     X(MAP_DONE)                                                          \
     X(ATTACH_SLOT) /* the slot's lock is ours */                         \
@@ -95,8 +96,9 @@
     X(CLOSE_WOKEN)                                                       \
     X(CLOSE_GATED)                                                       \
     X(CLOSE_PID)                                                         \
-    X(CLOSE_UNLOCKED) /* the role is free */                             \
-    X(CLOSE_DETACHED) /* the descriptor is gone */                       \
+    X(CLOSE_UNLOCKED)   /* the role is free */                           \
+    X(CLOSE_DETACHED)   /* the descriptor is gone */                     \
+    X(CLOSE_UNANCHORED) /* and with the anchor every lock */             \
     X(CLOSE_UNMAPPED)                                                    \
     /* unlink, clean */                                                  \
     X(UNLINK_NAMED) /* the name is still this file's */                  \
