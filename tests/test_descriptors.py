@@ -14,20 +14,18 @@ from shmipc import Consumer, Producer
 
 AREA = 4096
 
-# a ring of two places whose producer and consumer lose their descriptors; `lost()` does it
+# a ring of two places whose producer and consumer have lost their descriptors
 LOSE = """
-    producer = Producer("r", capacity=4096, consumers=2)
-    consumer = Consumer("r", timeout=5)
-    def lost():
+        producer = Producer("r", capacity=4096, consumers=2)
+        consumer = Consumer("r", timeout=5)
         os.closerange(3, 99)
-    """
+        """
 
 
 def test_second_producer_is_busy_after_closerange() -> None:
     run_clean(
         LOSE
         + """
-        lost()
         for _ in range(2):  # the second open may get the number that the first handle had
             try:
                 Producer("r", capacity=4096, consumers=2)
@@ -58,7 +56,6 @@ def test_numbers_that_others_have_now_are_never_closed(how: str) -> None:
         LOSE
         + """
         import socket, warnings
-        lost()
         theirs = [socket.socketpair() for _ in range(20)]
         if args[0] == "close":
             consumer.close()
@@ -92,7 +89,6 @@ def test_lost_descriptor_is_told_with_its_cause_by_whatever_waits() -> None:
     run_clean(
         LOSE
         + """
-        lost()
         def told(call):
             for _ in range(3):  # again and again
                 try:
@@ -121,7 +117,6 @@ def test_number_that_another_of_our_handles_got_is_known_to_be_lost() -> None:
     run_clean(
         LOSE
         + """
-        lost()
         again = [Consumer("r", timeout=0)]  # the same file: only its number tells them apart
         consumer.close()
         producer.send(b"x")

@@ -266,8 +266,9 @@ namespace Shmipc
             }
             lock (writing)
             {
-                Errors.Check(Native.shmipc_producer_close(Use()));
-                closed = true;
+                int result = Native.shmipc_producer_close(Use());
+                closed = closed || result == (int)Result.Success || result == (int)Result.Removed;
+                Errors.Check(result);
             }
         }
 
@@ -275,8 +276,14 @@ namespace Shmipc
         {
             if (!handle.IsClosed)
             {
-                Close();
-                handle.Dispose();
+                try
+                {
+                    Close();
+                }
+                finally
+                {
+                    handle.Dispose();
+                }
             }
         }
 

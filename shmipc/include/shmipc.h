@@ -83,7 +83,8 @@ enum shmipc_result {
     SHMIPC_E_INTERRUPTED = 13,  /* shmipc_*_interrupt() ended the wait; call again if you like */
     SHMIPC_E_OVERRUN = 14, /* SHMIPC_OVERWRITE: what was viewed has been overwritten; discard it */
     SHMIPC_E_OS = 15,      /* the system refused: shmipc_last_errno() */
-    SHMIPC_E_ABI = 16      /* header and library do not go together */
+    SHMIPC_E_ABI = 16,     /* header and library do not go together */
+    SHMIPC_E_REMOVED = 17  /* the ring's file was removed in use: close on both sides, open again */
 };
 
 /* A sentence for a result; never NULL. Any thread. */

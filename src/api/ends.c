@@ -173,6 +173,7 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
                                   "nothing was sent and nothing is lost. Start a consumer, then "
                                   "send again",
                                   handle->name);
+    case SHMIPC_E_REMOVED:
     case SHMIPC_E_CORRUPT:
         if (shmipc_segment_state(segment) != SHMIPC_OK) {
             struct shmipc_error error;

@@ -29,6 +29,9 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
                                    "ring's."},
     [EXCEPTION_CORRUPT] = {"Corrupt", EXCEPTION_ERROR, "builtins.ValueError",
                            "Shared memory holds what shmipc never writes."},
+    [EXCEPTION_REMOVED] = {"Removed", EXCEPTION_ERROR, NULL,
+                           "Somebody removed the ring's file while it was in use: processes that "
+                           "open the name now meet in another one."},
     [EXCEPTION_PEER_DIED] = {"PeerDied", EXCEPTION_ERROR, "builtins.ConnectionError",
                              "The process at the other end ended without closing."},
     [EXCEPTION_PRODUCER_DIED] = {"ProducerDied", EXCEPTION_PEER_DIED, NULL,
@@ -134,6 +137,8 @@ PyObject *raise_error(struct module_state *state, const struct shmipc_error *err
         return raise_text(state->exceptions[EXCEPTION_SCHEMA_MISMATCH], error);
     case SHMIPC_CORRUPT:
         return raise_text(state->exceptions[EXCEPTION_CORRUPT], error);
+    case SHMIPC_REMOVED:
+        return raise_text(state->exceptions[EXCEPTION_REMOVED], error);
     case SHMIPC_INVALID:
         return raise_text(PyExc_ValueError, error);
     default:
@@ -181,6 +186,7 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         }
         return NULL;
     }
+    case SHMIPC_REMOVED:
     case SHMIPC_CORRUPT:
         if (shmipc_segment_examine(handle->segment) != SHMIPC_OK) {
             struct shmipc_error error;

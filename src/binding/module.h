@@ -38,6 +38,7 @@ enum exception_index {
     EXCEPTION_BUSY,
     EXCEPTION_SCHEMA_MISMATCH,
     EXCEPTION_CORRUPT,
+    EXCEPTION_REMOVED,
     EXCEPTION_PEER_DIED,
     EXCEPTION_PRODUCER_DIED,
     EXCEPTION_CONSUMER_DIED,
@@ -107,6 +108,7 @@ typedef struct handle_object {
     const char *role;                /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     void (*finish_close)(struct handle_object *handle); /* the guard is CLOSED already */
+    enum shmipc_status close_status;                    /* what the core's close came to */
 } HandleObject;
 
 /* Why a method may not run now, as an exception. Always false. */

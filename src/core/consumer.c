@@ -135,9 +135,12 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             SHMIPC_STEP(CLOSE_UNLOCKED);
             (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
-            /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
-            if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
-                !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
+            /* The stream has ended, or its producer is dead; who hands over leaves no pid. Relaxed,
+             * as in is_owed: behind the gate, with the producer's lock found free. */
+            if (!shmipc_segment_is_shared(segment) &&
+                (shmipc_load_relaxed(&shared->identity.closed) != 0 ||
+                 shmipc_load_relaxed(&shared->identity.producer_pid) != 0) &&
+                !shmipc_segment_is_owed(segment)) {
                 (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
@@ -189,6 +192,9 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
         /* It may have closed between our two looks. Relaxed: the lock it let go of, by closing or
          * by dying, made all that it had stored visible. */
         verdict = shmipc_load_relaxed(&shared->identity.closed) != 0 ? SHMIPC_CLOSED : SHMIPC_DIED;
+    }
+    if (state == SHMIPC_REMOVED && verdict != SHMIPC_CLOSED) {
+        verdict = state; /* who takes over from the dead does so in another file */
     }
     if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
         return SHMIPC_OK;

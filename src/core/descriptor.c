@@ -122,6 +122,8 @@ static bool identify(struct shmipc_segment *segment)
     if (fstat(segment->fd, &status) == 0) {
         segment->device = status.st_dev;
         segment->inode = status.st_ino;
+        segment->owner = status.st_uid;
+        segment->named = status.st_nlink != 0;
         return true;
     }
     const int reason = errno;
@@ -228,6 +230,9 @@ void shmipc_segment_close(struct shmipc_segment *segment)
     /* Under the mutex, all of it: a child forked here may close its copy of the struct, and must
      * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
     (void)pthread_mutex_lock(&open_mutex);
+    if (segment->listed && !segment->forked) {
+        shmipc_segment_drop_temporary(segment);
+    }
     detach(segment);
     delist(segment);
     shmipc_fault_unwatch(segment->watch);

@@ -61,6 +61,20 @@ bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, ui
     return fcntl(lock_fd(segment), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+enum shmipc_status shmipc_lock_probe(const struct shmipc_segment *segment,
+                                     struct shmipc_error *error)
+{
+    struct flock lock = lock_of(F_WRLCK, SHMIPC_LOCK_GATE, 1);
+    if (fcntl(lock_fd(segment), F_OFD_GETLK, &lock) == 0) {
+        return SHMIPC_OK;
+    }
+    return shmipc_fail(error, SHMIPC_OS, errno,
+                       "the system does not tell who holds a lock of %s (fcntl F_OFD_GETLK), so "
+                       "nobody would notice a peer's death: allow that call, or set SHMIPC_DIR to "
+                       "a file system that has it (tmpfs)",
+                       segment->path);
+}
+
 enum shmipc_status shmipc_gate_enter(struct shmipc_segment *segment, struct shmipc_error *error)
 {
     const struct timespec nap = {.tv_nsec = GATE_NAP_NS};

@@ -74,6 +74,10 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
 {
     const size_t head_len = (size_t)segment->geometry.data_off;
     const size_t area_len = (size_t)segment->geometry.area_len;
+    enum shmipc_status status = shmipc_lock_probe(segment, error);
+    if (status != SHMIPC_OK) {
+        return status;
+    }
     segment->map_len = head_len + 2 * area_len;
     unsigned char *base =
         mmap(NULL, segment->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -86,8 +90,7 @@ enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writa
         return fail_to_map(segment, errno, error);
     }
     SHMIPC_STEP(MAP_ANCHORED);
-    const enum shmipc_status status =
-        map_through_second_open(segment, writable ? PROT_READ | PROT_WRITE : PROT_READ, error);
+    status = map_through_second_open(segment, writable ? PROT_READ | PROT_WRITE : PROT_READ, error);
     if (status != SHMIPC_OK) {
         return status;
     }

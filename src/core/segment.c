@@ -6,10 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* ---- the file ------------------------------------------------------------------------------ */
@@ -26,6 +30,13 @@ static void directory_of(const char *path, char dir[SHMIPC_PATH_MAX])
     dir[len] = '\0';
 }
 
+static enum shmipc_status fail_for_directory(struct shmipc_error *error, enum shmipc_status status,
+                                             const char *dir)
+{
+    return shmipc_fail(error, status, ENOENT,
+                       "the segment directory %s does not exist: create it or set SHMIPC_DIR", dir);
+}
+
 static enum shmipc_status fail_for_space(struct shmipc_error *error, const char *dir,
                                          uint64_t file_len)
 {
@@ -40,8 +51,8 @@ static enum shmipc_status fail_for_space(struct shmipc_error *error, const char 
         dir, (unsigned long long)file_len, (unsigned long long)free_len);
 }
 
-static enum shmipc_status remember_identity(struct shmipc_segment *segment,
-                                            struct shmipc_error *error, uint64_t *file_len)
+static enum shmipc_status remember_mode(struct shmipc_segment *segment, struct shmipc_error *error,
+                                        uint64_t *file_len)
 {
     struct stat status;
     if (fstat(segment->fd, &status) != 0) {
@@ -53,8 +64,6 @@ static enum shmipc_status remember_identity(struct shmipc_segment *segment,
                            "name",
                            segment->path);
     }
-    segment->device = status.st_dev;
-    segment->inode = status.st_ino;
     segment->mode = (uint32_t)(status.st_mode & 07777);
     *file_len = (uint64_t)status.st_size;
     return SHMIPC_OK;
@@ -74,6 +83,75 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
             off += (uint64_t)done;
             len -= (size_t)done;
         }
+    }
+    return SHMIPC_OK;
+}
+
+/* ---- creating ------------------------------------------------------------------------------- */
+
+static void temporary_path(const struct shmipc_segment *segment,
+                           char path[SHMIPC_PATH_MAX + sizeof segment->temporary])
+{
+    char dir[SHMIPC_PATH_MAX];
+    directory_of(segment->path, dir);
+    (void)snprintf(path, SHMIPC_PATH_MAX + sizeof segment->temporary, "%s/%s", dir,
+                   segment->temporary);
+}
+
+void shmipc_segment_drop_temporary(struct shmipc_segment *segment)
+{
+    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    if (segment->temporary[0] != '\0') {
+        temporary_path(segment, path);
+        (void)unlink(path);
+        segment->temporary[0] = '\0';
+    }
+}
+
+/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that nobody looks for. */
+static void open_temporary(struct shmipc_segment *segment, mode_t mode)
+{
+    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    uint64_t random;
+    do {
+        if (syscall(SYS_getrandom, &random, sizeof random, 0) != (long)sizeof random) {
+            return;
+        }
+        (void)snprintf(segment->temporary, sizeof segment->temporary,
+                       SHMIPC_TEMPORARY_PREFIX "%016llx.tmp", (unsigned long long)random);
+        temporary_path(segment, path);
+        shmipc_segment_open_fd(segment, path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
+                               mode);
+    } while (segment->fd < 0 && errno == EEXIST);
+    segment->named = false; /* nobody knows this name */
+    if (segment->fd < 0) {
+        segment->temporary[0] = '\0';
+    }
+}
+
+static enum shmipc_status open_new_file(struct shmipc_segment *segment, const char *dir,
+                                        mode_t mode, struct shmipc_error *error)
+{
+    struct statfs filesystem;
+    shmipc_segment_open_fd(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+    if (segment->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        open_temporary(segment, mode);
+    }
+    if (segment->fd < 0 && errno == ENOENT) {
+        return fail_for_directory(error, SHMIPC_OS, dir);
+    }
+    if (segment->fd < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           "cannot create a segment in %s (set SHMIPC_DIR to choose another "
+                           "directory)",
+                           dir);
+    }
+    SHMIPC_STEP(CREATE_OPENED);
+    if (fstatfs(segment->fd, &filesystem) == 0 && filesystem.f_type == HUGETLBFS_MAGIC) {
+        return shmipc_fail(error, SHMIPC_OS, EINVAL,
+                           "%s is on a hugetlbfs, whose files cannot be written as a segment is: "
+                           "set SHMIPC_DIR to a tmpfs, as /dev/shm is",
+                           dir);
     }
     return SHMIPC_OK;
 }
@@ -98,17 +176,10 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     shmipc_geometry_init(&segment->geometry, spec);
     file_len = segment->geometry.data_off + segment->geometry.area_len;
 
-    shmipc_segment_open_fd(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)spec->mode);
-    if (segment->fd < 0) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           errno == EOPNOTSUPP || errno == EISDIR
-                               ? "%s cannot hold unnamed files (O_TMPFILE): set SHMIPC_DIR to a "
-                                 "tmpfs, as /dev/shm is"
-                               : "cannot create a segment in %s (set SHMIPC_DIR to choose another "
-                                 "directory)",
-                           dir);
+    status = open_new_file(segment, dir, (mode_t)spec->mode, error);
+    if (status != SHMIPC_OK) {
+        goto failed;
     }
-    SHMIPC_STEP(CREATE_OPENED);
     do {
         result = posix_fallocate(segment->fd, 0, (off_t)file_len);
     } while (result == EINTR);
@@ -132,7 +203,7 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     }
     if (status == SHMIPC_OK) {
         SHMIPC_STEP(CREATE_WRITTEN);
-        status = remember_identity(segment, error, &file_len);
+        status = remember_mode(segment, error, &file_len);
     }
     if (status == SHMIPC_OK) {
         return SHMIPC_OK;
@@ -142,12 +213,35 @@ failed:
     return status;
 }
 
-enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
-                                          struct shmipc_error *error)
+/* From the name it was created under to its own, unless that is taken. In one step where the system
+ * has it: a death between two would leave both names. */
+static int rename_temporary(struct shmipc_segment *segment)
+{
+    char from[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    temporary_path(segment, from);
+    if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, segment->path, RENAME_NOREPLACE) == 0) {
+        segment->temporary[0] = '\0';
+        return 0;
+    }
+    if (errno == EEXIST || link(from, segment->path) != 0) {
+        return -1;
+    }
+    shmipc_segment_drop_temporary(segment);
+    return 0;
+}
+
+static int link_unnamed(const struct shmipc_segment *segment)
 {
     char from[64];
     (void)snprintf(from, sizeof from, "/proc/self/fd/%d", segment->fd);
-    if (linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW) == 0) {
+    return linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW);
+}
+
+enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
+                                          struct shmipc_error *error)
+{
+    if ((segment->temporary[0] != '\0' ? rename_temporary(segment) : link_unnamed(segment)) == 0) {
+        segment->named = true;
         SHMIPC_STEP(CREATE_NAMED);
         return SHMIPC_OK;
     }
@@ -155,6 +249,33 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
                        errno == ENOENT ? "cannot name the segment %s: is /proc mounted?"
                                        : "cannot name the segment %s",
                        segment->path);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* Why open(2) refused. */
+static enum shmipc_status fail_to_open(const char *path, int reason, struct shmipc_error *error)
+{
+    struct stat status;
+    if (reason == ELOOP) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s is a symbolic link, which is never followed", path);
+    }
+    if (reason == EROFS) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s is on a file system mounted read-only: consumers need to write too "
+                           "(each keeps its cursor in the file), so mount it writable",
+                           path);
+    }
+    if (reason == EACCES && lstat(path, &status) == 0) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s has mode 0%o and owner %u, and user %u may not read and write it: "
+                           "consumers need both (each keeps its cursor in the file). Create it "
+                           "with mode=0o660 and a common group, or 0o666",
+                           path, (unsigned)(status.st_mode & 07777), (unsigned)status.st_uid,
+                           (unsigned)geteuid());
+    }
+    return shmipc_fail(error, SHMIPC_OS, reason, "cannot open %s", path);
 }
 
 static enum shmipc_status open_file(struct shmipc_segment *segment, const char *path,
@@ -173,13 +294,9 @@ static enum shmipc_status open_file(struct shmipc_segment *segment, const char *
         if (access(dir, F_OK) == 0) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
         }
-        return shmipc_fail(error, SHMIPC_OS, ENOENT,
-                           "the segment directory %s does not exist: create it or set SHMIPC_DIR",
-                           dir);
+        return fail_for_directory(error, SHMIPC_NOT_FOUND, dir);
     }
-    return shmipc_fail(
-        error, SHMIPC_OS, errno,
-        errno == ELOOP ? "%s is a symbolic link, which is never followed" : "cannot open %s", path);
+    return fail_to_open(path, errno, error);
 }
 
 enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
@@ -192,7 +309,7 @@ enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, c
         return status;
     }
     SHMIPC_STEP(ATTACH_OPENED);
-    status = remember_identity(segment, error, &file_len);
+    status = remember_mode(segment, error, &file_len);
     if (status == SHMIPC_OK) {
         status = shmipc_segment_read_geometry(segment, file_len, damaged, error);
     }
@@ -256,4 +373,20 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
     }
     SHMIPC_STEP(UNLINK_DONE);
     return true;
+}
+
+enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
+                                          struct shmipc_error *error)
+{
+    if (!shmipc_segment_is_named(segment)) {
+        return SHMIPC_OK;
+    }
+    if (!shmipc_segment_check_fd(segment)) {
+        return shmipc_segment_fail_damaged(segment, error);
+    }
+    if (fchmod(segment->fd, (mode_t)(segment->mode | S_ISVTX)) != 0 ||
+        !shmipc_segment_unlink(segment)) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot remove %s", segment->path);
+    }
+    return SHMIPC_OK;
 }

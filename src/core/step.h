@@ -41,6 +41,7 @@
     X(ATTACH_WOKEN) /* the producer was told */                          \
     /* take over: the producer's side of attach */                       \
     X(TAKEOVER_LOCKED)                                                   \
+    X(TAKEOVER_MODE)     /* the file has the mode asked for */           \
     X(TAKEOVER_READ)     /* positions and the next number are known */   \
     X(TAKEOVER_REFUSED)  /* another kind of ring: the lock is dropped */ \
     X(TAKEOVER_REPLACED) /* ... and the file is unlinked */              \
