@@ -42,6 +42,28 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
                                  "What it left unread waits for its successor."},
 };
 
+/* An OSError's own text is "[Errno 2] text: 'path'", where ours says all of that already. */
+static PyObject *plain_str(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *text = PyObject_GetAttrString(self, "strerror");
+    if (text != NULL && !PyUnicode_Check(text)) { /* raised by somebody else, in another form */
+        Py_SETREF(text, ((PyTypeObject *)PyExc_OSError)->tp_str(self));
+    }
+    return text;
+}
+
+static PyMethodDef plain_str_method = {"__str__", plain_str, METH_NOARGS,
+                                       "__str__($self)\n--\n\nThe text alone."};
+
+static int make_plain(PyObject *type)
+{
+    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, &plain_str_method);
+    const int result = method == NULL ? -1 : PyObject_SetAttrString(type, "__str__", method);
+    Py_XDECREF(method);
+    return result;
+}
+
 static PyObject *builtin_base(const char *dotted)
 {
     char module_name[32];
@@ -83,6 +105,10 @@ int errors_init(PyObject *module, struct module_state *state)
         Py_DECREF(bases);
         if (state->exceptions[i] == NULL ||
             PyModule_AddObjectRef(module, spec->name, state->exceptions[i]) != 0) {
+            return -1;
+        }
+        if ((i == EXCEPTION_NOT_FOUND || i == EXCEPTION_BUSY) &&
+            make_plain(state->exceptions[i]) != 0) {
             return -1;
         }
     }
