@@ -223,7 +223,9 @@ class Link:
         if action == _MODIFY:  # NaN or 0: as it was
             if client_order_id not in self.open:
                 return "unknown order"
-            return "quantity is not positive" if quantity < 0.0 or quantity == math.inf else None
+            if quantity < 0.0 or quantity == math.inf:
+                return "quantity is not positive"
+            return "price is not finite" if math.isinf(order.price) else None
         if action != _NEW:
             return "unknown action"
         if not 0.0 < quantity < math.inf:
