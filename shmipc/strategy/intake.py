@@ -25,6 +25,7 @@ from shmipc.events import EventKind, Order, OrderAction, Tick, order_book_type
 from shmipc.events.schema import VERSION
 from shmipc.strategy.books import check_trade
 from shmipc.strategy.broadcast import Broadcasting
+from shmipc.strategy.deadline import check_seconds, deadline
 from shmipc.strategy.link import PRICED_TYPES, SIDES, TIMES_IN_FORCE, Link
 from shmipc.strategy.protocol import (
     REPORT_TYPES,
@@ -98,6 +99,7 @@ class Intake(Broadcasting):
             if left <= 0.0:
                 self._dispatch(max, 0.0)
                 return self._received - before
+            check_seconds("timeout", timeout)
             self._dispatch(max, left if left < _SERVICE_SECONDS else _SERVICE_SECONDS)
             if self._received > before:
                 return self._received - before
@@ -147,8 +149,8 @@ class Intake(Broadcasting):
 
         Who joins and leaves, and processes, are looked after meanwhile.
         """
+        end = deadline(timeout)
         self._callback = _leave_it
-        end = None if timeout is None else time.monotonic() + timeout
         while True:
             now = time.monotonic()
             self._service(now)
@@ -181,7 +183,7 @@ class Intake(Broadcasting):
         return self._poll_until(is_drained, timeout)
 
     def _poll_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        end = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             self.poll()
             if condition():
