@@ -341,6 +341,7 @@ def test_a_strategy_logs_such_a_fill_of_another_engine_and_keeps_its_position(
             made.manager._links["trader"].send(fill(**fields), int(EventKind.TRADE))
             made.settle()
         assert f"fill 17 of order 3 not booked: its {name} is" in caplog.text
+        assert len(trader.heard) == 2, "on_trade gets it"
         assert trader.positions["XY"].quantity == 1.0
         assert trader.positions["XY"].average_price == 100.0
 
