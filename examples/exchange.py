@@ -11,11 +11,13 @@ walk.
 """
 
 import argparse
+import itertools
 import sys
 import time
 from collections import Counter
 
 from shmipc import StrategyManager
+from shmipc.capture import CaptureError, Summary
 from shmipc.market import Exchange, Ledger
 from shmipc.market.feed import feed
 from shmipc.market.synthetic import synthetic
@@ -30,7 +32,16 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=20_000, metavar="N", help="of a random walk")
     parser.add_argument("--rate", type=float, default=20_000, metavar="R", help="events a second")
     options = parser.parse_args()
-    market = feed(options.capture) if options.capture else synthetic(options.events, tick_size=2.0)
+    summary = Summary()  # of the capture: what was read of it, and what could not be
+    if options.capture:
+        market = feed(options.capture, summary=summary)
+    else:
+        market = synthetic(options.events, tick_size=2.0)
+    try:
+        first = list(itertools.islice(market, 1))  # what is no capture, before anybody is started
+    except (OSError, CaptureError) as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return 1
 
     exchange, ledger, fills = Exchange(), Ledger(), Counter()
     with StrategyManager(options.name, instruments=["BTCUSDT"]) as manager:
@@ -55,7 +66,7 @@ def main() -> int:
             return 1
 
         due, events = time.monotonic(), 0
-        for kind, row in market:
+        for kind, row in itertools.chain(first, market):
             due, events = due + 1 / options.rate, events + 1
             if (left := due - time.monotonic()) > 0:
                 manager.receive_orders(take, timeout=left)
@@ -77,6 +88,8 @@ def main() -> int:
                 f"profit {held.realized_pnl - held.commission:+.2f}, lost {strategy.lost}"
             )
         print(f"{events:,} events")
+        if options.capture:
+            print(f"{options.capture}: {summary}")
         manager.close(discard=True)  # the end of the day: nothing is left for the next engine
     return 0
 

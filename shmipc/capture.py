@@ -1,7 +1,7 @@
 """Read an exchange capture into typed records, once.
 
-The format, plain or gzip (told apart by the first bytes, not by the file's name): one line an
-event, ``<local receive time, ns since 1970> <JSON>``, the JSON as Binance's combined stream
+The format, plain, gzip or zstd (told apart by the first bytes, not by the file's name): one line
+an event, ``<local receive time, ns since 1970> <JSON>``, the JSON as Binance's combined stream
 sent it: ``bookTicker``, ``trade`` and ``depthUpdate`` events, and REST order-book snapshots
 between them.
 
@@ -12,8 +12,10 @@ Rules this file keeps:
 - No price, size or level of a good line is dropped. A ``depthUpdate`` or a snapshot becomes one
   record a level, the first and the last of its line flagged.
 - A line is good as a whole or bad as a whole: a bad one leaves no records behind.
-- The text is foreign input. Nothing in it raises out of :func:`read_capture`; only failing to
-  open or to read the file does (``OSError``).
+- The text is foreign input. No line raises out of :func:`read_capture`. Failing to open or to read
+  the file does (``OSError``), and so does a file in which there is no event at all
+  (:class:`CaptureError`): an empty answer to a wrong question would pass for a quiet market.
+- Half a file is read as far as it goes, and ``summary.truncated`` says so.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
@@ -32,6 +35,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shmipc import Error
+from shmipc._unpack import BOM, GZIP, ZSTD, Text, Unreadable, describe
 
 __all__ = [
     "BOOK_TICKER",
@@ -47,6 +53,7 @@ __all__ = [
     "SNAPSHOT",
     "TRADE",
     "BadLine",
+    "CaptureError",
     "Checksum",
     "Summary",
     "count_by_text",
@@ -92,10 +99,10 @@ assert EVENT.itemsize == 64
 
 MAX_LINE_LEN = 16 << 20  # a snapshot of 5000 levels is about 0.2 MB
 MAX_BAD_KEPT = 1000  # bad lines kept with their reason; all are counted
+_SHOWN_BAD = 3  # of them in a line for people
 _MAX_SYMBOLS = 255  # what the record's u1 can tell apart, 0 left out
 _MAX_LINES = (1 << 32) - 1  # what the record's u4 can number
 _INT64_MAX = (1 << 63) - 1
-_BLOCK_LEN = 16 << 10  # small, because a damaged gzip block takes its own output with it
 _DECIMAL = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 
 
@@ -103,17 +110,35 @@ class BadLine(ValueError):
     """A line that is not an event of this format; the message is the reason."""
 
 
+class CaptureError(Error, ValueError):
+    """There is no event in the file; or, with ``strict``, not all of it is events."""
+
+
+#: What a capture is, for who gave something else.
+_ACCEPTED = (
+    "A capture is text, plain or packed by gzip or zstd, one event a line: "
+    "'<receive time in ns> <JSON as the exchange sent it>'"
+)
+
+
 @dataclasses.dataclass
 class Summary:
-    """What a capture held, filled while :func:`read_capture` is iterated."""
+    """What a capture held, filled while :func:`read_capture` is iterated.
+
+    ``str()`` of it is one line for people.
+    """
 
     lines: int = 0
     records: int = 0
     kinds: Counter[int] = dataclasses.field(default_factory=Counter)  #: good lines by kind
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)  #: (line, reason)
     bad_count: int = 0  #: all bad lines, also those beyond the MAX_BAD_KEPT kept in ``bad``
-    damage: str | None = None  #: why the gzip data could not be read to its end
+    damage: str | None = None  #: why the packed data could not be read to its end
+    #: The file ends too early: its packed data does, or its last line has no end and is no event.
+    truncated: bool = False
+    packing: str = ""  #: "gzip", "zstd", or "": plain
     symbols: list[str] = dataclasses.field(default_factory=lambda: [""])
+    head: bytes = b""  #: the first bytes of the text
 
     def reject(self, line: int, reason: str) -> None:
         """Count line number `line` as bad, with its reason."""
@@ -124,6 +149,36 @@ class Summary:
     def by_name(self) -> dict[str, int]:
         """Return the number of good lines of each kind, by the kind's name."""
         return {name: self.kinds[code] for code, name in KINDS.items()}
+
+    @property
+    def events(self) -> int:
+        """How many events were found: the good lines."""
+        return sum(self.kinds.values())
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count:,} {name}" for name, count in self.by_name().items() if count)
+        told = [f"{self.lines:,} lines read: {self.events:,} events" + f" ({kinds})" * bool(kinds)]
+        told[0] += f", {self.bad_count:,} bad" if self.bad_count else ", none bad"
+        told += [f"line {line}: {reason}" for line, reason in sorted(self.bad)[:_SHOWN_BAD]]
+        if self.bad_count > _SHOWN_BAD:
+            told.append(f"and {self.bad_count - _SHOWN_BAD:,} more bad lines")
+        if self.truncated:
+            told.append(f"TRUNCATED: {self.damage or 'its last line is cut'}")
+        return "; ".join(told)
+
+    def check(self, path: str | os.PathLike[str], *, strict: bool = False) -> None:
+        """Raise CaptureError where no event was found; with `strict`, where not all is events."""
+        what = f"it looks like {describe(self.head)}" if self.head.strip() else "it is empty"
+        if strict and (self.bad_count or self.truncated):
+            told = f"is not whole: {self}" + f"; {what}" * (not self.events)
+        elif not self.events:
+            told = f"holds no event: {self.damage or what}"
+            if self.bad:
+                line, reason = self.bad[0]
+                told += f" ({self.lines:,} lines; line {line}: {reason})"
+        else:
+            return
+        raise CaptureError(f"{os.fspath(path)!r} {told}. {_ACCEPTED}")
 
 
 class Checksum:
@@ -156,13 +211,19 @@ def _bytes_of(records: Records) -> memoryview:
 
 
 def read_capture(
-    path: str | os.PathLike[str], *, chunk: int = 65536, summary: Summary | None = None
+    path: str | os.PathLike[str],
+    *,
+    chunk: int = 65536,
+    summary: Summary | None = None,
+    strict: bool = False,
 ) -> Iterator[Records]:
     """Parse the capture at `path`, yielding arrays of ``EVENT`` records in the file's order.
 
     Each array holds whole lines and at least `chunk` records, the last one what is left. Pass a
     `summary` to learn the counts and the bad lines; it is complete when the iteration ends.
-    Raises ``OSError`` where the file cannot be opened or read, nothing for what it holds.
+    Raises ``OSError`` where the file cannot be opened or read, :class:`CaptureError` where it is
+    of another form or its end is reached without an event; with `strict`, also where a line is bad
+    or the file is truncated.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, not {chunk}")
@@ -170,25 +231,37 @@ def read_capture(
     symbols = {name: index for index, name in enumerate(total.symbols)}
     pending: list[tuple[Any, ...]] = []
     with open(path, "rb") as file:
-        for raw, whole in _lines(file, total):
-            total.lines += 1
-            try:
-                if not whole:
-                    raise BadLine(f"cut short: {total.damage or 'longer than 16 MiB'}")
-                kind, rows = parse_line(raw, total.lines, symbols)
-            except BadLine as error:
-                total.reject(total.lines, str(error))
-                continue
-            if len(symbols) > len(total.symbols):
-                total.symbols.extend(list(symbols)[len(total.symbols) :])
-            total.kinds[kind] += 1
-            total.records += len(rows)
-            pending += rows
-            if len(pending) >= chunk:
-                yield np.array(pending, EVENT)
-                pending = []
+        text = Text(file)
+        is_bad = False  # the line at hand, in the end the last
+        try:
+            for raw, whole in _lines(text):
+                total.lines += 1
+                try:
+                    if not whole:
+                        raise BadLine(f"cut short: {text.damage or 'longer than 16 MiB'}")
+                    kind, rows = parse_line(raw, total.lines, symbols)
+                except BadLine as error:
+                    is_bad = True
+                    total.reject(total.lines, str(error))
+                    if strict:
+                        break
+                    continue
+                is_bad = False
+                if len(symbols) > len(total.symbols):
+                    total.symbols.extend(list(symbols)[len(total.symbols) :])
+                total.kinds[kind] += 1
+                total.records += len(rows)
+                pending += rows
+                if len(pending) >= chunk:
+                    yield np.array(pending, EVENT)
+                    pending = []
+        except Unreadable as error:
+            raise CaptureError(f"{os.fspath(path)!r} is {error}. {_ACCEPTED}") from None
+    total.packing, total.damage, total.head = text.packing, text.damage, text.head
+    total.truncated = text.damage is not None or (is_bad and not text.is_ended)
     if pending:
         yield np.array(pending, EVENT)
+    total.check(path, strict=strict)
 
 
 def parse_line(raw: bytes, line: int, symbols: dict[str, int]) -> tuple[int, list[tuple[Any, ...]]]:
@@ -201,7 +274,7 @@ def parse_line(raw: bytes, line: int, symbols: dict[str, int]) -> tuple[int, lis
         raise BadLine("empty line")
     if line > _MAX_LINES:
         raise BadLine("line number does not fit in 32 bits")
-    stamp, _, body = raw.partition(b" ")
+    stamp, _, body = raw.removeprefix(BOM).partition(b" ")
     if not stamp.isdigit() or not body:
         raise BadLine("does not start with a receive time in ns and a space")
     ts_init = int(stamp) if len(stamp) < 20 else -1
@@ -302,11 +375,11 @@ def _symbol(data: dict[str, Any], symbols: dict[str, int]) -> int:
     return index
 
 
-def _lines(file: BinaryIO, summary: Summary) -> Iterator[tuple[bytes, bool]]:
+def _lines(text: Text) -> Iterator[tuple[bytes, bool]]:
     """Yield each line without its newline, and whether it is whole (not over-long, not cut)."""
     rest: list[bytes] = []  # what has been read of the line that is not complete yet
     rest_len = 0
-    for block in _blocks(file, summary):
+    for block in text.blocks():
         first, *more = block.split(b"\n")
         for piece in more:
             whole = rest_len + len(first) <= MAX_LINE_LEN
@@ -316,37 +389,7 @@ def _lines(file: BinaryIO, summary: Summary) -> Iterator[tuple[bytes, bool]]:
         if rest_len <= MAX_LINE_LEN:
             rest.append(first)
     if rest_len:
-        yield b"".join(rest), rest_len <= MAX_LINE_LEN and summary.damage is None
-
-
-def _blocks(file: BinaryIO, summary: Summary) -> Iterator[bytes]:
-    """Yield the text of `file` in blocks, unpacking gzip; damage is noted, not raised."""
-    block = file.read(_BLOCK_LEN)
-    if block[:2] != b"\x1f\x8b":
-        while block:
-            yield block
-            block = file.read(_BLOCK_LEN)
-        return
-    unpack = zlib.decompressobj(wbits=31)
-    while block:
-        try:
-            text = unpack.decompress(block, 1 << 20)
-        except zlib.error as error:
-            summary.damage = f"gzip data is damaged ({error})"
-            return
-        if text:
-            yield text
-        if unpack.eof:  # another member may follow, or zeros that pad the file
-            block = (unpack.unused_data or file.read(_BLOCK_LEN)).lstrip(b"\0")
-            if block:
-                unpack = zlib.decompressobj(wbits=31)
-        else:
-            block = unpack.unconsumed_tail or file.read(_BLOCK_LEN)
-    if not unpack.eof:
-        text = unpack.flush()
-        if text:
-            yield text
-        summary.damage = "gzip data ends before its end mark"
+        yield b"".join(rest), rest_len <= MAX_LINE_LEN and text.damage is None
 
 
 def count_by_text(path: str | os.PathLike[str]) -> tuple[int, dict[str, int]]:
@@ -360,16 +403,24 @@ def count_by_text(path: str | os.PathLike[str]) -> tuple[int, dict[str, int]]:
         marks[KINDS[kind]] = re.compile(rb'"e"\s*:\s*"%s"' % KINDS[kind].encode())
     lines, counts = 0, dict.fromkeys(KINDS.values(), 0)
     with open(path, "rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as file:
+        head = plain.read(4)
+    with gzip.open(path) if head.startswith(GZIP) else _open_plain(path, head) as file:
         try:
-            for text in file:
+            for line in file:
                 lines += 1
                 for name, mark in marks.items():
-                    counts[name] += mark.search(text) is not None
+                    counts[name] += mark.search(line) is not None
         except (EOFError, zlib.error, gzip.BadGzipFile):
             pass  # read_capture says so as Summary.damage
     return lines, counts
+
+
+def _open_plain(path: str | os.PathLike[str], head: bytes) -> BinaryIO:
+    """Open a file for its lines: the text in it, where it begins as zstd data does."""
+    if head != ZSTD:
+        return open(path, "rb")
+    with open(path, "rb") as file:
+        return io.BytesIO(b"".join(Text(file).blocks()))
 
 
 def disagreements(summary: Summary, lines: int, counts: dict[str, int]) -> list[str]:

@@ -184,7 +184,7 @@ def test_bad_line_is_reported_and_leaves_nothing_behind(name: str, tmp_path: Pat
 
 
 def test_bad_lines_are_all_counted_though_not_all_kept(tmp_path: Path) -> None:
-    _, summary = read(tmp_path / "c", b"x\n" * (capture.MAX_BAD_KEPT + 5))
+    _, summary = read(tmp_path / "c", TICKER + b"\n" + b"x\n" * (capture.MAX_BAD_KEPT + 5))
     assert summary.bad_count == capture.MAX_BAD_KEPT + 5
     assert len(summary.bad) == capture.MAX_BAD_KEPT
 
@@ -201,11 +201,6 @@ def test_endless_line_is_one_bad_line(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_last_line_counts_with_and_without_newline(end: bytes, tmp_path: Path) -> None:
     records, summary = read(tmp_path / "c", TICKER + b"\r\n" + TRADE + end)
     assert (len(records), summary.lines, summary.bad) == (2, 2, [])
-
-
-def test_empty_file_is_an_empty_capture(tmp_path: Path) -> None:
-    records, summary = read(tmp_path / "c", b"")
-    assert (len(records), summary.lines, summary.damage) == (0, 0, None)
 
 
 def test_gzip_is_known_by_content_not_by_name(tmp_path: Path) -> None:
@@ -231,9 +226,10 @@ def test_cut_gzip_gives_its_whole_lines_and_says_that_it_is_cut(tmp_path: Path) 
 def test_damaged_gzip_is_reported_not_raised(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(b"\n".join(GOOD)))
     packed[-6] ^= 0xFF  # its own checksum
-    _, summary = read(tmp_path / "c", bytes(packed))
+    _, summary = read(tmp_path / "c", gzip.compress(TICKER + b"\n") + bytes(packed))
     assert summary.damage is not None
-    _, summary = read(tmp_path / "d", gzip.compress(TICKER) + b"trailing garbage")
+    assert summary.truncated
+    _, summary = read(tmp_path / "d", gzip.compress(TICKER + b"\n") + b"trailing garbage")
     assert summary.damage is not None
 
 

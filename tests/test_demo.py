@@ -5,6 +5,7 @@ The parts that need no ring run without the extension; the rest runs the demo as
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -241,10 +242,52 @@ def test_replay_of_the_real_capture(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
-def test_replay_of_a_foreign_file_fails_with_its_reasons(directory: Path) -> None:
-    done = demo("--capture", __file__, "--quiet", status=1)
-    assert "line 1 is bad" in done.stdout
-    assert "FAILED" in done.stdout
+@pytest.mark.parametrize("more", [(), ("--strategies", "1")])
+def test_a_foreign_file_is_an_error_that_says_what_it_is(
+    more: tuple[str, ...], directory: Path
+) -> None:
+    done = demo("--capture", __file__, "--quiet", *more, status=1)
+    assert done.stderr.count("\n") == 1
+    assert "holds no event: it looks like text that begins with" in done.stderr
+    assert "line 1: does not start with a receive time" in done.stderr
+    assert list(directory.iterdir()) == []
+
+
+def half_of_a_capture(path: Path) -> str:
+    lines = b"".join(LINES.replace(b'"u":', b'"u":%d' % number) for number in range(200, 900))
+    packed = gzip.compress(lines)
+    path.write_bytes(packed[: len(packed) // 2])
+    return str(path)
+
+
+def test_replay_of_half_a_capture_says_so(directory: Path, tmp_path: Path) -> None:
+    path = half_of_a_capture(tmp_path / "half.gz")
+    done = demo("--capture", path, "--consumers", "1", "--quiet")
+    assert "the file is TRUNCATED: gzip data ends before its end mark" in done.stdout
+
+
+def test_example_exchange_tells_what_it_read_of_its_capture(
+    directory: Path, tmp_path: Path
+) -> None:
+    def exchange(path: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(sys.executable, str(ROOT / "examples" / "exchange.py"), "--capture", path),
+                *("--spawn", "--strategies", "momentum"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    done = exchange(half_of_a_capture(tmp_path / "half.gz"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "TRUNCATED: gzip data ends before its end mark" in done.stdout
+    done = exchange(__file__)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "holds no event" in done.stderr
+    assert list(directory.iterdir()) == []
 
 
 def test_missing_capture_is_a_one_line_error(directory: Path) -> None:
@@ -414,3 +457,5 @@ def test_demo_of_strategies_tells_bad_lines(directory: Path, tmp_path: Path) -> 
     assert found["lines"]["bad"] == 1
     assert found["bad"][0][0] == 121
     assert found["events"] == 120
+    assert "1 bad; line 121: does not start" in found["capture"]
+    assert not found["truncated"]

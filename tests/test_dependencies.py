@@ -42,10 +42,12 @@ CORE_MAY_INCLUDE = {
 # C files that implement another file's header
 IMPLEMENTS = {
     "damage": "segment",
+    "descriptor": "segment",
     "futex": "wait",
     "geometry": "segment",
     "holder": "segment",
     "locks": "segment",
+    "mapping": "segment",
     "ring_consumer": "ring",
 }
 # file of the public C API -> what it may include: of the API, and "core/..."; one below another
@@ -79,11 +81,12 @@ PACKAGE_MAY_IMPORT = {
     "_version": set(),
     "_native": {"_core"},
     "_names": {"_core"},
-    "capture": {"__init__"},
+    "_unpack": set(),
+    "capture": {"__init__", "_unpack"},
     "video": {"__init__"},
     "events": {"_core", "events"},
     "market": {"__init__", "capture", "events", "market"},
-    "strategy": {"__init__", "_core", "events", "market", "strategy"},
+    "strategy": {"__init__", "_core", "capture", "events", "market", "strategy"},
     "demo": {
         *("__init__", "_core", "_names", "capture", "video"),
         *("events", "market", "strategy", "demo"),

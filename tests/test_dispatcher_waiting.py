@@ -22,6 +22,7 @@ from dispatching import (
     event,
     run_until_it_raises,
 )
+from helpers import segment_path
 
 import shmipc
 from shmipc import Consumer, Producer
@@ -142,6 +143,18 @@ def test_a_dead_producer_comes_out_after_what_it_committed(ring_name: str, timeo
         with pytest.raises(shmipc.Closed):
             run_until_it_raises(dispatcher, timeout)
         consumer.close()
+
+
+@pytest.mark.parametrize("timeout", [0, 60])
+def test_a_removed_file_comes_out_after_what_was_committed(rig: Rig, timeout: float) -> None:
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})
+    rig.send(1, 2)
+    segment_path(rig.consumer.name).unlink()
+    for _ in range(2):
+        with pytest.raises(shmipc.Removed) as raised:
+            run_until_it_raises(rig.dispatcher, timeout)
+        assert raised.value.consumer is rig.consumer  # type: ignore[attr-defined]
+    assert rig.seen == [1, 2]
 
 
 def test_a_consumer_closed_by_a_callable_ends_its_events_only(rig: Rig) -> None:

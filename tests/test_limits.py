@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -118,6 +119,49 @@ def test_read_only_mount_is_a_clear_error(shm_dir: Path) -> None:
     assert out[0].startswith("30 [Errno 30] cannot create a segment in")
     assert "set SHMIPC_DIR" in out[0]
     assert out[-1] == "[]"
+
+
+def test_consumer_on_a_read_only_mount_is_told_that_it_needs_to_write(shm_dir: Path) -> None:
+    body = """
+import shmipc
+try:
+    shmipc.Consumer("r", timeout=0)
+except OSError as error:
+    print(error.errno, error)
+"""
+    setup = 'mount --bind "$DIR" "$DIR"; mount -o remount,ro,bind "$DIR"'
+    with Producer("r"):
+        out = in_mount_namespace(setup, body, shm_dir)
+    assert out.startswith("30 ")
+    assert "mounted read-only: consumers need to write too" in out
+
+
+def test_hugetlbfs_is_named_and_not_said_to_be_full(shm_dir: Path) -> None:
+    if "hugetlbfs" not in Path("/proc/filesystems").read_text():
+        pytest.skip("this kernel has no hugetlbfs")
+    out = in_mount_namespace('mount -t hugetlbfs none "$DIR"', OPEN, shm_dir).splitlines()
+    assert "is on a hugetlbfs" in out[0]
+    assert "set SHMIPC_DIR to a tmpfs" in out[0]
+    assert out[-1] == "[]"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become a user with a limit")
+def test_memory_that_may_not_be_locked_is_not_called_address_space(shm_dir: Path) -> None:
+    shm_dir.chmod(0o777)
+    body = """
+        import ctypes, resource
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (4 << 20, 4 << 20))
+        os.setuid(12345)
+        assert ctypes.CDLL(None, use_errno=True).mlockall(2) == 0  # MCL_FUTURE
+        try:
+            Producer("r", capacity=64 << 20)
+        except OSError as error:
+            print(error.errno, error)
+        """
+    done = run_python(body)
+    assert done.stdout.startswith(f"{errno.EAGAIN} "), done
+    assert "RLIMIT_MEMLOCK" in done.stdout
+    assert "address space" not in done.stdout
 
 
 NO_PROC = {

@@ -185,9 +185,8 @@ def test_snapshot_before_any_symbol_is_of_the_first_one_named(
 
 
 def test_snapshot_of_nobody_knows_what_is_a_bad_line(tmp_path: Path) -> None:
-    got, summary = events_of(tmp_path / "none", [snapshot(1, 5, [["9.0", "1"]])])
-    assert got == []
-    assert "no line names" in summary.bad[0][1]
+    with pytest.raises(capture.CaptureError, match="no line names"):
+        events_of(tmp_path / "none", [snapshot(1, 5, [["9.0", "1"]])])
     lines = [ticker(1), ticker(2, symbol="OTHER"), snapshot(3, 5), ticker(4)]
     got, summary = events_of(tmp_path / "two", lines)
     assert [row[0]["symbol"] for _, row in got] == [b"XYUSDT", b"OTHER", b"XYUSDT"]

@@ -285,3 +285,34 @@ def test_strategy_trades_the_real_capture(cls: type[BaseStrategy], fills: int) -
     assert len(found.trades) >= fills
     assert len(found.orders) < found.events / 50
     assert math.isfinite(found.positions[SYMBOL].realized_pnl)
+
+
+@pytest.mark.parametrize(
+    ("made", "parameters"),
+    [
+        (Momentum, {"slow": 2.0, "fast": 0.2, "enter": 0.1}),
+        (MeanReversion, {"memory": 3.0}),
+        (MarketMaker, {}),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_prices_that_are_not_known_now_and_then_stop_no_strategy(
+    made: type[BaseStrategy], parameters: dict[str, float], value: float
+) -> None:
+    def events() -> Iterator[Events]:
+        for number, (kind, row) in enumerate(synthetic(4000, seed=4, tick_size=2.0)):
+            yield kind, row
+            if number % 10 == 7:
+                for name in ("price", "bid_price", "ask_price"):
+                    if name in (row.dtype.names or ()):
+                        bad = row.copy()
+                        bad[name] = value
+                        yield kind, bad
+
+    found = run(made(**parameters), events())
+    assert np.isfinite(found.trades["price"]).all()
+    half = found.start_ns + (found.end_ns - found.start_ns) // 2
+    assert (found.orders["ts_init"] > half).sum() > 1, "it trades to the end"
+    for position in found.positions.values():
+        assert math.isfinite(position.quantity)
+        assert math.isfinite(position.realized_pnl)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import discard, run_clean, run_python, segment_path
+from helpers import discard, in_thread, run_clean, run_python, segment_path
 
 import shmipc
 from shmipc import Consumer, Producer
@@ -56,12 +57,46 @@ def test_impossible_mode_is_a_value_error(mode: int) -> None:
         Producer("s", mode=mode)
 
 
-def test_missing_directory_is_told_at_once(monkeypatch: pytest.MonkeyPatch, shm_dir: Path) -> None:
+def test_not_found_and_busy_read_as_their_text_and_keep_errno_and_filename() -> None:
+    path = str(segment_path("s"))
+    with pytest.raises(shmipc.NotFound) as missing:
+        Consumer("s", timeout=0)
+    assert str(missing.value) == f"there is no ring {path}"
+    assert (missing.value.errno, missing.value.filename) == (errno.ENOENT, path)
+    with Producer("s"), pytest.raises(shmipc.Busy) as taken:
+        Producer("s")
+    assert str(taken.value).startswith(f"{path} already has a producer, process {os.getpid()}")
+    assert "Errno" not in str(taken.value)
+    assert str(taken.value).count(path) == 1
+    assert (taken.value.errno, taken.value.filename) == (errno.EEXIST, path)
+    again = pickle.loads(pickle.dumps(taken.value))
+    assert (type(again), str(again), again.errno) == (shmipc.Busy, str(taken.value), errno.EEXIST)
+    assert str(shmipc.NotFound("somebody else's")) == "somebody else's"
+    assert str(shmipc.NotFound(2, "two")) == "two"
+
+
+def test_missing_directory_is_told_by_who_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch, shm_dir: Path
+) -> None:
     missing = shm_dir / "missing"
     monkeypatch.setenv("SHMIPC_DIR", str(missing))
-    for open_it in (Producer, Consumer):
-        with pytest.raises(FileNotFoundError, match=f"{missing} does not exist"):
-            open_it("s")
+    with pytest.raises(FileNotFoundError, match=f"{missing} does not exist"):
+        Producer("s")
+    with pytest.raises(shmipc.NotFound, match=f"{missing} does not exist"):
+        Consumer("s", timeout=0)
+
+
+def test_consumer_waits_for_a_directory_as_for_a_ring(
+    monkeypatch: pytest.MonkeyPatch, shm_dir: Path
+) -> None:
+    missing = shm_dir / "missing"
+    monkeypatch.setenv("SHMIPC_DIR", str(missing))
+    opened = in_thread(lambda: Consumer("s", timeout=20))
+    missing.mkdir()
+    with Producer("s") as producer, opened() as consumer:
+        producer.send(b"x")
+        assert consumer.recv(5) == b"x"
+    missing.rmdir()
 
 
 def test_directory_that_is_a_file_is_an_os_error(

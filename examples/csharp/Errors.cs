@@ -78,6 +78,12 @@ namespace Shmipc
         public CorruptException(string text) : base(Result.Corrupt, text) { }
     }
 
+    // The ring's file was removed while in use: close on both sides and open again.
+    public sealed class RemovedException : ShmipcException
+    {
+        public RemovedException(string text) : base(Result.Removed, text) { }
+    }
+
     // Would never fit: the ring, or your buffer.
     public sealed class TooLargeException : ShmipcException
     {
@@ -186,6 +192,8 @@ namespace Shmipc
                     return new MismatchException(text);
                 case Result.Corrupt:
                     return new CorruptException(text);
+                case Result.Removed:
+                    return new RemovedException(text);
                 case Result.TooLarge:
                     return new TooLargeException(text);
                 case Result.Invalid:

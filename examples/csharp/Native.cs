@@ -12,7 +12,7 @@ namespace Shmipc
     public enum Result
     {
         Success, Empty, Full, Closed, ProducerDied, ConsumerDied, NotFound, Busy, Mismatch, Corrupt,
-        TooLarge, Invalid, Misuse, Interrupted, Overrun, Os, Abi
+        TooLarge, Invalid, Misuse, Interrupted, Overrun, Os, Abi, Removed
     }
 
     // struct shmipc_view

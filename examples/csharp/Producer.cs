@@ -268,8 +268,9 @@ namespace Shmipc
             }
             lock (writing)
             {
-                Errors.Check(Native.shmipc_producer_close(Use()));
-                closed = true;
+                int result = Native.shmipc_producer_close(Use());
+                closed = closed || result == (int)Result.Success || result == (int)Result.Removed;
+                Errors.Check(result);
             }
         }
 
@@ -277,8 +278,14 @@ namespace Shmipc
         {
             if (!handle.IsClosed)
             {
-                Close();
-                handle.Dispose();
+                try
+                {
+                    Close();
+                }
+                finally
+                {
+                    handle.Dispose();
+                }
             }
         }
 

@@ -124,16 +124,15 @@ def _load(path: str | None, summary: capture.Summary) -> list[tuple[EventKind, A
 def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, quiet: bool) -> int:
     """Play the market to `strategies` strategies for about `seconds`; return the exit status.
 
-    Raises OSError where the capture cannot be read.
+    Raises OSError where the capture cannot be read, CaptureError where it holds no event.
     """
     progress = Progress(quiet=quiet)
     summary = capture.Summary()
     progress.step("reading the market ...")
-    events = _load(path, summary)
-    if not events:
+    try:
+        events = _load(path, summary)
+    finally:
         progress.clear()
-        print("there is no event in that capture")
-        return 1
     symbols = sorted({decode_symbol(row["symbol"][0]) for _, row in events})
     logging.getLogger("shmipc.strategy").setLevel(logging.CRITICAL)  # exits are shown below
     name = f"demo-{os.getpid()}-{secrets.token_hex(4)}"
@@ -155,6 +154,8 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
     found["lines"] = {**summary.by_name(), "bad": summary.bad_count} if path else {}
     found["bad"] = summary.bad[:SHOWN_BAD]
     found["damage"] = summary.damage
+    found["truncated"] = summary.truncated
+    found["capture"] = str(summary) if path else None
     failures = [claim for claim, held in found["checks"] if not held]
     print(json.dumps(found, indent=1) if as_json else _render(found, failures))
     return 1 if failures else 0
@@ -294,12 +295,8 @@ def _render(found: dict[str, Any], failures: list[str]) -> str:
         f"{found['events']:,} events ({kinds}) in {found['seconds']:.1f} s; a broadcast, and the "
         f"waking of who slept, took {found['engine_us_per_event']:.1f} us of the engine's time."
     )
-    if found["lines"]:
-        told = ", ".join(f"{count:,} {name}" for name, count in found["lines"].items())
-        lines.append(f"lines of the capture: {told}")
-    lines += [f"  line {line}: {reason}" for line, reason in found["bad"]]
-    if found["damage"]:
-        lines.append(f"  {found['damage']}")
+    if found["capture"]:
+        lines.append(f"the capture: {found['capture']}")
     lines += [f"exit: {end}" for end in found["exits"][:SHOWN_BAD]]
     lines += [f"FAILED: {claim}" for claim in failures]
     if not failures:

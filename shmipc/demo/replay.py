@@ -51,6 +51,7 @@ def produce(report: Reporter, *, ring: str, path: str, consumers: int) -> dict[s
         bad_count=summary.bad_count,
         bad=summary.bad[:SHOWN_BAD],
         damage=summary.damage,
+        truncated=summary.truncated,
         symbols=summary.symbols[1:],
         disagreements=capture.disagreements(summary, lines, counts),
         parse_seconds=parse_seconds,

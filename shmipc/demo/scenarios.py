@@ -200,8 +200,8 @@ def _describe_capture(row: Row, parsed: Report, value: str) -> None:
     row.notes += [f"line {line} is bad: {reason}" for line, reason in parsed["bad"]]
     if parsed["bad_count"] > len(parsed["bad"]):
         row.notes.append(f"and more bad lines: {parsed['bad_count'] - len(parsed['bad']):,}")
-    if parsed["damage"]:
-        row.notes.append(f"the file could not be read to its end: {parsed['damage']}")
+    if parsed["truncated"]:
+        row.notes.append(f"the file is TRUNCATED: {parsed['damage'] or 'its last line is cut'}")
 
 
 def video(stage: Stage, path: str, max_frames: int | None) -> Row:

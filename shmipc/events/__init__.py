@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from shmipc._core import Record, record_type
+from shmipc.events.columns import columns
 from shmipc.events.schema import (
     CUSTOM_KIND_FIRST,
     DEFAULT_LEVELS,
@@ -53,6 +54,7 @@ __all__ = [
     "Timer",
     "Trade",
     "TradeTick",
+    "columns",
     "decode_symbol",
     "encode_symbol",
     "order_book_type",

@@ -83,7 +83,8 @@ enum shmipc_result {
     SHMIPC_E_INTERRUPTED = 13,  /* shmipc_*_interrupt() ended the wait; call again if you like */
     SHMIPC_E_OVERRUN = 14, /* SHMIPC_OVERWRITE: what was viewed has been overwritten; discard it */
     SHMIPC_E_OS = 15,      /* the system refused: shmipc_last_errno() */
-    SHMIPC_E_ABI = 16      /* header and library do not go together */
+    SHMIPC_E_ABI = 16,     /* header and library do not go together */
+    SHMIPC_E_REMOVED = 17  /* the ring's file was removed in use: close on both sides, open again */
 };
 
 /* A sentence for a result; never NULL. Any thread. */
@@ -243,7 +244,8 @@ SHMIPC_API int shmipc_producer_interrupt(struct shmipc_producer *producer) SHMIP
 /* End the stream: consumers read what is committed, then get SHMIPC_E_CLOSED. A reservation is
  * aborted. The file goes when nobody is attached and nothing is owed to a durable consumer. Any
  * thread: another that is inside is interrupted (its call returns SHMIPC_E_CLOSED) and awaited.
- * From then on every call of this handle is SHMIPC_E_CLOSED. Idempotent. */
+ * From then on every call of this handle is SHMIPC_E_CLOSED. Idempotent. SHMIPC_E_REMOVED: closed,
+ * and messages that no consumer had read are lost: somebody had removed the file. */
 SHMIPC_API int shmipc_producer_close(struct shmipc_producer *producer) SHMIPC_NOEXCEPT;
 /* Close, and free the handle: no thread may use it after, or be in it now. NULL is allowed. */
 SHMIPC_API void shmipc_producer_free(struct shmipc_producer *producer) SHMIPC_NOEXCEPT;

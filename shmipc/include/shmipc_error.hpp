@@ -41,7 +41,8 @@ enum class Errc : int {
     interrupted = SHMIPC_E_INTERRUPTED,
     overrun = SHMIPC_E_OVERRUN,
     os = SHMIPC_E_OS,
-    abi = SHMIPC_E_ABI
+    abi = SHMIPC_E_ABI,
+    removed = SHMIPC_E_REMOVED
 };
 
 namespace detail
@@ -121,6 +122,11 @@ class SchemaMismatch : public Error
 };
 /* Shared memory holds what shmipc never writes. */
 class Corrupt : public Error
+{
+    using Error::Error;
+};
+/* The ring's file was removed while in use: close on both sides and open again. */
+class Removed : public Error
 {
     using Error::Error;
 };
@@ -216,6 +222,8 @@ inline const char *text_of(int result) noexcept
         throw SchemaMismatch(code, text);
     case Errc::corrupt:
         throw Corrupt(code, text);
+    case Errc::removed:
+        throw Removed(code, text);
     case Errc::too_large:
         throw TooLarge(code, text);
     case Errc::invalid:

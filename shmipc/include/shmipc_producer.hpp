@@ -140,10 +140,15 @@ class ProducerBase : public detail::Ring<shmipc_producer>
         (void)shmipc_producer_interrupt(handle());
     }
     /* End the stream: consumers read what is committed, then get Closed. Any thread, idempotent;
-     * the destructor does it too. */
+     * the destructor does it too. With `error`: false is what this is then; Errc::removed, where it
+     * closed, and somebody had removed the file with messages that no consumer had read. */
     void close() noexcept
     {
         (void)shmipc_producer_close(handle());
+    }
+    bool close(std::error_code &error) noexcept
+    {
+        return detail::set(error, shmipc_producer_close(handle()));
     }
     struct shmipc_producer_stats stats() const
     {

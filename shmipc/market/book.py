@@ -4,6 +4,8 @@ Rules this file keeps:
 
 - A level is a price and the whole size there, as the exchange says it; a size of 0 removes it.
   Sizes are absolute, so an update applied twice changes nothing.
+- A level whose price or size is not known (NaN, and what else is none) says nothing: what the book
+  has there stays.
 - Updates carry the id of the last change they hold. One that is not newer than the book is
   dropped: the book already holds it.
 - A snapshot replaces the book. The updates that came before it and are newer than it are applied
@@ -22,6 +24,8 @@ from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
+
+from shmipc.market.known import is_price, is_size
 
 __all__ = ["Book"]
 
@@ -44,9 +48,11 @@ class Side:
         self.change(levels)
 
     def change(self, levels: Iterable[Level]) -> None:
-        """Set the size of each of `levels`; 0 removes it."""
+        """Set the size of each of `levels`; 0 removes it, and what is not known changes nothing."""
         sizes, prices = self.sizes, self.prices
         for price, size in levels:
+            if not (is_price(price) and is_size(size)):
+                continue  # NaN in `prices` would undo their order
             if size > 0:
                 if price not in sizes:
                     insort(prices, price)

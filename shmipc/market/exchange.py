@@ -15,6 +15,8 @@ Rules this file keeps:
   price that it reaches in the queue; by time at one price; in all never more than its size. A
   trade beside the book (aggressor NONE), or older than the order, fills nothing.
 - A level shown at or beyond a resting order's limit has crossed it, and fills it at its limit.
+- What is not known (NaN, and what else is no price or size: :mod:`shmipc.market.known`) fills
+  nothing, and every price, quantity and commission reported is finite.
 - MODIFY to a smaller quantity keeps the place; any other change of price or quantity gives it up.
   What a MODIFY does not say (NaN or 0) stays as it is. One that cannot be done changes nothing:
   the report has the order as it stands, and says why not in ``text``.
@@ -50,6 +52,7 @@ from shmipc.events.schema import (
     Side,
     TimeInForce,
 )
+from shmipc.market.known import MOST, is_price, is_size
 from shmipc.market.liquidity import LEAST
 from shmipc.market.orders import Asked, Market, Order
 from shmipc.market.rows import make_row
@@ -88,7 +91,13 @@ class Exchange:
     """Takes the capture's events and the strategies' orders, returns what to report to whom."""
 
     def __init__(self, *, maker_fee: float = 0.0002, taker_fee: float = 0.0005) -> None:
-        """The fees are parts of a fill's price times quantity."""
+        """The fees are parts of a fill's price times quantity, each between -1 and 1.
+
+        Raises ValueError for one that is not.
+        """
+        for name, fee in (("maker_fee", maker_fee), ("taker_fee", taker_fee)):
+            if not -1.0 < fee < 1.0:
+                raise ValueError(f"{name} is a part of the price, such as 0.0005, not {fee!r}")
         self._fees = {LiquiditySide.MAKER: maker_fee, LiquiditySide.TAKER: taker_fee}
         self._markets: dict[bytes, Market] = {}
         self._open: dict[tuple[str, int], Order] = {}
@@ -153,6 +162,8 @@ class Exchange:
     def _on_trade_tick(
         self, market: Market, ts_event: int, price: float, size: float, aggressor: int
     ) -> None:
+        if not (is_price(price) and is_size(size)):
+            return
         side = -aggressor  # of the orders that it hits
         left, eaten = size, 0.0  # eaten: of what was shown at this price
         for order in list(market.resting.get(side, ())):
@@ -238,7 +249,7 @@ class Exchange:
             return "no market for this symbol"
         if asked.side not in (Side.BUY, Side.SELL):
             return "side is neither BUY nor SELL"
-        if not (math.isfinite(asked.quantity) and asked.quantity >= LEAST):
+        if not LEAST <= asked.quantity < MOST:
             return "quantity is not positive"
         if asked.time_in_force not in _TIMES_IN_FORCE:
             return "unknown time in force"
@@ -248,7 +259,7 @@ class Exchange:
             return ""
         if asked.order_type != OrderType.LIMIT:
             return "order type is not supported"
-        if not (math.isfinite(asked.price) and asked.price > 0):
+        if not 0.0 < asked.price < MOST:
             return "price is not positive"
         if asked.time_in_force == TimeInForce.POST_ONLY and self._would_trade(
             market, asked.side, asked.price
@@ -295,9 +306,9 @@ class Exchange:
         price = order.price if math.isnan(price) else price
         quantity = asked.quantity if asked.quantity else order.quantity
         quantity = order.quantity if math.isnan(quantity) else quantity
-        if not (math.isfinite(price) and price > 0):
+        if not 0.0 < price < MOST:
             return "price is not positive"
-        if not (math.isfinite(quantity) and quantity > 0):
+        if not 0.0 < quantity < MOST:
             return "quantity is not positive"
         market = self._markets[order.symbol]
         moves = price != order.price or quantity > order.quantity

@@ -70,13 +70,15 @@ def feed(
     *,
     levels: int = DEFAULT_LEVELS,
     summary: capture.Summary | None = None,
+    strict: bool = False,
 ) -> Iterator[Events]:
     """Yield each event of the capture at `path`: its kind, and an array of one.
 
     `levels` is that of the order books. `summary` is complete when the iteration ends. Raises
-    ``OSError`` where the file cannot be read, nothing for what it holds.
+    ``OSError`` where the file cannot be read, :class:`shmipc.capture.CaptureError` where it holds
+    no event; with `strict`, also where a line is bad or the file is truncated.
     """
-    for kind, events in feed_batches(path, levels=levels, summary=summary):
+    for kind, events in feed_batches(path, levels=levels, summary=summary, strict=strict):
         for index in range(len(events)):
             yield kind, events[index : index + 1]
 
@@ -86,6 +88,7 @@ def feed_batches(
     *,
     levels: int = DEFAULT_LEVELS,
     summary: capture.Summary | None = None,
+    strict: bool = False,
 ) -> Iterator[Events]:
     """Yield the same events as :func:`feed`, those of one kind that follow each other in one array.
 
@@ -94,13 +97,14 @@ def feed_batches(
     total = capture.Summary() if summary is None else summary
     market = _Market(total, levels)
     waiting: list[NDArray[np.void]] = []  # snapshots only, until a line names a symbol
-    for records in capture.read_capture(path, chunk=_CHUNK, summary=total):
+    for records in capture.read_capture(path, chunk=_CHUNK, summary=total, strict=strict):
         waiting.append(records)
         if len(total.symbols) > 1:
             yield from market.events(np.concatenate(waiting))
             waiting = []
     if waiting:
         yield from market.events(np.concatenate(waiting))
+    total.check(path, strict=strict)  # again: lines of no usable symbol are bad by now
 
 
 class _Day:

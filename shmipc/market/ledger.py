@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from shmipc.events.schema import ACCOUNT, POSITION, TRADE, decode_symbol, encode_symbol
-from shmipc.market.positions import apply_trade
+from shmipc.market.known import MOST, is_price
+from shmipc.market.positions import apply_trade, fault_of_trade
 from shmipc.market.rows import make_row
 
 __all__ = ["Holding", "Ledger"]
@@ -49,7 +50,14 @@ class Ledger:
     def __init__(
         self, *, balance: float = 100_000.0, leverage: float = 20.0, currency: str = "USDT"
     ) -> None:
-        """Each strategy starts with `balance`; margin is notional through `leverage`."""
+        """Each strategy starts with `balance`; margin is notional through `leverage`.
+
+        Raises ValueError for a balance that is not finite, or a leverage that is not above 0.
+        """
+        if not is_price(balance):
+            raise ValueError(f"balance is a finite amount of money, not {balance!r}")
+        if not 0.0 < leverage < MOST:
+            raise ValueError(f"leverage is above 0 and finite, not {leverage!r}")
         self._start = balance
         self._leverage = leverage
         self._currency = encode_symbol(currency)
@@ -57,18 +65,26 @@ class Ledger:
         self._marks: dict[str, float] = {}
 
     def mark(self, symbol: str, price: float) -> None:
-        """Set the price at which positions in `symbol` are valued; NaN leaves it as it was."""
-        if not math.isnan(price):
+        """Set the price at which positions in `symbol` are valued.
+
+        One that is not known (NaN, infinite) leaves it as it was.
+        """
+        if is_price(price):
             self._marks[symbol] = price
 
     def on_trade(self, strategy_id: str, trade: Any) -> None:
-        """Add a fill: a record, numpy void or array of one; TypeError if of another dtype."""
+        """Add a fill: a record, numpy void or array of one.
+
+        Raises TypeError if it is of another dtype, ValueError where its price or quantity is not
+        known; nothing changes then.
+        """
         row = np.asarray(trade)
         if row.dtype != TRADE:
             raise TypeError(f"a fill is of dtype TRADE, not {row.dtype}")
-        fill = dict(zip(TRADE.names or (), row.item(), strict=True))
-        holding = self.holding(strategy_id, decode_symbol(fill["symbol"]))
-        apply_trade(holding, SimpleNamespace(**fill))
+        fill = SimpleNamespace(**dict(zip(TRADE.names or (), row.item(), strict=True)))
+        if fault := fault_of_trade(fill):
+            raise ValueError(f"fill {fill.trade_id} of order {fill.client_order_id}: {fault}")
+        apply_trade(self.holding(strategy_id, decode_symbol(fill.symbol)), fill)
 
     def holding(self, strategy_id: str, symbol: str) -> Holding:
         """Return what `strategy_id` holds of `symbol`."""

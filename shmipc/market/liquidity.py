@@ -7,7 +7,10 @@ Rules this file keeps:
   touch has the tick's size. An exchange sends ticks at once and order books every 50 ms.
 - What an order took of a level stays taken until the capture shows another size there, or none:
   a level that is only shown again is not new liquidity.
-- ``shown`` tells "nothing there" (0) from "too deep to be seen" (None).
+- ``shown`` tells "nothing there" (0) from "too deep to be seen" or "not known" (None).
+- What is not known (:mod:`shmipc.market.known`) is as it was. A level whose price is not known is
+  none, and not all is shown from there on. One whose size is not known has the size that was shown
+  at its price before; if none was, it is there, and nothing can be taken of it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shmipc.events.schema import Side
+from shmipc.market.known import MOST, is_price, is_size
 
 __all__ = ["LEAST", "Liquidity", "ShownSide"]
 
@@ -41,41 +45,56 @@ class ShownSide:
     def show(self, levels: list[Level], *, all_of_it: bool, touch: Level | None = None) -> None:
         """Show `levels`, best first, and on top of them `touch`; `all_of_it`: nothing is deeper.
 
-        A touch whose price is NaN is not known; one of size 0 says that the side is empty.
+        A touch whose price is not known says nothing; one of size 0 says that the side is empty.
         """
-        deepest = self._sign * levels[-1][0] if levels else -math.inf
-        if all_of_it:
-            deepest = math.inf
-        if touch is not None and touch[0] == touch[0]:
-            rank = self._sign * touch[0]
-            if touch[1] > 0:
-                levels = [touch, *(level for level in levels if self._sign * level[0] > rank)]
-                deepest = max(deepest, rank)
-            else:
+        known = [(price, self._size(price, size)) for price, size in levels if is_price(price)]
+        if len(known) < len(levels):
+            all_of_it = False
+            whole = next(at for at, (price, _) in enumerate(levels) if not is_price(price))
+        else:
+            whole = len(known)
+        deepest = self._sign * known[whole - 1][0] if whole else -math.inf
+        self._replace(known, math.inf if all_of_it else deepest, touch)
+
+    def show_touch(self, touch: Level) -> None:
+        """Show `touch` on top of what is shown; levels that are better are gone."""
+        price, size = touch
+        if self._levels and self._levels[0][0] == price and 0.0 < size < MOST:
+            if self._levels[0] != touch:  # the common case: another size
+                self._levels[0] = touch
+                self._sizes[price] = size
+                self._taken.pop(price, None)
+        else:
+            self._replace(self._levels, self._deepest, touch)
+
+    def _size(self, price: float, size: float) -> float:
+        """Return `size`, or where it is not known the one shown before; NaN: none was."""
+        return size if is_size(size) else self._sizes.get(price, math.nan)
+
+    def _replace(self, levels: list[Level], deepest: float, touch: Level | None) -> None:
+        """Make `levels`, which are known, and on top of them `touch`, all that is shown."""
+        if touch is not None and is_price(touch[0]):
+            price, size = touch
+            rank = self._sign * price
+            if size == 0.0:
                 levels, deepest = [], math.inf
+            else:
+                deeper = [level for level in levels if self._sign * level[0] > rank]
+                levels = [(price, self._size(price, size)), *deeper]
+                deepest = max(deepest, rank)
         sizes = dict(levels)
         for price in list(self._taken):
             if sizes.get(price) != self._sizes.get(price):
                 del self._taken[price]
         self._levels, self._sizes, self._deepest = levels, sizes, deepest
 
-    def show_touch(self, touch: Level) -> None:
-        """Show `touch` on top of what is shown; levels that are better are gone."""
-        if not self._levels or self._levels[0][0] != touch[0] or not touch[1] > 0:
-            deepest = self._deepest
-            self.show(self._levels, all_of_it=False, touch=touch)
-            self._deepest = max(self._deepest, deepest)
-        elif self._levels[0] != touch:  # the common case: another size
-            self._levels[0] = touch
-            self._sizes[touch[0]] = touch[1]
-            self._taken.pop(touch[0], None)
-
     def shown(self, price: float) -> float | None:
-        """Return what is left at `price`: 0 where no level is shown, None where none could be."""
+        """Return what is left at `price`: 0 where no level is shown, None where that is unknown."""
         size = self._sizes.get(price)
         if size is None:
             return 0.0 if self._sign * price <= self._deepest else None
-        return max(0.0, size - self._taken.get(price, 0.0))
+        left = size - self._taken.get(price, 0.0)
+        return None if math.isnan(left) else max(0.0, left)
 
     def within(self, limit: float) -> Iterator[Level]:
         """Yield what is left of each level, from the best price to `limit`."""
@@ -83,7 +102,7 @@ class ShownSide:
             if self._sign * price > self._sign * limit:
                 return
             left = size - self._taken.get(price, 0.0)
-            if left > LEAST:
+            if left > LEAST:  # False where the size is not known
                 yield price, left
 
     def take(self, price: float, quantity: float) -> None:

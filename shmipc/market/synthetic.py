@@ -27,6 +27,7 @@ from shmipc.events.schema import (
     order_book_dtype,
 )
 from shmipc.market.feed import Events
+from shmipc.market.known import MOST
 
 __all__ = ["synthetic"]
 
@@ -47,8 +48,16 @@ def synthetic(
 ) -> Iterator[Events]:
     """Yield `count` events: their kind, and an array of one.
 
-    Raises ValueError where `symbol` is none, or `price` leaves no room for a book below it.
+    Raises ValueError where `symbol` is none, `price` or `tick_size` is not above 0 and finite, or
+    `price` leaves no room for a book below it.
     """
+    for name, value in (("price", price), ("tick_size", tick_size)):
+        if not 0.0 < value < MOST:
+            raise ValueError(f"{name} is above 0 and finite, not {value!r}")
+    if price / tick_size >= 1 << 53:
+        raise ValueError(
+            f"a price of {price!r} has more ticks of {tick_size!r} than can be counted"
+        )
     walk = _Walk(random.Random(seed), encode_symbol(symbol), price, tick_size, levels)
     return (walk.step() for _ in range(count))
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,17 +26,22 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc import Error, SchemaMismatch, _core
+from shmipc import Error, _core
+from shmipc.capture import Summary
 from shmipc.events import Order, Trade
+from shmipc.events.columns import without_reserved
 from shmipc.events.schema import DEFAULT_LEVELS
-from shmipc.market.feed import feed_batches
 from shmipc.strategy.base import BaseStrategy
 from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.protocol import check_custom, market_types, orders_ring, reports_ring
 from shmipc.strategy.runtime import Runtime
+from shmipc.strategy.sources import events_of
 
 __all__ = ["BacktestResult", "Exchange", "run_backtest"]
 
+_logger = logging.getLogger("shmipc.strategy")
+
+_CAPACITY = 1 << 20  # bytes of a ring: events are read one by one
 _numbers = itertools.count()
 
 
@@ -57,15 +63,18 @@ class BacktestResult:
     events: int = 0  #: of the source
     start_ns: int = 0  #: ``ts_init`` of the first event
     end_ns: int = 0  #: and of the last
-    #: What the strategy asked for, as ORDER rows, in order.
-    orders: NDArray[np.void] = dataclasses.field(default_factory=lambda: np.empty(0, Order.dtype))
-    #: What became of it: the Order reports.
-    reports: NDArray[np.void] = dataclasses.field(default_factory=lambda: np.empty(0, Order.dtype))
+    #: What the strategy asked for, in order: ORDER's fields, the reserved one left out, so that
+    #: pandas.DataFrame takes it as it is. :func:`shmipc.events.columns` makes text of its bytes.
+    orders: NDArray[np.void] = dataclasses.field(default_factory=lambda: _array(Order, []))
+    #: What became of it: the Order reports, likewise.
+    reports: NDArray[np.void] = dataclasses.field(default_factory=lambda: _array(Order, []))
     #: Its fills.
-    trades: NDArray[np.void] = dataclasses.field(default_factory=lambda: np.empty(0, Trade.dtype))
+    trades: NDArray[np.void] = dataclasses.field(default_factory=lambda: _array(Trade, []))
     #: At the end, by symbol.
     positions: dict[str, Any] = dataclasses.field(default_factory=dict)
     errors: int = 0  #: exceptions that callbacks raised
+    #: Of a capture: what was read of it, bad lines with their reasons, whether it is truncated.
+    source: Summary | None = None
 
 
 def run_backtest(
@@ -77,21 +86,41 @@ def run_backtest(
     instruments: Iterable[str] | Mapping[str, Mapping[str, float]] | None = None,
     book_levels: int = DEFAULT_LEVELS,
     on_exception: str | None = None,
+    capacity: int | None = None,
+    strict: bool = False,
 ) -> BacktestResult:
     """Run `strategy` over the events of `source`.
 
-    source: a structured array of events, a list of such arrays (merged by ``ts_init``), an
-        iterable of (kind, array) pairs, in the order given, or the path of a capture.
+    strategy: an instance, or its class. An instance that has run already runs again with fresh
+        books and timers; what it keeps in attributes of its own is as it left it.
+    source: a structured array of events; a record; a data frame or a dict of columns that are
+        named as an event's fields; a list of these (tables are merged by ``ts_init``, records come
+        as they are listed); an iterable of records or (kind, events) pairs, in the order given;
+        or the path of a capture.
     exchange: what fills orders. None: they are recorded, and nothing becomes of them.
     symbols, instruments, book_levels: as an engine's.
     on_exception: as in BaseStrategy.run().
+    capacity: bytes of each of the three rings between engine and strategy. None: 1 MiB (more
+        where an event is large), and the strategy's ``order_capacity`` for its orders.
+    strict: a capture with bad lines, or that is truncated, is a CaptureError. Otherwise they are
+        logged, and ``source`` of the result tells them.
 
-    Raises SchemaMismatch for an array that holds no events, and what a callback raised.
+    Raises SchemaMismatch for a source of other events, ValueError for values that an event cannot
+    have, TypeError for what is no source, strategy or exchange, CaptureError for a file without an
+    event, RuntimeError for a strategy that is running, and what a callback raised.
     """
-    if isinstance(strategy, type):
-        strategy = strategy()
-    types = market_types(book_levels, check_custom(type(strategy).custom))
+    strategy = _checked(strategy)
+    if exchange is not None:
+        _check_exchange(exchange)
+    custom = check_custom(type(strategy).custom)
+    types = market_types(book_levels, custom)
+    summary = Summary()
+    records = events_of(source, types, book_levels, summary=summary, strict=strict)
     backtest = _Backtest(strategy, exchange)
+    order_capacity = strategy.order_capacity
+    if capacity is not None:
+        strategy.order_capacity = capacity
+    largest = max(made.dtype.itemsize for made in types.values())
     engine, strategy.engine = strategy.engine, f"backtest-{os.getpid()}-{next(_numbers)}"
     try:
         with StrategyManager(
@@ -99,20 +128,56 @@ def run_backtest(
             max_strategies=1,
             instruments=instruments,
             book_levels=book_levels,
-            custom=type(strategy).custom,
+            custom=custom,  # the same record types as those of `records`
             spin=0,
+            capacity=max(_CAPACITY, 8 * largest) if capacity is None else capacity,
+            report_capacity=_CAPACITY if capacity is None else capacity,
         ) as manager:
             manager.register_strategy(strategy.strategy_id, symbols)
             policy = strategy.on_exception if on_exception is None else on_exception
             with strategy._run_as(0, None, policy, backtest.now) as runtime:
-                backtest.run(manager, runtime, _records(source, types, book_levels))
+                backtest.run(manager, runtime, records)
     finally:
         for ring in (orders_ring, reports_ring):
             path = _core.segment_path(ring(strategy.engine, strategy.strategy_id))
             with contextlib.suppress(Error):
                 _core.clean_segment(path, discard=True)
         strategy.engine = engine
-    return backtest.result()
+        strategy.order_capacity = order_capacity
+    found = backtest.result()
+    if isinstance(source, (str, os.PathLike)):
+        found.source = summary
+        if summary.bad_count or summary.truncated:
+            _logger.warning("backtest over %s: %s", os.fspath(source), summary)
+    return found
+
+
+def _checked(strategy: Any) -> BaseStrategy:
+    """Return the strategy to run, made from its class where that is given."""
+    if isinstance(strategy, type) and issubclass(strategy, BaseStrategy):
+        return strategy()
+    if not isinstance(strategy, BaseStrategy):
+        what = strategy if isinstance(strategy, type) else type(strategy)
+        raise TypeError(
+            f"strategy is a BaseStrategy or a subclass of it, not {what.__name__}"
+            + (": it does not inherit from BaseStrategy" if isinstance(strategy, type) else "")
+        )
+    if strategy._runtime is not None:
+        raise RuntimeError(
+            f"strategy {strategy.strategy_id!r} is running: give run_backtest one of its own"
+        )
+    return strategy
+
+
+def _check_exchange(exchange: Any) -> None:
+    if isinstance(exchange, type):
+        raise TypeError(f"exchange is an instance, not a class: {exchange.__name__}()")
+    for name in ("on_event", "on_order"):
+        if not callable(getattr(exchange, name, None)):
+            raise TypeError(
+                f"exchange has on_event(kind, row) and on_order(strategy_id, order), but "
+                f"{type(exchange).__name__} has no {name}"
+            )
 
 
 class _Backtest:
@@ -194,57 +259,14 @@ class _Backtest:
 
         return take
 
-    def _report(self, manager: StrategyManager, reports: Iterable[tuple[str, Any]]) -> None:
-        for strategy_id, report in reports:
+    def _report(self, manager: StrategyManager, reports: Iterable[tuple[str, Any]] | None) -> None:
+        for strategy_id, report in reports or ():
             manager.report(strategy_id, report)
             for made, kept in self._reports.items():
                 if report.dtype == made.dtype:
                     kept.append(made(report))
 
 
-def _records(source: Any, types: dict[int, Any], levels: int) -> Iterator[tuple[int, Any]]:
-    """Return the events of a source, in order."""
-    if isinstance(source, (str, os.PathLike)):
-        source = feed_batches(source, levels=levels)
-    if isinstance(source, np.ndarray):
-        source = [source]
-    if isinstance(source, (list, tuple)) and all(isinstance(part, np.ndarray) for part in source):
-        return _merged([(*_of_dtype(part, types), part) for part in source])
-    return _streamed(source, types)
-
-
-def _merged(parts: list[tuple[int, Any, Any]]) -> Iterator[tuple[int, Any]]:
-    """Yield the events of several arrays by ts_init; at one time, in the order of the arrays."""
-    if len(parts) == 1:
-        kind, made, events = parts[0]
-        yield from ((kind, made(event)) for event in events)
-        return
-    times = np.concatenate([events["ts_init"] for _, _, events in parts] or [np.empty(0, "<i8")])
-    which = np.repeat(np.arange(len(parts)), [len(events) for _, _, events in parts])
-    first = np.cumsum([0, *(len(events) for _, _, events in parts)])
-    for at in np.argsort(times, kind="stable").tolist():
-        part = int(which[at])
-        kind, made, events = parts[part]
-        yield kind, made(events[at - first[part]])
-
-
-def _streamed(source: Iterable[Any], types: dict[int, Any]) -> Iterator[tuple[int, Any]]:
-    for kind, events in source:
-        made = types.get(int(kind))
-        rows = np.atleast_1d(np.asarray(events))
-        if made is None or rows.dtype != made.dtype:
-            raise SchemaMismatch(f"events of kind {kind!r} are not of dtype {rows.dtype}")
-        for event in rows:
-            yield int(kind), made(event)
-
-
-def _of_dtype(events: Any, types: dict[int, Any]) -> tuple[int, Any]:
-    for kind, made in types.items():
-        if made.dtype == events.dtype:
-            return int(kind), made
-    raise SchemaMismatch(f"an array of {events.dtype} holds no market events")
-
-
 def _array(made: Any, records: list[Any]) -> NDArray[np.void]:
-    array: NDArray[np.void] = np.frombuffer(b"".join(map(bytes, records)), made.dtype).copy()
-    return array
+    rows: NDArray[np.void] = np.frombuffer(b"".join(map(bytes, records)), made.dtype).copy()
+    return without_reserved(rows)

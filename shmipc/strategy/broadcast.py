@@ -22,6 +22,7 @@ import numpy as np
 from shmipc import Full, SchemaMismatch
 from shmipc._core import Latest
 from shmipc.events import EventKind
+from shmipc.strategy.deadline import deadline
 from shmipc.strategy.eviction import evict_slowest, slowest
 from shmipc.strategy.link import Link, UnknownStrategy, open_ring
 from shmipc.strategy.protocol import (
@@ -126,7 +127,7 @@ class Broadcasting:
         Returns how many there were. All are checked before one is sent; then as
         broadcast_event(), but Full may come when some are sent: ``.sent`` says how many.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         if isinstance(events, np.ndarray) and events.ndim == 1 and events.dtype.names is not None:
             return self._broadcast_array(events, end)
         checked: list[tuple[Any, _Route]] = []
@@ -214,7 +215,7 @@ class Broadcasting:
 
     def _push(self, send: Callable[[float], bool | None], timeout: float | None) -> None:
         """Call `send` until it is done (False: some of it is), with room or without."""
-        end = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             left = _SLICE_SECONDS if end is None else end - time.monotonic()
             try:

@@ -23,7 +23,9 @@ from shmipc import Closed, Error, Full, ProducerDied, SchemaMismatch
 from shmipc._core import Dispatcher
 from shmipc.events import EventKind, Order, OrderAction, Tick, order_book_type
 from shmipc.events.schema import VERSION
+from shmipc.strategy.books import check_trade
 from shmipc.strategy.broadcast import Broadcasting
+from shmipc.strategy.deadline import check_seconds, deadline
 from shmipc.strategy.link import PRICED_TYPES, SIDES, TIMES_IN_FORCE, Link
 from shmipc.strategy.protocol import (
     REPORT_TYPES,
@@ -45,7 +47,7 @@ _logger = logging.getLogger("shmipc.strategy")
 _SERVICE_SECONDS = 0.05
 _INF = math.inf
 _NEW = int(OrderAction.NEW)
-_INF = math.inf
+_TRADE = int(EventKind.TRADE)
 _KINDS_OF_REPORTS = {made: int(kind) for kind, made in REPORT_TYPES.items()}
 _TYPES_OF_REPORTS = {made.dtype: made for made in REPORT_TYPES.values()}
 
@@ -97,6 +99,7 @@ class Intake(Broadcasting):
             if left <= 0.0:
                 self._dispatch(max, 0.0)
                 return self._received - before
+            check_seconds("timeout", timeout)
             self._dispatch(max, left if left < _SERVICE_SECONDS else _SERVICE_SECONDS)
             if self._received > before:
                 return self._received - before
@@ -107,22 +110,29 @@ class Intake(Broadcasting):
 
         It is taken into the books of open orders and positions that a joining strategy is told.
         Never waits: what does not fit into the ring waits here. Raises Full when 65,536 reports
-        do, UnknownStrategy, SchemaMismatch (a TypeError); nothing was sent or booked then.
+        do, UnknownStrategy, SchemaMismatch (a TypeError), ValueError for a Trade whose price or
+        quantity is not known; nothing was sent or booked then.
         """
         link = self._link(strategy_id)
         kind = _KINDS_OF_REPORTS.get(type(record))
         if kind is None:
             kind, record = _report_of(record)
+        if kind == _TRADE:
+            check_trade(record)
         link.send(record, kind)
         link.book(kind, record)
 
     def restore(self, strategy_id: str, records: Iterable[Any]) -> None:
         """Take records into the books without reporting them: what a former engine had known.
 
-        Raises UnknownStrategy, SchemaMismatch; nothing was taken then.
+        Raises as report() does; nothing was taken then.
         """
         link = self._link(strategy_id)
-        for kind, record in [_report_of(record) for record in records]:
+        checked = [_report_of(record) for record in records]
+        for kind, record in checked:
+            if kind == _TRADE:
+                check_trade(record)
+        for kind, record in checked:
             link.book(kind, record)
 
     def poll(self) -> None:
@@ -139,8 +149,8 @@ class Intake(Broadcasting):
 
         Who joins and leaves, and processes, are looked after meanwhile.
         """
+        end = deadline(timeout)
         self._callback = _leave_it
-        end = None if timeout is None else time.monotonic() + timeout
         while True:
             now = time.monotonic()
             self._service(now)
@@ -173,7 +183,7 @@ class Intake(Broadcasting):
         return self._poll_until(is_drained, timeout)
 
     def _poll_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        end = None if timeout is None else time.monotonic() + timeout
+        end = deadline(timeout)
         while True:
             self.poll()
             if condition():

@@ -32,6 +32,7 @@ from shmipc import (
     Full,
     NotFound,
     Producer,
+    Removed,
     SchemaMismatch,
     _core,
 )
@@ -155,7 +156,7 @@ class Link:
         """Send, or let it wait its turn. Full: too many wait already."""
         try:
             sent = (not self.waiting or self.flush()) and self._try_send(record, kind, flags)
-        except Corrupt as error:
+        except (Corrupt, Removed) as error:
             if not control:
                 raise
             self.complain(error)
@@ -181,7 +182,7 @@ class Link:
                 if not self._try_send(*waiting[0]):
                     return False
                 waiting.popleft()
-        except Corrupt as error:
+        except (Corrupt, Removed) as error:
             self.complain(error)
             waiting.clear()
         return True
@@ -223,7 +224,9 @@ class Link:
         if action == _MODIFY:  # NaN or 0: as it was
             if client_order_id not in self.open:
                 return "unknown order"
-            return "quantity is not positive" if quantity < 0.0 or quantity == math.inf else None
+            if quantity < 0.0 or quantity == math.inf:
+                return "quantity is not positive"
+            return "price is not finite" if math.isinf(order.price) else None
         if action != _NEW:
             return "unknown action"
         if not 0.0 < quantity < math.inf:
@@ -255,7 +258,7 @@ class Link:
         answer.ts_event = answer.ts_init = time.time_ns()
         try:
             self.send(answer, _ORDER)
-        except Corrupt as error:
+        except (Corrupt, Removed) as error:
             self.complain(error)
 
     def complain(self, error: Exception) -> None:
@@ -300,7 +303,7 @@ class Link:
         """Return how many reports are in its ring."""
         try:
             return self.reports.pending
-        except Corrupt as error:
+        except (Corrupt, Removed) as error:
             self.complain(error)
             return 0
 
@@ -317,6 +320,9 @@ class Link:
                 self.reports.unlink()
         except Error:  # cut, or closed: nothing to be done for it
             pass
-        self.reports.close()
+        try:
+            self.reports.close()
+        except Removed as error:
+            self.complain(error)
         self.let_go(died=os.path.exists(self._orders_path))
         return lost

@@ -22,6 +22,7 @@ from shmipc import Closed, Error, Full, _core
 from shmipc.events import encode_symbol
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.strategy.broadcast import Slow
+from shmipc.strategy.deadline import check_seconds
 from shmipc.strategy.intake import Intake
 from shmipc.strategy.link import Link, StrategyInfo, UnknownStrategy
 from shmipc.strategy.protocol import (
@@ -157,6 +158,7 @@ class StrategyManager(Intake):
         again. Raises UnknownStrategy.
         """
         self._check_open()
+        check_seconds("grace", grace)
         link = self._links.pop(strategy_id, None)
         if link is None:
             raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
@@ -301,6 +303,7 @@ class StrategyManager(Intake):
         """
         if self._closed:
             return
+        check_seconds("grace", grace)
         names = [*self._links, *self._leaving]
         try:
             spawned = [name for name in names if self._supervisor.stop(name, grace)]

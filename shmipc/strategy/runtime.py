@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from shmipc import Closed, Consumer, Frame, NotFound, ProducerDied
 from shmipc._core import Dispatcher
 from shmipc.events import EventKind, OrderStatus, Timer, encode_symbol
+from shmipc.strategy.deadline import check_seconds
 from shmipc.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine
 from shmipc.strategy.session import Session, has_live_engine
 from shmipc.strategy.timers import NEVER, Timers
@@ -66,6 +67,7 @@ class Runtime:
         """`clock`: what time it is, where time is that of events and not the machine's."""
         if on_exception not in POLICIES:
             raise ValueError(f"on_exception is one of {', '.join(POLICIES)}, not {on_exception!r}")
+        check_seconds("timeout", timeout)
         self.finished = False  #: nothing more to do
         self.session = Session(
             strategy.engine,

@@ -36,6 +36,7 @@ from shmipc import (
     NotFound,
     Producer,
     ProducerDied,
+    Removed,
     _core,
 )
 from shmipc.events import EventKind
@@ -341,7 +342,7 @@ class Session:
         except (NotFound, Busy, Corrupt):
             return
         unread: list[Frame] = []
-        with contextlib.suppress(Empty, Corrupt):
+        with contextlib.suppress(Empty, Corrupt, Removed):
             while not unread or unread[-1].kind >= Control.HELLO:
                 unread.append(reader.read(timeout=0))
         if all(frame.kind >= Control.HELLO for frame in unread):

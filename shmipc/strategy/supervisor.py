@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from shmipc.strategy.deadline import check_seconds
+
 __all__ = ["Exit", "Restart", "Supervisor"]
 
 Restart = Literal["never", "on-failure", "always"]
@@ -171,6 +173,7 @@ class Supervisor:
 
     def stop(self, strategy_id: str, grace: float) -> bool:
         """Ask a process to end for good; it is killed after `grace` s. False: none runs."""
+        check_seconds("grace", grace)
         child = self._children.get(strategy_id)
         if child is None:
             return False

@@ -174,8 +174,9 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
                                   "nothing was sent and nothing is lost. Start a consumer; send "
                                   "again to wait for it",
                                   handle->name);
+    case SHMIPC_E_REMOVED:
     case SHMIPC_E_CORRUPT:
-        if (shmipc_segment_is_damaged(segment)) {
+        if (shmipc_segment_state(segment) != SHMIPC_OK) {
             struct shmipc_error error;
             (void)shmipc_segment_fail_damaged(segment, &error);
             return shmipc_result_keep(&error, side);

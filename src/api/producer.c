@@ -98,7 +98,7 @@ static int open_role(struct shmipc_producer *self, const char *path,
     self->role.spin = spin;
     self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
     if (self->schema == NULL) {
-        shmipc_producer_role_close(&self->role, false);
+        (void)shmipc_producer_role_close(&self->role, false);
     }
     return result;
 }
@@ -156,17 +156,23 @@ int shmipc_producer_close(struct shmipc_producer *producer)
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
+    int undelivered = SHMIPC_SUCCESS;
     if (!already) {
         producer->reserved = NULL;
-        shmipc_producer_role_close(&producer->role, false);
+        if (shmipc_producer_role_close(&producer->role, false) == SHMIPC_REMOVED) {
+            struct shmipc_error error;
+            (void)shmipc_segment_fail_undelivered(&producer->role.segment, &error);
+            undelivered = shmipc_result_keep(&error, SIDE);
+        }
     }
     shmipc_handle_unlock(&producer->handle);
-    return SHMIPC_SUCCESS;
+    return undelivered;
 }
 
 void shmipc_producer_free(struct shmipc_producer *producer)
 {
-    if (producer != NULL && shmipc_producer_close(producer) == SHMIPC_SUCCESS) {
+    const int result = producer != NULL ? shmipc_producer_close(producer) : SHMIPC_E_INVALID;
+    if (result == SHMIPC_SUCCESS || result == SHMIPC_E_REMOVED) {      /* closed, both */
         shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
         free(producer->schema);
         free(producer);
@@ -219,10 +225,8 @@ int shmipc_producer_unlink(struct shmipc_producer *producer)
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
-    if (!shmipc_segment_unlink(&producer->role.segment)) {
-        struct shmipc_error error;
-        (void)shmipc_fail(&error, SHMIPC_OS, errno, "cannot remove %s",
-                          producer->role.segment.path);
+    struct shmipc_error error;
+    if (shmipc_segment_dismiss(&producer->role.segment, &error) != SHMIPC_OK) {
         result = shmipc_result_keep(&error, SIDE);
     }
     shmipc_handle_leave(&producer->handle);

@@ -66,6 +66,8 @@ const char *shmipc_result_text(int result)
         return "what was viewed has been overwritten meanwhile";
     case SHMIPC_E_OS:
         return "the system refused";
+    case SHMIPC_E_REMOVED:
+        return "the ring's file was removed while in use: who opens its name now meets elsewhere";
     case SHMIPC_E_ABI:
         return "the program was built for another version of libshmipc";
     }
@@ -97,6 +99,8 @@ int shmipc_result_of(enum shmipc_status status, enum shmipc_side side)
         return SHMIPC_E_MISMATCH;
     case SHMIPC_CORRUPT:
         return SHMIPC_E_CORRUPT;
+    case SHMIPC_REMOVED:
+        return SHMIPC_E_REMOVED;
     case SHMIPC_TOO_LARGE:
         return SHMIPC_E_TOO_LARGE;
     case SHMIPC_INVALID:

@@ -29,6 +29,9 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
                                    "ring's."},
     [EXCEPTION_CORRUPT] = {"Corrupt", EXCEPTION_ERROR, "builtins.ValueError",
                            "Shared memory holds what shmipc never writes."},
+    [EXCEPTION_REMOVED] = {"Removed", EXCEPTION_ERROR, NULL,
+                           "Somebody removed the ring's file while it was in use: processes that "
+                           "open the name now meet in another one."},
     [EXCEPTION_PEER_DIED] = {"PeerDied", EXCEPTION_ERROR, "builtins.ConnectionError",
                              "The process at the other end ended without closing."},
     [EXCEPTION_PRODUCER_DIED] = {"ProducerDied", EXCEPTION_PEER_DIED, NULL,
@@ -40,6 +43,28 @@ static const struct exception_spec specs[EXCEPTION_COUNT] = {
                                  "What it left unread waits for its successor, and so does the "
                                  "next send: raised once of each."},
 };
+
+/* An OSError's own text is "[Errno 2] text: 'path'", where ours says all of that already. */
+static PyObject *plain_str(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *text = PyObject_GetAttrString(self, "strerror");
+    if (text != NULL && !PyUnicode_Check(text)) { /* raised by somebody else, in another form */
+        Py_SETREF(text, ((PyTypeObject *)PyExc_OSError)->tp_str(self));
+    }
+    return text;
+}
+
+static PyMethodDef plain_str_method = {"__str__", plain_str, METH_NOARGS,
+                                       "__str__($self)\n--\n\nThe text alone."};
+
+static int make_plain(PyObject *type)
+{
+    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, &plain_str_method);
+    const int result = method == NULL ? -1 : PyObject_SetAttrString(type, "__str__", method);
+    Py_XDECREF(method);
+    return result;
+}
 
 static PyObject *builtin_base(const char *dotted)
 {
@@ -82,6 +107,10 @@ int errors_init(PyObject *module, struct module_state *state)
         Py_DECREF(bases);
         if (state->exceptions[i] == NULL ||
             PyModule_AddObjectRef(module, spec->name, state->exceptions[i]) != 0) {
+            return -1;
+        }
+        if ((i == EXCEPTION_NOT_FOUND || i == EXCEPTION_BUSY) &&
+            make_plain(state->exceptions[i]) != 0) {
             return -1;
         }
     }
@@ -136,6 +165,8 @@ PyObject *raise_error(struct module_state *state, const struct shmipc_error *err
         return raise_text(state->exceptions[EXCEPTION_SCHEMA_MISMATCH], error);
     case SHMIPC_CORRUPT:
         return raise_text(state->exceptions[EXCEPTION_CORRUPT], error);
+    case SHMIPC_REMOVED:
+        return raise_text(state->exceptions[EXCEPTION_REMOVED], error);
     case SHMIPC_INVALID:
         return raise_text(PyExc_ValueError, error);
     default:
@@ -178,8 +209,9 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         }
         return NULL;
     }
+    case SHMIPC_REMOVED:
     case SHMIPC_CORRUPT:
-        if (shmipc_segment_examine(handle->segment)) {
+        if (shmipc_segment_examine(handle->segment) != SHMIPC_OK) {
             struct shmipc_error error;
             (void)shmipc_segment_fail_damaged(handle->segment, &error);
             return raise_error(handle->state, &error, NULL);

@@ -131,12 +131,29 @@ static int begin_close(HandleObject *handle)
     }
 }
 
+/* Where close() cannot raise that messages were left in a removed file: a warning says it. */
+static void warn_undelivered(HandleObject *handle)
+{
+    PyObject *type, *value, *traceback;
+    struct shmipc_error error;
+    if (handle->close_status != SHMIPC_REMOVED) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    (void)shmipc_segment_fail_undelivered(handle->segment, &error);
+    if (PyErr_WarnEx(PyExc_ResourceWarning, error.text, 1) != 0) {
+        PyErr_WriteUnraisable(NULL);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* What finish_close left, where nothing can be raised. */
-static void tell_unraisable(void)
+static void tell_unraisable(HandleObject *handle)
 {
     if (PyErr_Occurred() != NULL) {
         PyErr_WriteUnraisable(NULL);
     }
+    warn_undelivered(handle);
 }
 
 void handle_leave_closing(HandleObject *handle)
@@ -145,7 +162,7 @@ void handle_leave_closing(HandleObject *handle)
     PyErr_Fetch(&type, &value, &traceback);
     atomic_store(&handle->guard, HANDLE_CLOSED);
     finish(handle);
-    tell_unraisable();
+    tell_unraisable(handle);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -161,6 +178,11 @@ PyObject *handle_close(PyObject *self, PyObject *unused)
         finish(handle);
         if (PyErr_Occurred() != NULL) { /* a signal handler's, most likely: closed all the same */
             return NULL;
+        }
+        if (handle->close_status == SHMIPC_REMOVED) {
+            struct shmipc_error error;
+            (void)shmipc_segment_fail_undelivered(handle->segment, &error);
+            return raise_error(handle->state, &error, NULL);
         }
     }
     Py_RETURN_NONE;
@@ -182,7 +204,7 @@ void handle_finalize(PyObject *self)
         PyErr_WriteUnraisable(NULL);
     }
     handle->finish_close(handle);
-    tell_unraisable();
+    tell_unraisable(handle);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -198,9 +220,15 @@ PyObject *handle_context_enter(PyObject *self, PyObject *unused)
 
 PyObject *handle_context_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args;
-    (void)nargs;
-    return handle_close(self, NULL);
+    HandleObject *handle = (HandleObject *)self;
+    PyObject *closed = handle_close(self, NULL);
+    if (closed == NULL && nargs > 0 && args[0] != Py_None &&
+        PyErr_ExceptionMatches(handle->state->exceptions[EXCEPTION_REMOVED])) {
+        PyErr_Clear(); /* what is on its way says more */
+        warn_undelivered(handle);
+        Py_RETURN_NONE;
+    }
+    return closed;
 }
 
 /* What __init__ set, or None before it has. */

@@ -39,6 +39,7 @@ enum exception_index {
     EXCEPTION_BUSY,
     EXCEPTION_SCHEMA_MISMATCH,
     EXCEPTION_CORRUPT,
+    EXCEPTION_REMOVED,
     EXCEPTION_PEER_DIED,
     EXCEPTION_PRODUCER_DIED,
     EXCEPTION_CONSUMER_DIED,
@@ -111,6 +112,7 @@ typedef struct handle_object {
     void (*interrupt)(struct handle_object *handle);
     /* The guard is CLOSED already. Closes whatever happens; may leave an exception. */
     void (*finish_close)(struct handle_object *handle);
+    enum shmipc_status close_status; /* what the core's close came to */
 } HandleObject;
 
 /* Why a method may not run now, as an exception. Always false. */

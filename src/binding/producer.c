@@ -1,8 +1,6 @@
 /* producer.c: the Producer type: its life and its attributes. Its sending is in sending.c. */
 #include "module.h"
 
-#include <errno.h>
-
 static void interrupt(HandleObject *handle)
 {
     shmipc_producer_role_interrupt(&((ProducerObject *)handle)->core);
@@ -14,7 +12,7 @@ static void finish_close(HandleObject *handle)
     const bool keep_mapping = reservation_orphan(self);
     self->core.handed_over = producer_is_succeeded(self);
     Py_BEGIN_ALLOW_THREADS
-    shmipc_producer_role_close(&self->core, keep_mapping);
+    handle->close_status = shmipc_producer_role_close(&self->core, keep_mapping);
     Py_END_ALLOW_THREADS
 }
 
@@ -44,12 +42,14 @@ PyDoc_STRVAR(
     "    joined, 0 to `consumers`: each of them gets all of it, however late it comes and also after\n"
     "    close(). While places are kept, send() waits as for a slow consumer. A ring that is taken\n"
     "    over keeps from then on what is missing. A durable queue keeps its place anyhow.\n"
-    "mode: permission bits of the segment's file, regardless of the umask.\n"
+    "mode: permission bits of the segment's file, regardless of the umask; a file that is taken\n"
+    "    over gets them. Consumers need to read and to write it.\n"
     "spin: seconds to poll before sleeping when the ring is full; 0 sleeps at once, float('inf')\n"
     "    never does. Default: 20 us, less while that does not help.\n"
     "\n"
     "Raises Busy if the ring has a live producer (naming its process), SchemaMismatch if it exists\n"
-    "otherwise and is in use, Corrupt if the file is no segment, OSError (ENOSPC names the\n"
+    "otherwise, or with more permissions than mode=, and is in use, Corrupt if the file is no\n"
+    "segment, PermissionError if it belongs to another user, OSError (ENOSPC names the\n"
     "directory and the room left), ValueError and TypeError for arguments.");
 
 static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -190,7 +190,9 @@ PyDoc_STRVAR(
     "consumer or to one that a place is kept for, the segment is removed. The stream goes\n"
     "on instead, for a successor: if a process that was sent this producer waits for the\n"
     "role now, or if multiprocessing has started one with it among its arguments (spawn,\n"
-    "forkserver), and that process lives.");
+    "forkserver), and that process lives. Raises Removed, having closed, if somebody else\n"
+    "had removed it with messages that nobody can read any more; where an exception is on\n"
+    "its way through a with statement, it warns (ResourceWarning) instead.");
 
 static void producer_dealloc(PyObject *object)
 {
@@ -217,12 +219,10 @@ static PyObject *producer_unlink(PyObject *object, PyObject *unused)
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    struct shmipc_error error = {.status = SHMIPC_OK};
-    if (!shmipc_segment_unlink(&self->core.segment)) {
-        (void)shmipc_fail(&error, SHMIPC_OS, errno, "cannot remove %s", self->core.segment.path);
-    }
+    struct shmipc_error error;
+    const enum shmipc_status status = shmipc_segment_dismiss(&self->core.segment, &error);
     handle_leave(&self->handle);
-    if (error.status != SHMIPC_OK) {
+    if (status != SHMIPC_OK) {
         return raise_error(self->handle.state, &error, self->core.segment.path);
     }
     Py_RETURN_NONE;

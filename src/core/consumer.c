@@ -153,9 +153,12 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             SHMIPC_STEP(CLOSE_UNLOCKED);
             (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
-            /* Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
-            if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&
-                !shmipc_segment_is_shared(segment) && !shmipc_segment_is_owed(segment)) {
+            /* The stream has ended, or its producer is dead; who hands over leaves no pid. Relaxed,
+             * as in is_owed: behind the gate, with the producer's lock found free. */
+            if (!shmipc_segment_is_shared(segment) &&
+                (shmipc_load_relaxed(&shared->identity.closed) != 0 ||
+                 shmipc_load_relaxed(&shared->identity.producer_pid) != 0) &&
+                !shmipc_segment_is_owed(segment)) {
                 (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
@@ -224,16 +227,20 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
 {
     struct shmipc_consumer_role *consumer = self;
     const struct shmipc_header *shared = consumer->ring.ring.shared;
+    const enum shmipc_status state = thorough ? shmipc_segment_examine(&consumer->segment)
+                                              : shmipc_segment_state(&consumer->segment);
     enum shmipc_status verdict = SHMIPC_OK;
-    if (thorough ? shmipc_segment_examine(&consumer->segment)
-                 : shmipc_segment_is_damaged(&consumer->segment)) {
-        return SHMIPC_CORRUPT; /* and no look: what it finds may be zeros */
+    if (state == SHMIPC_CORRUPT) {
+        return state; /* and no look: what it finds may be zeros */
     }
     /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
         verdict = SHMIPC_CLOSED;
     } else if (thorough) {
         verdict = verdict_of_lock(consumer);
+    }
+    if (state == SHMIPC_REMOVED && verdict != SHMIPC_CLOSED) {
+        verdict = state; /* who takes over from the dead does so in another file */
     }
     if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
         return SHMIPC_OK;

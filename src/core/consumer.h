@@ -40,7 +40,8 @@ enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consum
                                              struct shmipc_error *error);
 
 /* Leave. Everything not released goes to the next consumer of a durable ring. The last one out of
- * a closed ring removes the file. No lease may be left. In a forked child: only forgets. */
+ * a ring that was closed, or whose producer is dead, removes the file, unless messages are owed. No
+ * lease may be left. In a forked child: only forgets. */
 void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer);
 
 void shmipc_consumer_role_interrupt(struct shmipc_consumer_role *consumer);
@@ -59,15 +60,15 @@ static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *con
     }
 }
 
-/* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT. DIED is
- * said once of each producer; from then on a wait is one for its successor. CLOSED is said each
- * time. */
+/* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT, REMOVED.
+ * DIED is said once of each producer; from then on a wait is one for its successor. CLOSED is said
+ * each time. */
 enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *consumer,
                                                   struct shmipc_wait *wait, uint64_t deadline_ns);
 
 /* Nothing is ready and the caller does not want to wait: has the stream ended? OK: data came.
- * EMPTY, CLOSED, DIED (once), CORRUPT. The lock is looked at no more than once in SHMIPC_SLICE_NS.
- */
+ * EMPTY, CLOSED, DIED (once), CORRUPT, REMOVED. The lock is looked at no more than once in
+ * SHMIPC_SLICE_NS. */
 enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *consumer);
 
 /* Does the producer wait for room that this consumer's oldest lease keeps from it, while there is

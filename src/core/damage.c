@@ -77,27 +77,59 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
     return SHMIPC_OK;
 }
 
-bool shmipc_segment_examine(struct shmipc_segment *segment)
+enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment)
 {
     const uint64_t file_len = segment->geometry.data_off + segment->geometry.area_len;
     struct stat status;
-    if (shmipc_segment_is_damaged(segment) || segment->fd < 0 || segment->header == NULL) {
-        return shmipc_segment_is_damaged(segment);
+    if (shmipc_segment_state(segment) == SHMIPC_CORRUPT || segment->header == NULL ||
+        !shmipc_segment_check_fd(segment)) {
+        return shmipc_segment_state(segment);
     }
     /* A failure of the question must not look like a cut. The geometry is plain bytes: nobody
      * writes them once the file has a name. */
-    if ((fstat(segment->fd, &status) == 0 && (uint64_t)status.st_size != file_len) ||
+    const bool asked = fstat(segment->fd, &status) == 0;
+    if ((asked && (uint64_t)status.st_size != file_len) ||
         memcmp(&segment->header->geometry, &segment->geometry, sizeof segment->geometry) != 0) {
         shmipc_store_relaxed(&segment->damaged, 1u); /* by the thread that will look at it */
     }
-    return shmipc_segment_is_damaged(segment);
+    if (asked && segment->named && status.st_nlink == 0 && (status.st_mode & S_ISVTX) == 0) {
+        segment->removed = true;
+    }
+    return shmipc_segment_state(segment);
 }
 
 enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,
                                                struct shmipc_error *error)
 {
+    const uint32_t lost = shmipc_load_relaxed(&segment->lost); /* relaxed: for the text */
+    if (!shmipc_segment_is_damaged(segment) && lost != 0) {
+        return shmipc_fail(error, SHMIPC_CORRUPT, 0,
+                           "descriptor %u of ring %s was closed by other code in this process "
+                           "(os.closerange, a daemonising library): close this handle and open it "
+                           "again",
+                           lost - 1, segment->path);
+    }
+    if (!shmipc_segment_is_damaged(segment) && segment->removed) {
+        return shmipc_fail(error, SHMIPC_REMOVED, 0,
+                           "the file %s was removed while in use (rm, systemd-tmpfiles, systemd's "
+                           "RemoveIPC): whoever opens that name now gets another ring. Close this "
+                           "handle and its peers, and open them again; under systemd set "
+                           "RemoveIPC=no in logind.conf",
+                           segment->path);
+    }
     return shmipc_fail(error, SHMIPC_CORRUPT, 0,
-                       "%s was truncated while in use: somebody cut the file, and what was in it "
-                       "is gone. Close it on all sides and remove it (`shmipc clean --discard`)",
+                       "%s was truncated while in use, and what was in it is gone. Close it on all "
+                       "sides and remove it (`shmipc clean --discard`)",
+                       segment->path);
+}
+
+enum shmipc_status shmipc_segment_fail_undelivered(const struct shmipc_segment *segment,
+                                                   struct shmipc_error *error)
+{
+    return shmipc_fail(error, SHMIPC_REMOVED, 0,
+                       "the file %s was removed while in use (rm, systemd-tmpfiles, systemd's "
+                       "RemoveIPC), and messages that no consumer had read went with it: this "
+                       "producer is closed, but send them again. Under systemd set RemoveIPC=no in "
+                       "logind.conf",
                        segment->path);
 }

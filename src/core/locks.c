@@ -21,6 +21,12 @@ static struct flock lock_of(short type, uint32_t byte, uint32_t count)
         .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)count};
 }
 
+/* -1, which every call refuses, once the number is known to be another's. */
+static int lock_fd(const struct shmipc_segment *segment)
+{
+    return shmipc_load_relaxed(&segment->lost) != 0 ? -1 : segment->fd; /* relaxed: as its store */
+}
+
 bool shmipc_lock_is_taken(int reason)
 {
     return reason == EAGAIN || reason == EACCES;
@@ -31,7 +37,7 @@ bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte)
     struct flock lock = lock_of(F_WRLCK, byte, 1);
     int result;
     do {
-        result = fcntl(segment->fd, F_OFD_SETLK, &lock);
+        result = fcntl(lock_fd(segment), F_OFD_SETLK, &lock);
     } while (result != 0 && errno == EINTR);
     return result == 0;
 }
@@ -42,7 +48,7 @@ void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte)
      * kernel's list of locks) is not the last word. */
     for (int i = 0; i < DROP_TRIES; i++) {
         struct flock lock = lock_of(F_UNLCK, byte, 1);
-        if (fcntl(segment->fd, F_OFD_SETLK, &lock) == 0 || errno == EBADF) {
+        if (fcntl(lock_fd(segment), F_OFD_SETLK, &lock) == 0 || errno == EBADF) {
             return;
         }
     }
@@ -52,13 +58,29 @@ bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, ui
 {
     struct flock lock = lock_of(F_WRLCK, byte, count);
     /* A failure of the question (it has none on a valid descriptor) must not look like a death. */
-    return fcntl(segment->fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+    return fcntl(lock_fd(segment), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
-enum shmipc_status shmipc_gate_enter(const struct shmipc_segment *segment,
+enum shmipc_status shmipc_lock_probe(const struct shmipc_segment *segment,
                                      struct shmipc_error *error)
 {
+    struct flock lock = lock_of(F_WRLCK, SHMIPC_LOCK_GATE, 1);
+    if (fcntl(lock_fd(segment), F_OFD_GETLK, &lock) == 0) {
+        return SHMIPC_OK;
+    }
+    return shmipc_fail(error, SHMIPC_OS, errno,
+                       "the system does not tell who holds a lock of %s (fcntl F_OFD_GETLK), so "
+                       "nobody would notice a peer's death: allow that call, or set SHMIPC_DIR to "
+                       "a file system that has it (tmpfs)",
+                       segment->path);
+}
+
+enum shmipc_status shmipc_gate_enter(struct shmipc_segment *segment, struct shmipc_error *error)
+{
     const struct timespec nap = {.tv_nsec = GATE_NAP_NS};
+    if (!shmipc_segment_check_fd(segment)) {
+        return shmipc_segment_fail_damaged(segment, error);
+    }
     for (int i = 0; i < GATE_TRIES; i++) {
         if (shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
             SHMIPC_STEP(ATTACH_GATED);

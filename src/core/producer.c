@@ -3,7 +3,9 @@
 #include "producer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OPEN_TRIES 100 /* races with creators and removers of the same name */
@@ -142,6 +144,21 @@ static enum shmipc_status create(struct shmipc_producer_role *producer, const ch
     return status;
 }
 
+/* Whoever owns the file can read what is written to it, whatever its mode says by now. */
+static enum shmipc_status check_owner(const struct shmipc_segment *segment,
+                                      struct shmipc_error *error)
+{
+    if (segment->owner == geteuid()) {
+        return SHMIPC_OK;
+    }
+    return shmipc_fail(error, SHMIPC_OS, EPERM,
+                       "%s belongs to user %u (mode 0%o), who could read and change what user %u "
+                       "sends: use another name, set SHMIPC_DIR to a directory of your own (mode "
+                       "0700), or have its owner remove it",
+                       segment->path, (unsigned)segment->owner, (unsigned)segment->mode,
+                       (unsigned)geteuid());
+}
+
 /* Behind the gate of an existing segment. AGAIN: it was unlinked, create one. */
 static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                                     const struct shmipc_spec *spec, struct shmipc_error *error)
@@ -149,6 +166,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     struct shmipc_segment *segment = &producer->segment;
     enum shmipc_status status;
     const char *found;
+    char wider[80];
 
     if (!shmipc_segment_is_named(segment)) {
         return SHMIPC_AGAIN;
@@ -174,7 +192,17 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     if (error->status == SHMIPC_OS) {
         return SHMIPC_OS; /* not the ring's fault, and no reason to replace it */
     }
+    if (found == NULL && (segment->mode & 0777 & ~spec->mode) != 0) {
+        (void)snprintf(wider, sizeof wider, "mode 0%o, which permits more than mode 0%o",
+                       (unsigned)(segment->mode & 0777), (unsigned)spec->mode);
+        found = wider;
+    }
     if (found == NULL) {
+        if (fchmod(segment->fd, (mode_t)spec->mode) != 0) { /* it may have been narrower */
+            return shmipc_fail(error, SHMIPC_OS, errno, "chmod of %s", segment->path);
+        }
+        segment->mode = spec->mode;
+        SHMIPC_STEP(TAKEOVER_MODE);
         status = shmipc_ring_take_over(&producer->ring);
         if (status == SHMIPC_CORRUPT) {
             return shmipc_fail(error, status, 0,
@@ -227,7 +255,10 @@ enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *produc
         if (status != SHMIPC_OK) {
             return status;
         }
-        status = shmipc_gate_enter(&producer->segment, error);
+        status = check_owner(&producer->segment, error);
+        if (status == SHMIPC_OK) {
+            status = shmipc_gate_enter(&producer->segment, error);
+        }
         if (status == SHMIPC_OK) {
             status = take_over(producer, spec, error);
             shmipc_gate_leave(&producer->segment);
@@ -257,9 +288,11 @@ void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer)
     shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
 }
 
-void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep_mapping)
+enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *producer,
+                                              bool keep_mapping)
 {
     struct shmipc_segment *segment = &producer->segment;
+    enum shmipc_status status = SHMIPC_OK;
     if (segment->fd >= 0 && segment->header != NULL) {
         struct shmipc_header *shared = segment->header;
         struct shmipc_error ignored;
@@ -280,9 +313,13 @@ void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep
             SHMIPC_STEP(CLOSE_PID);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
             SHMIPC_STEP(CLOSE_UNLOCKED);
-            (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
-            if (!producer->handed_over && !shmipc_segment_is_shared(segment) &&
-                !shmipc_segment_is_owed(segment)) {
+            /* What was cut is not known to owe nothing; what was removed pays nothing. */
+            const bool removed = shmipc_segment_examine(segment) == SHMIPC_REMOVED;
+            const bool shared_still = shmipc_segment_is_shared(segment);
+            if (!shared_still && removed && shmipc_segment_is_owed(segment)) {
+                status = SHMIPC_REMOVED;
+            } else if (!shared_still && !producer->handed_over &&
+                       !shmipc_segment_is_owed(segment)) {
                 (void)shmipc_segment_unlink(segment);
             }
             shmipc_gate_leave(segment);
@@ -293,6 +330,7 @@ void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep
     } else {
         shmipc_segment_close(segment);
     }
+    return status;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------- */
@@ -381,11 +419,12 @@ static void tell_wanted(void *self)
 static enum shmipc_status peer_of_producer(void *self, bool thorough)
 {
     struct shmipc_producer_role *producer = self;
-    if (thorough ? shmipc_segment_examine(&producer->segment)
-                 : shmipc_segment_is_damaged(&producer->segment)) {
-        return SHMIPC_CORRUPT;
+    const enum shmipc_status state = thorough ? shmipc_segment_examine(&producer->segment)
+                                              : shmipc_segment_state(&producer->segment);
+    if (state != SHMIPC_OK) {
+        return state;
     }
-    enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
+    const enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
     return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
 }
 
@@ -420,8 +459,9 @@ enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *
     if (now_ns < producer->peer_look_ns) {
         return SHMIPC_FULL;
     }
-    if (shmipc_segment_examine(&producer->segment)) {
-        return SHMIPC_CORRUPT;
+    const enum shmipc_status state = shmipc_segment_examine(&producer->segment);
+    if (state != SHMIPC_OK) {
+        return state;
     }
     const uint64_t evicted = producer->evicted;
     const enum shmipc_status status = look_after_consumers(producer);
@@ -477,7 +517,8 @@ static enum shmipc_status look_for_consumers(void *self)
 static enum shmipc_status any_peer_will_do(void *self, bool thorough)
 {
     struct shmipc_producer_role *producer = self;
-    return thorough && shmipc_segment_examine(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
+    return thorough ? shmipc_segment_examine(&producer->segment)
+                    : shmipc_segment_state(&producer->segment);
 }
 
 enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_role *producer,

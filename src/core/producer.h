@@ -42,8 +42,10 @@ enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *produc
 
 /* End the stream: consumers drain, then get CLOSED. Removes the file if nobody is left and nothing
  * is owed. `keep_mapping`: views of the ring live on (made private); unmap later with
- * shmipc_segment_close. In a forked child: only forgets. Idempotent. */
-void shmipc_producer_role_close(struct shmipc_producer_role *producer, bool keep_mapping);
+ * shmipc_segment_close. In a forked child: only forgets. Idempotent. Always closes. OK, or REMOVED:
+ * messages are owed that nobody can read any more, as somebody removed the file. */
+enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *producer,
+                                              bool keep_mapping);
 
 /* Make a blocked wait in another thread return CLOSED. */
 void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer);
@@ -61,13 +63,13 @@ static inline enum shmipc_status shmipc_producer_role_notify(struct shmipc_produ
 
 /* One slice of waiting until `len` bytes can be reserved. OK, TIMEOUT, AGAIN (call again), CLOSED
  * (interrupted), DIED (the durable consumer died and the ring is full: said once of each, from then
- * on a wait is one for its successor), CORRUPT. */
+ * on a wait is one for its successor), CORRUPT, REMOVED. */
 enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *producer,
                                                   struct shmipc_wait *wait, uint64_t len,
                                                   uint64_t deadline_ns);
 
 /* The ring is full and the caller does not want to wait: look after dead consumers now and then.
- * OK: room may have come of it, try again. FULL, DIED (once), CORRUPT. */
+ * OK: room may have come of it, try again. FULL, DIED (once), CORRUPT, REMOVED. */
 enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer);
 
 /* Is there a live consumer in this place? A system call if anybody says so. */
@@ -81,8 +83,8 @@ uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *
 bool shmipc_producer_role_slowest(const struct shmipc_producer_role *producer, uint32_t *pid,
                                   uint64_t *lag);
 
-/* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED, CORRUPT.
- */
+/* One slice of waiting until `count` consumers are attached. OK, TIMEOUT, AGAIN, CLOSED, CORRUPT,
+ * REMOVED. */
 enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_role *producer,
                                                       struct shmipc_wait *wait, uint32_t count,
                                                       uint64_t deadline_ns);

@@ -57,7 +57,7 @@ static enum shmipc_status judge(struct shmipc_segment *segment, bool damaged, bo
     SHMIPC_STEP(CLEAN_MAPPED);
     if (discard) {
         *result = SHMIPC_CLEAN_REMOVED;
-    } else if (damaged || shmipc_segment_examine(segment)) {
+    } else if (damaged || shmipc_segment_examine(segment) == SHMIPC_CORRUPT) {
         *result = SHMIPC_CLEAN_DAMAGED;
     } else {
         *result = shmipc_segment_is_owed(segment) ? SHMIPC_CLEAN_PENDING : SHMIPC_CLEAN_REMOVED;

@@ -1,107 +1,20 @@
-/* segment.c: the file's life and its mapping. Names and geometry: geometry.c; locks: locks.c;
- * what is wrong with a file: damage.c. */
+/* segment.c: the file's life: created, published, opened, removed. Names and geometry: geometry.c;
+ * the descriptor: descriptor.c; its memory: mapping.c; locks: locks.c; what is wrong with a file:
+ * damage.c. */
 #define _GNU_SOURCE
 #include "segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
-
-#define PREFAULT_MAX_LEN (UINT64_C(64) << 20)
-
-#ifndef MADV_POPULATE_READ /* Linux 5.14; older kernels refuse it and fault later instead */
-#define MADV_POPULATE_READ 22
-#endif
-
-/* ---- fork ---------------------------------------------------------------------------------- */
-
-/* A forked child shares our open file descriptions, so its copies of the descriptors would keep
- * our locks alive after our death. The child's handler closes them and marks the handles. */
-static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct shmipc_segment *open_segments;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static shmipc_atomic_u32 forks; /* that lie between the first open and this process */
-
-static void before_fork(void)
-{
-    (void)pthread_mutex_lock(&open_mutex);
-}
-
-static void after_fork_in_parent(void)
-{
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-static void after_fork_in_child(void)
-{
-    /* Relaxed, as its loads: this thread is the only one there is; those to come start after. */
-    shmipc_store_relaxed(&forks, shmipc_load_relaxed(&forks) + 1);
-    for (struct shmipc_segment *segment = open_segments; segment != NULL; segment = segment->next) {
-        segment->forked = true;
-        if (segment->fd >= 0) {
-            (void)close(segment->fd);
-            segment->fd = -1;
-        }
-    }
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-uint32_t shmipc_fork_count(void)
-{
-    return shmipc_load_relaxed(&forks);
-}
-
-static void watch_forks(void)
-{
-    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-/* open(2) and enlist as one step, so that no fork falls between them. */
-static void open_listed(struct shmipc_segment *segment, const char *path, int flags, mode_t mode)
-{
-    (void)pthread_once(&fork_once, watch_forks);
-    (void)pthread_mutex_lock(&open_mutex);
-    do {
-        segment->fd = open(path, flags, mode);
-    } while (segment->fd < 0 && errno == EINTR);
-    if (segment->fd >= 0) {
-        segment->previous = NULL;
-        segment->next = open_segments;
-        if (open_segments != NULL) {
-            open_segments->previous = segment;
-        }
-        open_segments = segment;
-        segment->listed = true;
-    }
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-/* The mutex is held. */
-static void delist(struct shmipc_segment *segment)
-{
-    if (!segment->listed) {
-        return;
-    }
-    segment->listed = false;
-    if (segment->previous != NULL) {
-        segment->previous->next = segment->next;
-    } else if (open_segments == segment) {
-        open_segments = segment->next;
-    }
-    if (segment->next != NULL) {
-        segment->next->previous = segment->previous;
-    }
-    segment->previous = NULL;
-    segment->next = NULL;
-}
 
 /* ---- the file ------------------------------------------------------------------------------ */
 
@@ -115,6 +28,13 @@ static void directory_of(const char *path, char dir[SHMIPC_PATH_MAX])
     const size_t len = slash != path ? (size_t)(slash - path) : 1;
     memcpy(dir, path, len);
     dir[len] = '\0';
+}
+
+static enum shmipc_status fail_for_directory(struct shmipc_error *error, enum shmipc_status status,
+                                             const char *dir)
+{
+    return shmipc_fail(error, status, ENOENT,
+                       "the segment directory %s does not exist: create it or set SHMIPC_DIR", dir);
 }
 
 static enum shmipc_status fail_for_space(struct shmipc_error *error, const char *dir,
@@ -131,17 +51,17 @@ static enum shmipc_status fail_for_space(struct shmipc_error *error, const char 
         dir, (unsigned long long)file_len, (unsigned long long)free_len);
 }
 
-/* Not ENOENT, which says that the segment is missing. */
-static enum shmipc_status fail_for_proc(struct shmipc_error *error, const char *path)
+enum shmipc_status shmipc_segment_fail_for_proc(struct shmipc_error *error, const char *path)
 {
+    /* Not ENOENT, which says that the segment is missing. */
     return shmipc_fail(error, SHMIPC_OS, ENOSYS,
                        "/proc is not mounted, or is another pid namespace's: shmipc needs "
                        "/proc/self/fd to open and to name %s. Mount it (mount -t proc proc /proc)",
                        path);
 }
 
-static enum shmipc_status remember_identity(struct shmipc_segment *segment,
-                                            struct shmipc_error *error, uint64_t *file_len)
+static enum shmipc_status remember_mode(struct shmipc_segment *segment, struct shmipc_error *error,
+                                        uint64_t *file_len)
 {
     struct stat status;
     if (fstat(segment->fd, &status) != 0) {
@@ -153,8 +73,6 @@ static enum shmipc_status remember_identity(struct shmipc_segment *segment,
                            "name",
                            segment->path);
     }
-    segment->device = status.st_dev;
-    segment->inode = status.st_ino;
     segment->mode = (uint32_t)(status.st_mode & 07777);
     *file_len = (uint64_t)status.st_size;
     return SHMIPC_OK;
@@ -174,6 +92,75 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
             off += (uint64_t)done;
             len -= (size_t)done;
         }
+    }
+    return SHMIPC_OK;
+}
+
+/* ---- creating ------------------------------------------------------------------------------- */
+
+static void temporary_path(const struct shmipc_segment *segment,
+                           char path[SHMIPC_PATH_MAX + sizeof segment->temporary])
+{
+    char dir[SHMIPC_PATH_MAX];
+    directory_of(segment->path, dir);
+    (void)snprintf(path, SHMIPC_PATH_MAX + sizeof segment->temporary, "%s/%s", dir,
+                   segment->temporary);
+}
+
+void shmipc_segment_drop_temporary(struct shmipc_segment *segment)
+{
+    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    if (segment->temporary[0] != '\0') {
+        temporary_path(segment, path);
+        (void)unlink(path);
+        segment->temporary[0] = '\0';
+    }
+}
+
+/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that nobody looks for. */
+static void open_temporary(struct shmipc_segment *segment, mode_t mode)
+{
+    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    uint64_t random;
+    do {
+        if (syscall(SYS_getrandom, &random, sizeof random, 0) != (long)sizeof random) {
+            return;
+        }
+        (void)snprintf(segment->temporary, sizeof segment->temporary,
+                       SHMIPC_TEMPORARY_PREFIX "%016llx.tmp", (unsigned long long)random);
+        temporary_path(segment, path);
+        shmipc_segment_open_fd(segment, path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
+                               mode);
+    } while (segment->fd < 0 && errno == EEXIST);
+    segment->named = false; /* nobody knows this name */
+    if (segment->fd < 0) {
+        segment->temporary[0] = '\0';
+    }
+}
+
+static enum shmipc_status open_new_file(struct shmipc_segment *segment, const char *dir,
+                                        mode_t mode, struct shmipc_error *error)
+{
+    struct statfs filesystem;
+    shmipc_segment_open_fd(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+    if (segment->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        open_temporary(segment, mode);
+    }
+    if (segment->fd < 0 && errno == ENOENT) {
+        return fail_for_directory(error, SHMIPC_OS, dir);
+    }
+    if (segment->fd < 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno,
+                           "cannot create a segment in %s (set SHMIPC_DIR to choose another "
+                           "directory)",
+                           dir);
+    }
+    SHMIPC_STEP(CREATE_OPENED);
+    if (fstatfs(segment->fd, &filesystem) == 0 && filesystem.f_type == HUGETLBFS_MAGIC) {
+        return shmipc_fail(error, SHMIPC_OS, EINVAL,
+                           "%s is on a hugetlbfs, whose files cannot be written as a segment is: "
+                           "set SHMIPC_DIR to a tmpfs, as /dev/shm is",
+                           dir);
     }
     return SHMIPC_OK;
 }
@@ -198,17 +185,10 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     shmipc_geometry_init(&segment->geometry, spec);
     file_len = segment->geometry.data_off + segment->geometry.area_len;
 
-    open_listed(segment, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)spec->mode);
-    if (segment->fd < 0) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           errno == EOPNOTSUPP || errno == EISDIR
-                               ? "%s cannot hold unnamed files (O_TMPFILE): set SHMIPC_DIR to a "
-                                 "tmpfs, as /dev/shm is"
-                               : "cannot create a segment in %s (set SHMIPC_DIR to choose another "
-                                 "directory)",
-                           dir);
+    status = open_new_file(segment, dir, (mode_t)spec->mode, error);
+    if (status != SHMIPC_OK) {
+        goto failed;
     }
-    SHMIPC_STEP(CREATE_OPENED);
     do {
         result = posix_fallocate(segment->fd, 0, (off_t)file_len);
     } while (result == EINTR);
@@ -232,7 +212,7 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     }
     if (status == SHMIPC_OK) {
         SHMIPC_STEP(CREATE_WRITTEN);
-        status = remember_identity(segment, error, &file_len);
+        status = remember_mode(segment, error, &file_len);
     }
     if (status == SHMIPC_OK) {
         return SHMIPC_OK;
@@ -242,21 +222,71 @@ failed:
     return status;
 }
 
-enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
-                                          struct shmipc_error *error)
+/* From the name it was created under to its own, unless that is taken. In one step where the system
+ * has it: a death between two would leave both names. */
+static int rename_temporary(struct shmipc_segment *segment)
+{
+    char from[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    temporary_path(segment, from);
+    if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, segment->path, RENAME_NOREPLACE) == 0) {
+        segment->temporary[0] = '\0';
+        return 0;
+    }
+    if (errno == EEXIST || link(from, segment->path) != 0) {
+        return -1;
+    }
+    shmipc_segment_drop_temporary(segment);
+    return 0;
+}
+
+static int link_unnamed(const struct shmipc_segment *segment)
 {
     char from[64];
     (void)snprintf(from, sizeof from, "/proc/self/fd/%d", segment->fd);
-    if (linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW) == 0) {
+    return linkat(AT_FDCWD, from, AT_FDCWD, segment->path, AT_SYMLINK_FOLLOW);
+}
+
+enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
+                                          struct shmipc_error *error)
+{
+    if ((segment->temporary[0] != '\0' ? rename_temporary(segment) : link_unnamed(segment)) == 0) {
+        segment->named = true;
         SHMIPC_STEP(CREATE_NAMED);
         return SHMIPC_OK;
     }
     const int reason = errno;
-    if (reason == ENOENT && access(from, F_OK) != 0 && errno == ENOENT) {
-        return fail_for_proc(error, segment->path);
+    if (reason == ENOENT && access("/proc/self/fd", F_OK) != 0 && errno == ENOENT) {
+        return shmipc_segment_fail_for_proc(error, segment->path);
     }
     return shmipc_fail(error, reason == EEXIST ? SHMIPC_BUSY : SHMIPC_OS, reason,
                        "cannot name the segment %s", segment->path);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* Why open(2) refused. */
+static enum shmipc_status fail_to_open(const char *path, int reason, struct shmipc_error *error)
+{
+    struct stat status;
+    if (reason == ELOOP) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s is a symbolic link, which is never followed", path);
+    }
+    if (reason == EROFS) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s is on a file system mounted read-only: consumers need to write too "
+                           "(each keeps its cursor in the file), so mount it writable",
+                           path);
+    }
+    if (reason == EACCES && lstat(path, &status) == 0) {
+        return shmipc_fail(error, SHMIPC_OS, reason,
+                           "%s has mode 0%o and owner %u, and user %u may not read and write it: "
+                           "consumers need both (each keeps its cursor in the file). Create it "
+                           "with mode=0o660 and a common group, or 0o666",
+                           path, (unsigned)(status.st_mode & 07777), (unsigned)status.st_uid,
+                           (unsigned)geteuid());
+    }
+    return shmipc_fail(error, SHMIPC_OS, reason, "cannot open %s", path);
 }
 
 static enum shmipc_status open_file(struct shmipc_segment *segment, const char *path,
@@ -264,7 +294,8 @@ static enum shmipc_status open_file(struct shmipc_segment *segment, const char *
 {
     memset(segment, 0, sizeof *segment);
     (void)snprintf(segment->path, sizeof segment->path, "%s", path);
-    open_listed(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    shmipc_segment_open_fd(segment, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                           0);
     if (segment->fd >= 0) {
         return SHMIPC_OK;
     }
@@ -274,13 +305,9 @@ static enum shmipc_status open_file(struct shmipc_segment *segment, const char *
         if (access(dir, F_OK) == 0) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
         }
-        return shmipc_fail(error, SHMIPC_OS, ENOENT,
-                           "the segment directory %s does not exist: create it or set SHMIPC_DIR",
-                           dir);
+        return fail_for_directory(error, SHMIPC_NOT_FOUND, dir);
     }
-    return shmipc_fail(
-        error, SHMIPC_OS, errno,
-        errno == ELOOP ? "%s is a symbolic link, which is never followed" : "cannot open %s", path);
+    return fail_to_open(path, errno, error);
 }
 
 enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
@@ -293,7 +320,7 @@ enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, c
         return status;
     }
     SHMIPC_STEP(ATTACH_OPENED);
-    status = remember_identity(segment, error, &file_len);
+    status = remember_mode(segment, error, &file_len);
     if (status == SHMIPC_OK) {
         status = shmipc_segment_read_geometry(segment, file_len, damaged, error);
     }
@@ -319,101 +346,6 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
         status = SHMIPC_CORRUPT; /* `error` says of what kind */
     }
     return status;
-}
-
-/* A second open of the same file, to map through. A mapping holds the open it was made from, and a
- * forked child has all our mappings: made from the open that has our locks, they would keep our
- * roles alive in the child after our death. */
-static int open_for_mapping(const struct shmipc_segment *segment)
-{
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", segment->fd);
-    int fd;
-    do {
-        fd = open(path, O_RDWR | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
-}
-
-static bool map_parts(const struct shmipc_segment *segment, unsigned char *base, int data_prot,
-                      int fd)
-{
-    const size_t head_len = (size_t)segment->geometry.data_off;
-    const size_t area_len = (size_t)segment->geometry.area_len;
-    const int flags = MAP_SHARED | MAP_FIXED;
-    return mmap(base, head_len, PROT_READ | PROT_WRITE, flags, fd, 0) != MAP_FAILED &&
-           mmap(base + head_len, area_len, data_prot, flags, fd, (off_t)head_len) != MAP_FAILED &&
-           mmap(base + head_len + area_len, area_len, data_prot, flags, fd, (off_t)head_len) !=
-               MAP_FAILED;
-}
-
-enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
-                                      struct shmipc_error *error)
-{
-    const struct shmipc_geometry *geometry = &segment->geometry;
-    const size_t head_len = (size_t)geometry->data_off;
-    const size_t area_len = (size_t)geometry->area_len;
-    const int data_prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    const size_t total = head_len + 2 * area_len;
-    unsigned char *base =
-        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) {
-        return shmipc_fail(error, SHMIPC_OS, errno,
-                           "cannot reserve %llu bytes of address space for %s",
-                           (unsigned long long)total, segment->path);
-    }
-    segment->base = base;
-    segment->map_len = total;
-    SHMIPC_STEP(MAP_RESERVED);
-    const int fd = open_for_mapping(segment);
-    if (fd < 0 && errno == ENOENT) { /* what our own descriptor leads to is always there */
-        return fail_for_proc(error, segment->path);
-    }
-    if (fd < 0) {
-        return shmipc_fail(error, SHMIPC_OS, errno, "cannot open %s once more, to map it",
-                           segment->path);
-    }
-    SHMIPC_STEP(MAP_OPENED);
-    const bool mapped = map_parts(segment, base, data_prot, fd);
-    const int reason = errno;
-    (void)close(fd);
-    if (!mapped) {
-        return shmipc_fail(error, SHMIPC_OS, reason, "cannot map %s", segment->path);
-    }
-    if (!shmipc_fault_watch(base, total, &segment->damaged, &segment->watch)) {
-        return shmipc_fail(error, SHMIPC_OS, ENOMEM, "no memory to watch over %s", segment->path);
-    }
-    segment->header = (struct shmipc_header *)(void *)base;
-    segment->data = base + head_len;
-    SHMIPC_STEP(MAP_DONE);
-    if (area_len <= PREFAULT_MAX_LEN) {
-        /* The blocks exist; this fills our page tables, so that no first touch faults later. */
-        (void)madvise(base, total, MADV_POPULATE_READ);
-    }
-    return SHMIPC_OK;
-}
-
-void shmipc_segment_privatize(struct shmipc_segment *segment)
-{
-    const size_t area_len = (size_t)segment->geometry.area_len;
-    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    if (segment->data == NULL || segment->fd < 0) {
-        return;
-    }
-    /* What was cut is not worth copying, and a copy of it would fault. */
-    const int fd = shmipc_segment_is_damaged(segment) ? -1 : open_for_mapping(segment);
-    for (int half = 0; half < 2; half++) {
-        unsigned char *at = segment->data + (size_t)half * area_len;
-        if (mmap(at, area_len, PROT_READ | PROT_WRITE, flags, fd,
-                 (off_t)segment->geometry.data_off) == MAP_FAILED) {
-            /* Better empty pages than none, or somebody else's. */
-            (void)mmap(at, area_len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
-        }
-        SHMIPC_STEP(CLOSE_PRIVATE_HALF);
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
 }
 
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
@@ -454,39 +386,18 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
     return true;
 }
 
-/* The mutex is held. */
-static void detach(struct shmipc_segment *segment)
+enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
+                                          struct shmipc_error *error)
 {
-    if (segment->listed && segment->fd >= 0) { /* an unlisted struct has no descriptor of ours */
-        (void)close(segment->fd);
-        segment->fd = -1;
-        SHMIPC_STEP(CLOSE_DETACHED);
+    if (!shmipc_segment_is_named(segment)) {
+        return SHMIPC_OK;
     }
-}
-
-void shmipc_segment_detach(struct shmipc_segment *segment)
-{
-    /* Under the mutex: a child forked here must see the descriptor open and listed, or neither. */
-    (void)pthread_mutex_lock(&open_mutex);
-    detach(segment);
-    (void)pthread_mutex_unlock(&open_mutex);
-}
-
-void shmipc_segment_close(struct shmipc_segment *segment)
-{
-    /* Under the mutex, all of it: a child forked here may close its copy of the struct, and must
-     * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
-    (void)pthread_mutex_lock(&open_mutex);
-    detach(segment);
-    delist(segment);
-    shmipc_fault_unwatch(segment->watch);
-    segment->watch = NULL;
-    if (segment->base != NULL) {
-        (void)munmap(segment->base, segment->map_len);
-        SHMIPC_STEP(CLOSE_UNMAPPED);
-        segment->base = NULL;
-        segment->header = NULL;
-        segment->data = NULL;
+    if (!shmipc_segment_check_fd(segment)) {
+        return shmipc_segment_fail_damaged(segment, error);
     }
-    (void)pthread_mutex_unlock(&open_mutex);
+    if (fchmod(segment->fd, (mode_t)(segment->mode | S_ISVTX)) != 0 ||
+        !shmipc_segment_unlink(segment)) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "cannot remove %s", segment->path);
+    }
+    return SHMIPC_OK;
 }

@@ -35,6 +35,7 @@
     X(ATTACH_GATED)   /* we hold the gate */                             \
     X(ATTACH_UNGATED) /* we do not any more */                           \
     X(MAP_RESERVED)   /* address space, no pages */                      \
+    X(MAP_ANCHORED)   /* a page keeps the open that has the locks */     \
     X(MAP_OPENED)     /* the second open, which has no locks */          \
     X(MAP_DONE)                                                          \
     X(ATTACH_SLOT) /* the slot's lock is ours */                         \
@@ -47,6 +48,7 @@
     X(ATTACH_WOKEN) /* the producer was told */                          \
     /* take over: the producer's side of attach */                       \
     X(TAKEOVER_LOCKED)                                                   \
+    X(TAKEOVER_MODE)     /* the file has the mode asked for */           \
     X(TAKEOVER_READ)     /* positions and the next number are known */   \
     X(TAKEOVER_REFUSED)  /* another kind of ring: the lock is dropped */ \
     X(TAKEOVER_REPLACED) /* ... and the file is unlinked */              \
@@ -102,8 +104,9 @@
     X(CLOSE_WOKEN)                                                       \
     X(CLOSE_GATED)                                                       \
     X(CLOSE_PID)                                                         \
-    X(CLOSE_UNLOCKED) /* the role is free */                             \
-    X(CLOSE_DETACHED) /* the descriptor is gone */                       \
+    X(CLOSE_UNLOCKED)   /* the role is free */                           \
+    X(CLOSE_DETACHED)   /* the descriptor is gone */                     \
+    X(CLOSE_UNANCHORED) /* and with the anchor every lock */             \
     X(CLOSE_UNMAPPED)                                                    \
     /* unlink, clean */                                                  \
     X(UNLINK_NAMED) /* the name is still this file's */                  \

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -126,6 +127,11 @@ int statvfs(const char *path, struct statvfs *space)
     return FAILS("statvfs") ? -1 : REAL(statvfs)(path, space);
 }
 
+int fstatfs(int fd, struct statfs *filesystem)
+{
+    return FAILS("fstatfs") ? -1 : REAL(fstatfs)(fd, filesystem);
+}
+
 int posix_fallocate(int fd, off_t off, off_t len)
 {
     return FAILS("posix_fallocate") ? reason : REAL(posix_fallocate)(fd, off, len);
@@ -149,6 +155,20 @@ ssize_t pwrite(int fd, const void *from, size_t len, off_t off)
 void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t off)
 {
     return FAILS("mmap") ? MAP_FAILED : REAL(mmap)(at, len, prot, flags, fd, off);
+}
+
+void *mremap(void *at, size_t old_len, size_t len, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    void *to = va_arg(arguments, void *);
+    va_end(arguments);
+    return FAILS("mremap") ? MAP_FAILED : REAL(mremap)(at, old_len, len, flags, to);
+}
+
+int mprotect(void *at, size_t len, int prot)
+{
+    return FAILS("mprotect") ? -1 : REAL(mprotect)(at, len, prot);
 }
 
 int madvise(void *at, size_t len, int advice)

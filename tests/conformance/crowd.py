@@ -37,6 +37,7 @@ RESULTS = frozenset(
         "OVERRUN",
         "OS",
         "ABI",
+        "REMOVED",
     ]
 )
 SEEN: dict[str, set[str]] = {}  # which of them each language has reported

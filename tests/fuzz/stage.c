@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -132,7 +133,11 @@ static void attach_segment(struct shmipc_segment *segment, int fd, const unsigne
                            const struct shmipc_geometry *geometry)
 {
     memset(segment, 0, offsetof(struct shmipc_segment, path) + 1);
+    struct stat status;
+    REQUIRE(fstat(fd, &status) == 0);
     segment->fd = fd;
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
     segment->header = stage.shared;
     segment->data = (unsigned char *)(uintptr_t)data;
     segment->geometry = *geometry;

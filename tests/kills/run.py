@@ -105,10 +105,8 @@ MUTANTS = (
     Mutant(
         "the last one out does not look whether the stream has ended",
         "consumer.c",
-        "            if (shmipc_load_relaxed(&shared->identity.closed) != 0 &&\n"
-        "                !shmipc_segment_is_shared",
-        "            if (shmipc_load_relaxed(&shared->identity.closed) > 1 &&\n"
-        "                !shmipc_segment_is_shared",
+        "                (shmipc_load_relaxed(&shared->identity.closed) != 0 ||\n",
+        "                (shmipc_load_relaxed(&shared->identity.closed) > 1 ||\n",
         "left behind",
     ),
     Mutant(

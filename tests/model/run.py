@@ -26,7 +26,7 @@ API = CORE.parent / "api"
 # The core as it is, but for what kernel.c plays. scenarios_fault.c includes fault.c.
 # The API's handles and frames are included by api.c.
 PURE_API = ("dtype", "dtype_word", "result")
-PLAYED = {"segment", "damage", "fault", "holder", "locks", "futex"}
+PLAYED = {"segment", "descriptor", "mapping", "damage", "fault", "holder", "locks", "futex"}
 FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
 ACQUIRE, RELEASE, FULL, LIGHT = 1, 2, 7, 8

@@ -7,6 +7,7 @@ position beyond its bound is withdrawn.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -41,9 +42,11 @@ class MarketMaker(BaseStrategy):
         both = tick.bid_size + tick.ask_size
         if now < self._next_look or not both > 0:
             return
-        self._next_look = now + int(self.pause * 1e9)
         # the side with less size is the one that will give way
         fair = (tick.bid_price * tick.ask_size + tick.ask_price * tick.bid_size) / both
+        if not 0 < fair < math.inf:  # a price or a size is not known
+            return
+        self._next_look = now + int(self.pause * 1e9)
         held = self.positions[tick.symbol].quantity if tick.symbol in self.positions else 0.0
         fair -= fair * 1e-4 * self.skew * held / self.most
         away = fair * 1e-4 * self.width

@@ -39,6 +39,8 @@ class MeanReversion(BaseStrategy):
         if not trade.aggressor_side:  # beside the book: not a price that one could have had
             return
         now, price = trade.ts_event, trade.price
+        if not 0 < price < math.inf:  # not known: it would stay in the mean for ever
+            return
         if not self._seen:
             self._seen, self._ready = now, now + int(self.memory * 1e9)
             self._mean = price
@@ -54,6 +56,8 @@ class MeanReversion(BaseStrategy):
         if not self._seen or now < self._ready or not self._variance > 0:
             return
         mid = (tick.bid_price + tick.ask_price) / 2
+        if not 0 < mid < math.inf:
+            mid = math.nan  # not known: no reason for anything but to cancel what is late
         away = (mid - self._mean) / math.sqrt(self._variance)
         held = self.positions[tick.symbol].quantity if tick.symbol in self.positions else 0.0
         try:

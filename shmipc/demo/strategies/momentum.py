@@ -36,7 +36,7 @@ class Momentum(BaseStrategy):
     def on_tick(self, tick: Any) -> None:
         now = tick.ts_event
         mid = (tick.bid_price + tick.ask_price) / 2
-        if not mid > 0:  # one side is empty, or not known
+        if not 0 < mid < math.inf:  # one side is empty, or not known
             return
         if not self._seen:  # means are worth something once the slow one has seen enough
             self._fast = self._slow = mid

@@ -38,7 +38,7 @@ const char *result_name(int result)
     static const char *const names[] = {
         "SUCCESS",   "EMPTY",       "FULL",     "CLOSED",  "PRODUCER_DIED", "CONSUMER_DIED",
         "NOT_FOUND", "BUSY",        "MISMATCH", "CORRUPT", "TOO_LARGE",     "INVALID",
-        "MISUSE",    "INTERRUPTED", "OVERRUN",  "OS",      "ABI",
+        "MISUSE",    "INTERRUPTED", "OVERRUN",  "OS",      "ABI",           "REMOVED",
     };
     return result >= 0 && (size_t)result < sizeof names / sizeof names[0] ? names[result] : "?";
 }

@@ -265,7 +265,7 @@ std::string name_of(int result)
     static const char *const names[] = {
         "SUCCESS",   "EMPTY",       "FULL",     "CLOSED",  "PRODUCER_DIED", "CONSUMER_DIED",
         "NOT_FOUND", "BUSY",        "MISMATCH", "CORRUPT", "TOO_LARGE",     "INVALID",
-        "MISUSE",    "INTERRUPTED", "OVERRUN",  "OS",      "ABI",
+        "MISUSE",    "INTERRUPTED", "OVERRUN",  "OS",      "ABI",           "REMOVED",
     };
     return result >= 0 && static_cast<std::size_t>(result) < std::size(names) ? names[result] : "?";
 }

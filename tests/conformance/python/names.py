@@ -15,6 +15,7 @@ NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (shmipc.Busy, "BUSY"),
     (shmipc.SchemaMismatch, "MISMATCH"),
     (shmipc.Corrupt, "CORRUPT"),
+    (shmipc.Removed, "REMOVED"),
     (ValueError, "INVALID"),
     (TypeError, "INVALID"),
     (RuntimeError, "MISUSE"),
