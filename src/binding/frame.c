@@ -38,7 +38,7 @@ static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_mes
     self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
     self->items = 0;
     self->batch = false;
-    self->looped = false;
+    atomic_init(&self->looped, false);
     self->weakrefs = NULL;
     frame_describe(self, message);
     atomic_init(&self->ending, false);
@@ -143,7 +143,7 @@ void frame_release_softly(FrameObject *self)
 
 void frame_release_from_loop(FrameObject *self)
 {
-    self->looped = is_leased(self); /* one that its user released has him to thank */
+    atomic_store(&self->looped, is_leased(self)); /* one that its user released has him to thank */
     frame_release_softly(self);
 }
 
@@ -191,7 +191,7 @@ static int frame_is_true(PyObject *object)
 PyObject *frame_refuse(const FrameObject *self, PyObject *exception)
 {
     PyErr_SetString(exception,
-                    self->looped
+                    atomic_load(&self->looped)
                         ? "this frame was released by the loop over its Consumer, which does so "
                           "when it takes the next frame or ends: its memory belongs to the "
                           "producer again. Copy within the loop (bytes(frame), "

@@ -226,7 +226,7 @@ typedef struct {
     uint16_t kind;
     uint16_t flags;
     bool batch;                  /* typed: array has a leading axis */
-    bool looped;                 /* let go by the loop that it came from */
+    _Atomic(bool) looped;        /* let go by the loop that it came from */
     _Atomic(bool) ending;        /* released softly while viewed: the last view ends it */
     _Atomic(Py_ssize_t) exports; /* live views; negative: the lease has ended */
     PyObject *weakrefs;          /* the interpreter's */
