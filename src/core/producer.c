@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define OPEN_TRIES 100 /* races with creators and removers of the same name */
@@ -144,21 +143,6 @@ static enum shmipc_status create(struct shmipc_producer_role *producer, const ch
     return status;
 }
 
-/* Whoever owns the file can read what is written to it, whatever its mode says by now. */
-static enum shmipc_status check_owner(const struct shmipc_segment *segment,
-                                      struct shmipc_error *error)
-{
-    if (segment->owner == geteuid()) {
-        return SHMIPC_OK;
-    }
-    return shmipc_fail(error, SHMIPC_OS, EPERM,
-                       "%s belongs to user %u (mode 0%o), who could read and change what user %u "
-                       "sends: use another name, set SHMIPC_DIR to a directory of your own (mode "
-                       "0700), or have its owner remove it",
-                       segment->path, (unsigned)segment->owner, (unsigned)segment->mode,
-                       (unsigned)geteuid());
-}
-
 /* Behind the gate of an existing segment. AGAIN: it was unlinked, create one. */
 static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                                     const struct shmipc_spec *spec, struct shmipc_error *error)
@@ -198,10 +182,11 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
         found = wider;
     }
     if (found == NULL) {
-        if (fchmod(segment->fd, (mode_t)spec->mode) != 0) { /* it may have been narrower */
-            return shmipc_fail(error, SHMIPC_OS, errno, "chmod of %s", segment->path);
+        status =
+            shmipc_segment_set_mode(segment, spec->mode, error); /* it may have been narrower */
+        if (status != SHMIPC_OK) {
+            return status;
         }
-        segment->mode = spec->mode;
         SHMIPC_STEP(TAKEOVER_MODE);
         status = shmipc_ring_take_over(&producer->ring);
         if (status == SHMIPC_CORRUPT) {
@@ -255,7 +240,7 @@ enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *produc
         if (status != SHMIPC_OK) {
             return status;
         }
-        status = check_owner(&producer->segment, error);
+        status = shmipc_segment_check_owner(&producer->segment, error);
         if (status == SHMIPC_OK) {
             status = shmipc_gate_enter(&producer->segment, error);
         }

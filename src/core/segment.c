@@ -386,6 +386,30 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment)
     return true;
 }
 
+enum shmipc_status shmipc_segment_check_owner(const struct shmipc_segment *segment,
+                                              struct shmipc_error *error)
+{
+    if (segment->owner == geteuid()) {
+        return SHMIPC_OK;
+    }
+    return shmipc_fail(error, SHMIPC_OS, EPERM,
+                       "%s belongs to user %u (mode 0%o), who could read and change what user %u "
+                       "sends: use another name, set SHMIPC_DIR to a directory of your own (mode "
+                       "0700), or have its owner remove it",
+                       segment->path, (unsigned)segment->owner, (unsigned)segment->mode,
+                       (unsigned)geteuid());
+}
+
+enum shmipc_status shmipc_segment_set_mode(struct shmipc_segment *segment, uint32_t mode,
+                                           struct shmipc_error *error)
+{
+    if (fchmod(segment->fd, (mode_t)mode) != 0) {
+        return shmipc_fail(error, SHMIPC_OS, errno, "chmod of %s", segment->path);
+    }
+    segment->mode = mode;
+    return SHMIPC_OK;
+}
+
 enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
                                           struct shmipc_error *error)
 {

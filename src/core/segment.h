@@ -190,6 +190,14 @@ void shmipc_segment_privatize(struct shmipc_segment *segment);
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error);
 
+/* Is the file this process's user's? For producers: whoever owns the file can read what is written
+ * to it, whatever its mode says by now. OS (EPERM), OK. */
+enum shmipc_status shmipc_segment_check_owner(const struct shmipc_segment *segment,
+                                              struct shmipc_error *error);
+/* Give the file these permission bits. OS, OK. */
+enum shmipc_status shmipc_segment_set_mode(struct shmipc_segment *segment, uint32_t mode,
+                                           struct shmipc_error *error);
+
 /* Still the file that its name leads to? False once unlinked or replaced. */
 bool shmipc_segment_is_named(const struct shmipc_segment *segment);
 

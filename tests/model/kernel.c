@@ -247,6 +247,20 @@ enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const cha
     return SHMIPC_OK;
 }
 
+enum shmipc_status shmipc_segment_check_owner(const struct shmipc_segment *segment,
+                                              struct shmipc_error *error)
+{
+    (void)segment, (void)error;
+    return SHMIPC_OK;
+}
+
+enum shmipc_status shmipc_segment_set_mode(struct shmipc_segment *segment, uint32_t mode,
+                                           struct shmipc_error *error)
+{
+    (void)segment, (void)mode, (void)error;
+    return SHMIPC_OK;
+}
+
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error)
 {
@@ -304,27 +318,21 @@ static _Noreturn void refuse(const char *what)
 enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const char *path,
                                          const struct shmipc_spec *spec, struct shmipc_error *error)
 {
-    (void)segment;
-    (void)path;
-    (void)spec;
-    (void)error;
+    (void)segment, (void)path, (void)spec, (void)error;
     refuse("creating a segment");
 }
 
 enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
                                           struct shmipc_error *error)
 {
-    (void)segment;
-    (void)error;
+    (void)segment, (void)error;
     refuse("publishing a segment");
 }
 
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error)
 {
-    (void)segment;
-    (void)schema;
-    (void)error;
+    (void)segment, (void)schema, (void)error;
     return SHMIPC_OK;
 }
 
