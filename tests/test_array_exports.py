@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -160,10 +161,9 @@ def test_numpy_2_is_told_that_it_needs_a_copy(numbers: Any) -> None:
 
 
 def torch_of(frame: Any) -> Any:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return torch.from_dlpack(frame)
+        return importlib.import_module("torch").from_dlpack(frame)
 
 
 VIEWS: dict[str, Any] = {
@@ -178,10 +178,14 @@ VIEWS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", VIEWS)
+NEEDS: dict[str, Any] = {
+    "from_dlpack": needs_versioned,
+    "torch": pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in VIEWS])
 def test_view_keeps_the_lease_until_it_dies(name: str, numbers: Any) -> None:
-    if name == "from_dlpack" and NUMPY < (2, 1):
-        pytest.skip("numpy gives read-only memory through DLPack since 2.1")
     producer, consumer = numbers
     frame = consumer.read(0)
     view = VIEWS[name](frame)
@@ -360,8 +364,9 @@ def test_reader_that_may_ignore_read_only_is_warned(numbers: Any) -> None:
 
 
 @needs_versioned
+@NEEDS["torch"]
 def test_torch_shares_a_frame_with_a_warning_and_copies_without(numbers: Any) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = importlib.import_module("torch")
     with numbers[1].read_batch(timeout=0) as frame:
         with pytest.warns(UserWarning, match="read-only"):
             shared = torch.from_dlpack(frame)

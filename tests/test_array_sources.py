@@ -358,13 +358,19 @@ def test_the_advice_for_masked_arrays_works(ring: Any) -> None:
     assert np.frombuffer(ring[1].recv(0)).tolist() == [0, 1, 2]
 
 
+def char_array() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.char.array(["ab", "c"])
+
+
 @pytest.mark.parametrize(
     "array",
     [
         np.arange(6.0).reshape(2, 3).view(Labelled),
         np.arange(6.0).reshape(2, 3).view(np.matrix),
         np.rec.array([(1, 2.0), (3, 4.0)], dtype=[("mask", "<i4"), ("unit", "<f8")]),
-        np.char.array(["ab", "c"]),
+        char_array(),
     ],
     ids=lambda array: type(array).__name__,
 )
