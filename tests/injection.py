@@ -75,7 +75,7 @@ def messages() -> None:
         producer.send(b"first")
         producer.send_text("second", kind=2)
         producer.send_many([b"third", bytearray(b"fourth")])
-        assert producer.try_send(memoryview(b"fifth"))
+        assert producer.try_send(memoryview(b"f.i.f.t.h")[::2])
         with producer.reserve(5) as room:
             memoryview(room)[:] = b"sixth"
         assert shmipc.wait([consumer], 0) == [consumer]
@@ -117,12 +117,16 @@ def items() -> None:
         consumer = Consumer("t", timeout=0)
         handles.append(consumer)
         producer.send(PIXELS)
-        producer.send_many(np.stack([PIXELS] * 3))
+        producer.send_many(np.stack([PIXELS] * 3)[::-1])
         with producer.reserve(2) as room:
-            room.array[:] = PIXELS
-        assert (consumer.recv(0) == PIXELS).all()
+            room.__array__()[:] = PIXELS
+            with memoryview(room) as writable:
+                writable[0, 0, 0] = 0
+        target = np.zeros((8, 8), "<u2")
+        assert consumer.recv_into(target, 0) == 128
+        assert (target == PIXELS).all()
         with consumer.read_batch(3, timeout=0) as batch:
-            assert batch.array.shape == (3, 8, 8)
+            assert batch.array.shape == memoryview(batch).shape == (3, 8, 8)
         frame = consumer.read(0)
         view = frame.array[2:]
         producer.close()

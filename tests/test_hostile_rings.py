@@ -198,7 +198,7 @@ VICTIM = """
                 elif what == 5:
                     def reserve():
                         with producer.reserve(1 if typed else n, timeout=0) as room:
-                            memoryview(room)[:] = bytes(len(memoryview(room)))
+                            np.asarray(room).view("u1")[:] = 0
                     attempt(reserve)
                 elif what == 6:
                     attempt(producer.stats)

@@ -209,6 +209,78 @@ def test_every_call_on_items_leaves_nothing() -> None:
         assert_nothing_grows(work, 1000)
 
 
+def test_every_array_with_gaps_leaves_nothing() -> None:
+    with (
+        Producer("l", dtype="<u8", shape=(2,)) as producer,
+        Consumer("l", timeout=0) as consumer,
+        Producer("m") as messages,
+        Consumer("m", timeout=0) as bytes_consumer,
+    ):
+        items = np.arange(16, dtype="<u8").reshape(4, 4)
+
+        def work() -> None:
+            producer.send(items[0, ::2])
+            producer.send_many(items[:, ::2])
+            producer.send_many(memoryview(items.tobytes() * 2)[::2])
+            for data in (items[::2], memoryview(items)[::-1], items.T):
+                messages.send(data)
+                assert len(bytes_consumer.recv(0)) == data.nbytes
+            producer.send(np.array([b"\1" * 8] * 2).view("<u8"))
+            assert consumer.recv(0).tolist() == [0, 2]
+            while consumer.pending:
+                consumer.read_batch(timeout=0)
+
+        assert_nothing_grows(work, 1000)
+
+
+def test_every_export_leaves_nothing() -> None:
+    with (
+        Producer("l", dtype="<u8") as producer,
+        Consumer("l", timeout=0) as consumer,
+        Producer("t", dtype="<M8[s]") as times,
+        Consumer("t", timeout=0) as time_consumer,
+    ):
+
+        def work() -> None:
+            with producer.reserve(2) as room:
+                np.asarray(room)[:] = memoryview(room)[0] + np.from_dlpack(room)[0]
+                kept = room.__array__("f4"), room.__array__(copy=True)
+            frame = consumer.read_batch(timeout=0)
+            kept += (np.asarray(frame), memoryview(frame), bytes(frame), frame.__array__("f4"))
+            kept += (frame.__dlpack__(copy=True), frame.__dlpack__(copy=True, max_version=(1, 0)))
+            fails(BufferError)(frame.release)
+            fails(BufferError)(frame.__dlpack__)
+            fails(BufferError)(lambda: frame.__dlpack__(dl_device=(2, 0)))
+            fails(TypeError)(lambda: frame.__dlpack__(dl_device=2))
+            fails(ValueError)(lambda: frame.__array__("f4", copy=False))
+            fails(TypeError)(lambda: frame.__array__("no such dtype"))
+            del kept
+            frame.release()
+            fails(BufferError)(lambda: memoryview(frame))
+            fails(BufferError)(lambda: bytes(frame))
+            fails(ValueError)(frame.__array__)
+            times.send(np.datetime64(5, "s"))
+            frame = time_consumer.read(0)
+            assert np.asarray(frame) == np.datetime64(5, "s")
+            fails(BufferError)(lambda: memoryview(frame))
+            fails(BufferError)(lambda: frame.__dlpack__(copy=True))
+
+        assert_nothing_grows(work, 1000)
+
+
+def test_dtypes_and_their_descriptions_leave_nothing() -> None:
+    noted = np.dtype([("a", np.dtype("<f8", metadata={"x": 1}), (2,)), (("t", "b"), "S3")])
+    reordered = np.dtype({"names": ["a", "b"], "formats": ["<u4", "<u2"], "offsets": [2, 0]})
+
+    def work() -> None:
+        with Producer("l", dtype=noted, capacity=4), Consumer("l", timeout=5):
+            pass
+        fails(ValueError)(lambda: Producer("l", dtype=[("a", str), ("b", "f8")]))
+        fails(TypeError)(lambda: Producer("l", dtype=reordered))
+
+    assert_nothing_grows(work, 300)
+
+
 def test_records_and_their_types_leave_nothing() -> None:
     dtype = np.dtype([("a", "<i8"), ("t", "S16"), ("m", "<f4", (2,)), ("n", [("x", ">u2")])])
     kind = record_type(dtype, "Kind", text=["t"])
@@ -249,7 +321,9 @@ def test_every_refusal_leaves_nothing() -> None:
             lambda: producer.send("str"),  # type: ignore[call-overload]
             lambda: producer.send(5),  # type: ignore[call-overload]
             lambda: producer.send(np.zeros(3, "O")),
-            lambda: producer.send(np.zeros((4, 4), "u1").T[1:]),
+            lambda: producer.send(np.ma.masked),
+            lambda: producer.send(memoryview(np.zeros(3, "O"))[::2]),
+            lambda: producer.send_many(np.ma.zeros(3)),
             lambda: producer.send(bytes(5000)),
             lambda: producer.send(b"", kind=0),
             lambda: producer.send(b"", kind=Raises()),  # type: ignore[arg-type]
@@ -262,11 +336,17 @@ def test_every_refusal_leaves_nothing() -> None:
             lambda: consumer.recv(timeout=Raises()),  # type: ignore[arg-type]
             lambda: consumer.recv_into(b"read-only", 0),  # type: ignore[arg-type]
             lambda: consumer.recv_into(np.zeros((4, 4), "u1").T[1:], 0),
+            lambda: consumer.recv_into(np.zeros(3, "O"), 0),
+            lambda: consumer.recv_into(memoryview(np.zeros(3, "O")), 0),
+            lambda: items.recv_into(np.zeros(3, "f8"), 0),
+            lambda: items.recv_into(memoryview(np.zeros(3, "f8")), 0),
             lambda: shmipc.wait([5]),  # type: ignore[list-item]
             lambda: shmipc.wait(consumer),  # type: ignore[arg-type]
             lambda: typed.send(np.float32(1)),
             lambda: typed.send_many(np.zeros((2, 2), "<u8")),
             lambda: typed.send(b"short"),
+            lambda: typed.send(memoryview(bytes(6))[::2]),
+            lambda: typed.send(np.bytes_(b"12345678")),
             lambda: typed.reserve(0),
             lambda: items.recv_text(0),
             lambda: items.read(0),
@@ -298,4 +378,4 @@ def test_every_refusal_leaves_nothing() -> None:
             frame.release()
             fails(ValueError)(lambda: frame.array)
 
-        assert_nothing_grows(work, 200)
+        assert_nothing_grows(work, 1000)

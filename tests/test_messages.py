@@ -171,20 +171,6 @@ def test_frame_can_be_sent_on(ring: tuple[Any, Any]) -> None:
     assert consumer.recv(0) == b"onwards"
 
 
-@pytest.mark.parametrize(
-    "data",
-    [memoryview(b"12345678")[::2], np.arange(8)[::2], np.arange(6).reshape(2, 3).T],
-    ids=["memoryview", "slice", "transposed"],
-)
-def test_buffer_with_gaps_is_a_value_error_that_says_how(
-    ring: tuple[Any, Any], data: object
-) -> None:
-    for send in (ring[0].send, ring[0].try_send, lambda data: ring[0].send_many([data])):
-        with pytest.raises(ValueError, match="ascontiguousarray"):
-            send(data)
-    assert ring[1].pending == 0
-
-
 def test_str_is_a_type_error_that_names_send_text(ring: tuple[Any, Any]) -> None:
     for send in (ring[0].send, ring[0].try_send, lambda text: ring[0].send_many([text])):
         with pytest.raises(TypeError, match="send_text"):
@@ -195,7 +181,7 @@ def test_str_is_a_type_error_that_names_send_text(ring: tuple[Any, Any]) -> None
 
 @pytest.mark.parametrize("data", [None, 1, 1.5, [1], {"a": 1}, object()])
 def test_what_is_no_buffer_is_a_type_error(ring: tuple[Any, Any], data: object) -> None:
-    with pytest.raises(TypeError, match="C-contiguous buffer"):
+    with pytest.raises(TypeError, match="any buffer"):
         ring[0].send(data)
 
 

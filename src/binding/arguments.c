@@ -1,6 +1,5 @@
-/* arguments.c: fastcall arguments, integers, and buffers to send. */
+/* arguments.c: fastcall arguments and integers. */
 #include "module.h"
-#include "record.h"
 
 /* A keyword is nearly always a compact ASCII str, which ends in a zero byte. */
 static inline bool name_is(PyObject *name, const char *text)
@@ -78,82 +77,4 @@ int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high
     PyErr_Format(PyExc_ValueError, "%s must be between %llu and %llu, not %R", what,
                  (unsigned long long)low, (unsigned long long)high, value);
     return -1;
-}
-
-/* An array of Python objects is a buffer of pointers, which mean nothing in another process.
- * numpy exports it like any other unless asked for its format, which would cost every array. */
-static int refuse_objects(PyObject *object)
-{
-    int has_objects = 0;
-    if (PyMemoryView_Check(object)) {
-        const char *format = PyMemoryView_GET_BUFFER(object)->format;
-        has_objects = format != NULL && strchr(format, 'O') != NULL;
-    } else if (!PyByteArray_Check(object)) {
-        PyObject *dtype = PyObject_GetAttrString(object, "dtype");
-        PyObject *flag = dtype == NULL ? NULL : PyObject_GetAttrString(dtype, "hasobject");
-        has_objects = flag == Py_True;
-        Py_XDECREF(dtype);
-        Py_XDECREF(flag);
-        if (PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear(); /* not every buffer has a dtype */
-    }
-    if (has_objects) {
-        PyErr_SetString(PyExc_TypeError,
-                        "the array holds Python objects, which mean nothing in another process: "
-                        "send an array of a fixed-size dtype, or pickle it yourself");
-    }
-    return has_objects ? -1 : 0;
-}
-
-int source_open_bytes(PyObject *object, struct source *source)
-{
-    source->array = NULL;
-    source->buffer.obj = NULL;
-    if (SHMIPC_LIKELY(PyBytes_CheckExact(object))) {
-        source->data = (const unsigned char *)PyBytes_AS_STRING(object);
-        source->len = (size_t)PyBytes_GET_SIZE(object);
-        return 0;
-    }
-    if (record_check_any(object)) {
-        return source_open_record(object, source);
-    }
-    if (PyUnicode_Check(object)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "a message is bytes, not str: use send_text(text), or text.encode()");
-        return -1;
-    }
-    if (!PyObject_CheckBuffer(object)) {
-        PyErr_Format(PyExc_TypeError,
-                     "a message is any C-contiguous buffer (bytes, memoryview, ndarray ...), not "
-                     "%.200s",
-                     Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    if (refuse_objects(object) != 0) {
-        return -1;
-    }
-    if (PyObject_GetBuffer(object, &source->buffer, PyBUF_SIMPLE) != 0) {
-        source->buffer.obj = NULL;
-        /* numpy says ValueError, memoryview BufferError: one answer for one mistake. */
-        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
-            PyErr_Clear();
-            PyErr_SetString(PyExc_ValueError,
-                            "the buffer is not C-contiguous: send numpy.ascontiguousarray(data) "
-                            "or bytes(data)");
-        }
-        return -1;
-    }
-    source->data = source->buffer.buf;
-    source->len = (size_t)source->buffer.len;
-    return 0;
-}
-
-void source_close(struct source *source)
-{
-    if (source->buffer.obj != NULL) {
-        PyBuffer_Release(&source->buffer);
-    }
-    Py_CLEAR(source->array);
 }

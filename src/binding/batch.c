@@ -1,4 +1,5 @@
 /* batch.c: one-dimensional arrays of records: made for batches, read to be sent. Knows numpy. */
+#include "buffers.h"
 #include "dispatcher.h"
 #include "module.h"
 
@@ -53,13 +54,13 @@ int rows_open(PyObject *object, struct rows *rows)
     }
     if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 1 ||
         !PyDataType_HASFIELDS(PyArray_DESCR((PyArrayObject *)object)) ||
-        PyDataType_REFCHK(PyArray_DESCR((PyArrayObject *)object)) ||
-        !PyArray_IS_C_CONTIGUOUS((PyArrayObject *)object)) {
+        PyDataType_REFCHK(PyArray_DESCR((PyArrayObject *)object))) {
         return 0;
     }
     PyArrayObject *array = (PyArrayObject *)object;
     rows->data = PyArray_DATA(array);
     rows->row_len = (size_t)PyArray_ITEMSIZE(array);
+    rows->stride = (Py_ssize_t)PyArray_STRIDE(array, 0);
     rows->count = (uint64_t)PyArray_DIM(array, 0);
     rows->array = Py_NewRef(object);
     return 1;

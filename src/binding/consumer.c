@@ -1,5 +1,6 @@
 /* consumer.c: the Consumer type: its life and its attributes. Its reading is in receiving.c. */
 #include "gil.h"
+#include "buffers.h"
 #include "module.h"
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)

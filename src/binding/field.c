@@ -190,6 +190,9 @@ int field_to_double(const struct record_field *field, PyObject *value, double *o
         *out = PyFloat_AS_DOUBLE(value);
         return 0;
     }
+    if (!PyFloat_Check(value) && !PyLong_Check(value) && refuse_stripped(value) != 0) {
+        return -1;
+    }
     const PyNumberMethods *number = Py_TYPE(value)->tp_as_number;
     if (number == NULL || (number->nb_float == NULL && number->nb_index == NULL)) {
         return refuse_type(field, "a real number", value);
@@ -304,6 +307,9 @@ static int encode_number(struct module_state *state, const struct record_field *
     }
     if (SHMIPC_LIKELY(PyLong_Check(value))) {
         return encode_integer(field, value, to);
+    }
+    if (refuse_stripped(value) != 0) {
+        return -1;
     }
     if (!PyIndex_Check(value)) {
         return refuse_type(field, "an integer", value);

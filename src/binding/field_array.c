@@ -207,7 +207,7 @@ int field_other_write(struct module_state *state, const struct record_field *fie
                       unsigned char *to)
 {
     (void)state;
-    PyArrayObject *array = empty_array(field);
+    PyArrayObject *array = refuse_stripped_within(value) != 0 ? NULL : empty_array(field);
     int result = -1;
     if (array == NULL) {
         return -1;

@@ -260,17 +260,55 @@ static PyObject *frame_exit(PyObject *object, PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+/* An ndarray on the frame's memory, unless it was released: then `exception`. */
+static PyObject *make_array(FrameObject *self, PyObject *exception)
+{
+    HandleObject *handle = &self->consumer->handle;
+    if (!add_export(self, exception)) {
+        return NULL;
+    }
+    PyObject *view = view_new(handle->state, (PyObject *)self);
+    return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
+                    self->batch ? (int64_t)self->items : -1, false, view);
+}
+
 static PyObject *frame_get_array(PyObject *object, void *unused)
 {
     (void)unused;
+    return make_array((FrameObject *)object, PyExc_ValueError);
+}
+
+static PyObject *frame_array(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames)
+{
+    return export_array(make_array((FrameObject *)object, PyExc_ValueError), args, nargs, kwnames);
+}
+
+static PyObject *frame_dlpack(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+    return export_dlpack(make_array((FrameObject *)object, PyExc_BufferError), args, nargs,
+                         kwnames);
+}
+
+static PyObject *frame_bytes(PyObject *object, PyObject *unused)
+{
+    (void)unused;
     FrameObject *self = (FrameObject *)object;
-    HandleObject *handle = &self->consumer->handle;
-    if (!add_export(self, PyExc_ValueError)) {
+    const struct shmipc_ring *ring = &self->consumer->core.ring.ring;
+    const bool padded = self->items > 1 && ring->item_stride != ring->item_len;
+    const size_t part_len = (size_t)(padded ? ring->item_len : self->len);
+    const uint64_t parts = padded ? self->items : 1;
+    if (!add_export(self, PyExc_BufferError)) {
         return NULL;
     }
-    PyObject *view = view_new(handle->state, object);
-    return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
-                    self->batch ? (int64_t)self->items : -1, false, view);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(parts * part_len));
+    for (uint64_t i = 0; bytes != NULL && i < parts; i++) {
+        copy_out(PyBytes_AS_STRING(bytes) + i * part_len,
+                 self->data + (padded ? i * ring->item_stride : 0), part_len);
+    }
+    frame_drop_export(self);
+    return bytes;
 }
 
 /* The record type of the ring's items, made once. Borrowed. */
@@ -350,8 +388,11 @@ static PyObject *frame_get_intact(PyObject *object, void *unused)
 static int frame_getbuffer(PyObject *object, Py_buffer *view, int flags)
 {
     FrameObject *self = (FrameObject *)object;
-    const HandleObject *handle = &self->consumer->handle;
+    HandleObject *handle = &self->consumer->handle;
     view->obj = NULL;
+    if (!export_is_plain(handle, flags)) {
+        return export_buffer(handle, make_array(self, PyExc_BufferError), view, flags);
+    }
     if (self->items > 1 &&
         handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
         PyErr_SetString(PyExc_BufferError,
@@ -397,6 +438,11 @@ static PyMethodDef frame_methods[] = {
     {"__reduce__", frame_refuse_reduce, METH_NOARGS,
      "__reduce__($self)\n--\n\nTypeError: a frame is neither copied nor pickled."},
     {"release", frame_release, METH_NOARGS, frame_release_doc},
+    {"__array__", METHOD(frame_array), FASTCALL, export_array_doc},
+    {"__bytes__", frame_bytes, METH_NOARGS,
+     "__bytes__($self)\n--\n\nA copy of the bytes; of a batch, item after item."},
+    {"__dlpack__", METHOD(frame_dlpack), FASTCALL, export_dlpack_doc},
+    {"__dlpack_device__", export_dlpack_device, METH_NOARGS, export_dlpack_device_doc},
     {"__enter__", frame_enter, METH_NOARGS, "__enter__($self)\n--\n\nThe frame itself."},
     {"__exit__", METHOD(frame_exit), METH_FASTCALL,
      "__exit__($self, *exc_info)\n--\n\n"
@@ -430,7 +476,9 @@ static PyType_Slot frame_slots[] = {
      "A lease on ring memory; from Consumer.read(), read_batch() or iteration.\n\n"
      "The memory is not reused and not unmapped while the frame, or an ndarray or memoryview of\n"
      "it, lives and release() was not called (overwrite rings: see .intact). Read-only, through\n"
-     ".array or the buffer protocol. len(): bytes, or items of a typed ring."},
+     ".array, which is quickest, or as numpy.asarray(), memoryview() and from_dlpack() read it: of\n"
+     "the ring's dtype and shape, or bytes of a message ring. len(): bytes, or items of a typed\n"
+     "ring."},
     {Py_tp_dealloc, frame_dealloc},
     {Py_tp_traverse, frame_traverse},
     {Py_tp_repr, frame_repr},

@@ -4,6 +4,7 @@
  * Records of one length, which begin with a symbol of 16 bytes. One whose symbol is all zeros is
  * kept nowhere.
  */
+#include "buffers.h"
 #include "module.h"
 #include "symbols.h"
 
@@ -76,13 +77,13 @@ static unsigned char *place_of(LatestObject *self, struct symbol_key key)
 
 /* From the last to the first: the first met of a symbol is its latest, and a run of one symbol is
  * told apart by one comparison each. */
-static int update_rows(LatestObject *self, const unsigned char *data, uint64_t count)
+static int update_rows(LatestObject *self, const struct rows *rows)
 {
     struct symbol_key previous = {{0, 0}};
     struct symbol_table done = {NULL, 0, 0};
     int result = 0;
-    for (uint64_t i = count; i-- > 0 && result == 0;) {
-        const unsigned char *row = data + i * self->record_len;
+    for (uint64_t i = rows->count; i-- > 0 && result == 0;) {
+        const unsigned char *row = rows->data + (Py_ssize_t)i * rows->stride;
         const struct symbol_key key = symbol_key_of(row);
         if (symbol_key_is_none(key) || symbol_keys_equal(key, previous)) {
             continue;
@@ -92,7 +93,7 @@ static int update_rows(LatestObject *self, const unsigned char *data, uint64_t c
             continue;
         }
         unsigned char *place = place_of(self, key);
-        if (place == NULL || (count > 1 && symbol_add(&done, key) == NULL)) {
+        if (place == NULL || (rows->count > 1 && symbol_add(&done, key) == NULL)) {
             result = -1;
         } else {
             memcpy(place, row, self->record_len);
@@ -111,16 +112,16 @@ static PyObject *latest_update(PyObject *object, PyObject *records)
 {
     LatestObject *self = (LatestObject *)object;
     struct source source;
-    struct rows rows = {NULL, 0, 0, NULL};
+    struct rows rows = {NULL, 0, 0, 0, NULL};
     const int many = PyBytes_CheckExact(records) ? 0 : rows_open(records, &rows);
     if (many < 0) {
         return NULL;
     }
     if (many == 0) {
-        if (source_open_bytes(records, &source) != 0) {
+        if (source_open_bytes(records, &source) != 0 || source_gather(&source) != 0) {
             return NULL;
         }
-        rows = (struct rows){source.data, source.len, 1, NULL};
+        rows = (struct rows){source.data, source.len, 0, 1, NULL};
     }
     int result = -1;
     if (rows.row_len != self->record_len) {
@@ -128,7 +129,7 @@ static PyObject *latest_update(PyObject *object, PyObject *records)
                      SHMIPC_S(self->record_len), rows.row_len);
     } else {
         Py_BEGIN_CRITICAL_SECTION(object);
-        result = update_rows(self, rows.data, rows.count);
+        result = update_rows(self, &rows);
         Py_END_CRITICAL_SECTION();
     }
     if (many == 0) {

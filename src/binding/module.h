@@ -2,11 +2,11 @@
  * module.h: what the files of the extension share.
  *
  * One file a type (producer.c, reservation.c, consumer.c, frame.c, view.c, record.c, dispatcher.c,
- * latest.c), one that maps errors (errors.c), four that know numpy (array.c, batch.c,
- * record_array.c, field_array.c), one that turns seconds into deadlines and waits with the GIL
- * released (waiting.c), one for the way out of the GIL and back (gil.c). Everything static is
- * constant: what differs between interpreters is in struct module_state, reached through the
- * objects.
+ * latest.c), one that maps errors (errors.c), seven that know numpy (array.c, batch.c, schema.c,
+ * description.c, exporting.c, record_array.c, field_array.c), one that turns seconds into deadlines
+ * and waits with the GIL released (waiting.c), one for the way out of the GIL and back (gil.c).
+ * Everything static is constant: what differs between interpreters is in struct module_state,
+ * reached through the objects.
  */
 #ifndef SHMIPC_BINDING_MODULE_H
 #define SHMIPC_BINDING_MODULE_H
@@ -108,6 +108,7 @@ typedef struct handle_object {
     PyObject *spin;                  /* as given: float or None */
     _Atomic(PyObject *) record_type; /* of the dtype, once Frame.record was read; else NULL */
     PyObject *weakrefs;              /* the interpreter's */
+    _Atomic(int) format;             /* what a buffer's format says of the dtype: exporting.c */
     const char *role;                /* "Producer", "Consumer" */
     void (*interrupt)(struct handle_object *handle);
     /* The guard is CLOSED already. Closes whatever happens; may leave an exception. */
@@ -342,6 +343,9 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
 
 /* ---- receiving.c: the methods of Consumer that read ------------------------------------------ */
 
+/* Copy ring memory, which a producer may be overwriting. */
+void copy_out(void *to, const unsigned char *from, size_t len);
+
 extern const char consumer_recv_doc[];
 extern const char consumer_recv_text_doc[];
 extern const char consumer_recv_into_doc[];
@@ -465,53 +469,10 @@ int parse_arguments(const struct parameters *parameters, PyObject *const *args, 
 int parse_integer(const char *what, PyObject *value, uint64_t low, uint64_t high, uint64_t fallback,
                   uint64_t *out);
 
-/* A source of bytes to send. */
-struct source {
-    const unsigned char *data;
-    size_t len;
-    uint64_t items;   /* typed */
-    Py_buffer buffer; /* buffer.obj != NULL: to be released */
-    PyObject *array;  /* to be released, or NULL */
-};
-/* One message's bytes. str and non-contiguous buffers are refused with advice. */
-int source_open_bytes(PyObject *object, struct source *source);
-void source_close(struct source *source);
-
-/* The rows of a one-dimensional C-contiguous structured array. */
-struct rows {
-    const unsigned char *data;
-    size_t row_len;
-    uint64_t count;
-    PyObject *array; /* owned: to be released */
-};
-/* 1: opened. 0: the object is no such array. -1: an exception. In batch.c. */
-int rows_open(PyObject *object, struct rows *rows);
-
 /* ---- literal.c ------------------------------------------------------------------------------ */
 
 /* Is this a tuple, written as repr() writes it, of nothing but tuples, lists, strings and numbers
  * without a sign, neither deep nor long? Then ast.literal_eval has it, or says SyntaxError. */
 bool literal_is_plain(const char *text, size_t len);
-
-/* ---- array.c -------------------------------------------------------------------------------- */
-
-/* Import numpy's API unless that was done. -1 with an exception. */
-int need_numpy(struct module_state *state);
-/* One item (`many` false) or a run of items of the handle's dtype and shape. */
-int source_open_items(HandleObject *handle, PyObject *object, bool many, struct source *source);
-/* dtype= and shape= of a producer into the segment's schema. */
-int schema_encode(struct module_state *state, PyObject *dtype, PyObject *shape,
-                  PyObject **dtype_out, PyObject **shape_out, PyObject **schema_out,
-                  uint64_t *item_len);
-/* The other way, from untrusted bytes. Corrupt if they are not what schema_encode makes. */
-int schema_decode(struct module_state *state, const struct shmipc_segment *segment,
-                  PyObject **dtype_out, PyObject **shape_out);
-/* An ndarray on ring memory. Steals `base`. items < 0: one item, no leading axis. A message ring's
- * is of bytes. */
-PyObject *array_on(HandleObject *handle, unsigned char *data, uint64_t len, int64_t items,
-                   bool writable, PyObject *base);
-/* A new ndarray with a copy of one item, or one to be filled. */
-PyObject *array_empty(HandleObject *handle, unsigned char **data);
-void array_forbid_writes(PyObject *array);
 
 #endif

@@ -1,4 +1,5 @@
 /* producer.c: the Producer type: its life and its attributes. Its sending is in sending.c. */
+#include "buffers.h"
 #include "module.h"
 
 static void interrupt(HandleObject *handle)

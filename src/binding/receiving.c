@@ -1,4 +1,5 @@
 /* receiving.c: the methods of Consumer that read, and its iterator. */
+#include "buffers.h"
 #include "module.h"
 
 /* The next message, waiting for it if need be. 0, or -1 with an exception. The handle is entered.
@@ -37,15 +38,14 @@ static inline bool consume(ConsumerObject *self, const struct shmipc_message *me
     return true;
 }
 
-static void copy_out(void *to, const struct shmipc_message *message)
+void copy_out(void *to, const unsigned char *from, size_t len)
 {
-    const size_t len = (size_t)message->len;
     if (len < COPY_WITHOUT_GIL_LEN) {
-        shmipc_copy_speculative(to, message->data, len);
+        shmipc_copy_speculative(to, from, len);
         return;
     }
     Py_BEGIN_ALLOW_THREADS
-    shmipc_copy_speculative(to, message->data, len);
+    shmipc_copy_speculative(to, from, len);
     Py_END_ALLOW_THREADS
 }
 
@@ -81,7 +81,7 @@ static PyObject *receive(ConsumerObject *self, struct patience *patience)
         if (result == NULL) {
             return NULL; /* no memory: the message stays where it is */
         }
-        copy_out(to, &message);
+        copy_out(to, message.data, (size_t)message.len);
         const bool whole = check_whole(&self->handle);
         if (SHMIPC_LIKELY(whole && consume(self, &message))) {
             return result;
@@ -162,7 +162,7 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
             break;
         }
         /* Decoding reads its source twice; shared memory may differ the second time. */
-        copy_out(PyBytes_AS_STRING(copy), &message);
+        copy_out(PyBytes_AS_STRING(copy), message.data, (size_t)message.len);
         if (!check_whole(&self->handle)) {
             Py_DECREF(copy);
             break;
@@ -183,47 +183,44 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
     return text;
 }
 
-/* A buffer's refusal, as numpy, memoryview and bytes put it; anything else is an error of its own.
- */
-static bool is_refusal(void)
-{
-    return PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
-           PyErr_ExceptionMatches(PyExc_TypeError);
-}
-
-static int open_target(PyObject *object, Py_buffer *buffer)
-{
-    if (PyObject_CheckBuffer(object)) {
-        if (PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE) == 0) {
-            return 0;
-        }
-        if (!is_refusal()) {
-            return -1;
-        }
-        PyErr_Clear();
-        if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDED) == 0) {
-            PyBuffer_Release(buffer);
-            PyErr_SetString(PyExc_ValueError,
-                            "recv_into() needs a C-contiguous buffer: this one has gaps");
-            return -1;
-        }
-        if (!is_refusal()) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    PyErr_Format(
-        PyExc_TypeError,
-        "recv_into() needs a writable buffer (bytearray, ndarray ...); this %.200s is none",
-        Py_TYPE(object)->tp_name);
-    return -1;
-}
-
 const char consumer_recv_into_doc[] =
     "recv_into($self, buffer, timeout=None)\n--\n\n"
     "Copy the next message or item into a writable C-contiguous buffer; returns the bytes\n"
-    "written. ValueError if it is too small: the message stays unread. Otherwise as\n"
+    "written. In a typed ring that is plain bytes, or an array of the ring's dtype: of the\n"
+    "item's shape, (n, *shape), or flat.\n"
+    "\n"
+    "Raises, with the message unread, ValueError if it is too small, SchemaMismatch for an\n"
+    "array of another dtype, TypeError for one of Python objects or with a mask. Otherwise as\n"
     "recv().";
+
+/* The handle is entered, and the buffer may hold what comes. */
+static PyObject *receive_into(ConsumerObject *self, struct patience *patience,
+                              const Py_buffer *buffer)
+{
+    struct shmipc_message message;
+    do {
+        if (next_message(self, patience, &message) != 0) {
+            return NULL;
+        }
+        if (message.len > (uint64_t)buffer->len) {
+            return PyErr_Format(
+                PyExc_ValueError,
+                "the message has %llu byte%s, the buffer %zd: the message stays unread",
+                (unsigned long long)message.len, SHMIPC_S(message.len), buffer->len);
+        }
+        copy_out(buffer->buf, message.data, (size_t)message.len);
+        if (!check_whole(&self->handle)) {
+            return NULL;
+        }
+        /* Made first: once it is consumed, nothing may fail. */
+        PyObject *result = PyLong_FromUnsignedLongLong(message.len);
+        if (result == NULL || consume(self, &message)) {
+            return result;
+        }
+        Py_DECREF(result);
+    } while (after_lap(self, patience) == 0);
+    return NULL;
+}
 
 PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames)
@@ -231,7 +228,6 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
     static const char *const names[] = {"buffer", "timeout", NULL};
     static const struct parameters parameters = {"recv_into", names, 2, 1};
     ConsumerObject *self = (ConsumerObject *)object;
-    struct shmipc_message message;
     struct patience patience;
     PyObject *given[2];
     PyObject *result = NULL;
@@ -240,32 +236,15 @@ PyObject *consumer_recv_into(PyObject *object, PyObject *const *args, Py_ssize_t
         parse_timeout(given[1], &patience) != 0) {
         return NULL;
     }
-    if (open_target(given[0], &buffer) != 0) {
+    if (target_open(given[0], &buffer) != 0) {
         return NULL;
     }
     if (handle_enter(&self->handle)) {
-        do {
-            if (next_message(self, &patience, &message) != 0) {
-                break;
-            }
-            if (message.len > (uint64_t)buffer.len) {
-                PyErr_Format(PyExc_ValueError,
-                             "the message has %llu byte%s, the buffer %zd: the message stays "
-                             "unread",
-                             (unsigned long long)message.len, SHMIPC_S(message.len), buffer.len);
-                break;
-            }
-            copy_out(buffer.buf, &message);
-            if (!check_whole(&self->handle)) {
-                break;
-            }
-            /* Made first: once it is consumed, nothing may fail. */
-            result = PyLong_FromUnsignedLongLong(message.len);
-            if (result == NULL || consume(self, &message)) {
-                break;
-            }
-            Py_CLEAR(result);
-        } while (after_lap(self, &patience) == 0);
+        /* numpy may run Python code, which may fork. */
+        if (self->handle.dtype == NULL ||
+            (target_check_items(&self->handle, given[0]) == 0 && handle_is_ours(&self->handle))) {
+            result = receive_into(self, &patience, &buffer);
+        }
         handle_leave(&self->handle);
     }
     PyBuffer_Release(&buffer);

@@ -9,6 +9,7 @@
 #ifndef SHMIPC_BINDING_RECORD_H
 #define SHMIPC_BINDING_RECORD_H
 
+#include "buffers.h"
 #include "module.h"
 
 enum field_code {

@@ -221,38 +221,8 @@ const char record_array_doc[] =
 
 PyObject *record_array(PyObject *record, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"dtype", "copy", NULL};
-    static const struct parameters parameters = {"__array__", names, 1, 0};
-    PyObject *given[2];
-    if (parse_arguments(&parameters, args, nargs, kwnames, given) != 0) {
-        return NULL;
-    }
-    PyArray_Descr *wanted = NULL;
-    if (given[0] != NULL && given[0] != Py_None &&
-        PyArray_DescrConverter(given[0], &wanted) != NPY_SUCCEED) {
-        return NULL;
-    }
-    const bool convert =
-        wanted != NULL && !record_has_dtype(record_layout_of(record), (PyObject *)wanted);
-    const int copy = given[1] == NULL || given[1] == Py_None ? -1 : PyObject_IsTrue(given[1]);
-    PyObject *array = NULL;
-    if (copy < 0 && PyErr_Occurred() != NULL) {
-        Py_XDECREF(wanted);
-        return NULL;
-    }
-    if (convert && copy == 0) {
-        PyErr_Format(PyExc_ValueError, "a %.200s is no array of dtype %R without a copy",
-                     Py_TYPE(record)->tp_name, wanted);
-    } else {
-        array = record_array_at(record, record_layout_of(record)->dtype, 0);
-    }
-    if (array != NULL && (convert || copy == 1)) {
-        PyObject *result = convert ? PyObject_CallMethod(array, "astype", "O", wanted)
-                                   : PyObject_CallMethod(array, "copy", NULL);
-        Py_SETREF(array, result);
-    }
-    Py_XDECREF(wanted);
-    return array;
+    return export_array(record_array_at(record, record_layout_of(record)->dtype, 0), args, nargs,
+                        kwnames);
 }
 
 /* ---- a record from something, and as something to send -------------------------------------- */
@@ -261,6 +231,7 @@ int source_open_record(PyObject *record, struct source *source)
 {
     const RecordObject *self = (RecordObject *)record;
     source->buffer.obj = NULL;
+    source->strides = NULL;
     if (self->frame == NULL) {
         source->array = Py_NewRef(record);
     } else if (frame_try_add_export(self->frame)) {
@@ -301,6 +272,7 @@ static int refuse_source(const RecordTypeObject *type, PyObject *dtype)
 static int open_array_source(RecordTypeObject *type, PyArrayObject *array, struct source *source)
 {
     source->buffer.obj = NULL;
+    source->strides = NULL;
     source->array = NULL;
     if (PyArray_NDIM(array) != 0) {
         PyErr_Format(PyExc_ValueError, "a %.200s is one item, not an array of %d axes",
@@ -325,7 +297,8 @@ int record_open_source(RecordTypeObject *type, PyObject *object, struct source *
     }
     if (PyArray_IsScalar(object, Void) ||
         (PyArray_Check(object) && PyDataType_HASFIELDS(PyArray_DESCR((PyArrayObject *)object)))) {
-        PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object);
+        PyArrayObject *array =
+            refuse_stripped(object) != 0 ? NULL : (PyArrayObject *)PyArray_FROM_O(object);
         const int result = array == NULL ? -1 : open_array_source(type, array, source);
         Py_XDECREF(array);
         return result;
@@ -337,7 +310,7 @@ int record_open_source(RecordTypeObject *type, PyObject *object, struct source *
                      type->heap.ht_type.tp_name, Py_TYPE(object)->tp_name);
         return -1;
     }
-    if (source_open_bytes(object, source) != 0) {
+    if (source_open_bytes(object, source) != 0 || source_gather(source) != 0) {
         return -1;
     }
     if (source->len != type->len) {

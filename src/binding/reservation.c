@@ -10,6 +10,7 @@
  * they share changes in the producer's critical section: whoever finds `open` there and clears it
  * settles the reservation, and nobody else.
  */
+#include "buffers.h"
 #include "module.h"
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
@@ -270,12 +271,27 @@ static PyObject *reservation_get_array(PyObject *object, void *unused)
     return array;
 }
 
+static PyObject *reservation_array(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames)
+{
+    return export_array(reservation_get_array(object, NULL), args, nargs, kwnames);
+}
+
+static PyObject *reservation_dlpack(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames)
+{
+    return export_dlpack(reservation_get_array(object, NULL), args, nargs, kwnames);
+}
+
 static int reservation_getbuffer(PyObject *object, Py_buffer *view, int flags)
 {
     ReservationObject *self = (ReservationObject *)object;
-    const HandleObject *handle = &self->producer->handle;
+    HandleObject *handle = &self->producer->handle;
     int result = -1;
     view->obj = NULL;
+    if (!export_is_plain(handle, flags) && atomic_load(&self->open) && !handle->segment->forked) {
+        return export_buffer(handle, reservation_get_array(object, NULL), view, flags);
+    }
     if (handle->dtype != NULL && self->items > 1 &&
         handle->segment->geometry.item_len != handle->segment->geometry.item_stride) {
         PyErr_SetString(PyExc_BufferError,
@@ -325,6 +341,9 @@ static PyMethodDef reservation_methods[] = {
      "__reduce__($self)\n--\n\nTypeError: a reservation is neither copied nor pickled."},
     {"commit", METHOD(reservation_commit), FASTCALL, reservation_commit_doc},
     {"abort", reservation_abort, METH_NOARGS, reservation_abort_doc},
+    {"__array__", METHOD(reservation_array), FASTCALL, export_array_doc},
+    {"__dlpack__", METHOD(reservation_dlpack), FASTCALL, export_dlpack_doc},
+    {"__dlpack_device__", export_dlpack_device, METH_NOARGS, export_dlpack_device_doc},
     {"__enter__", reservation_enter, METH_NOARGS,
      "__enter__($self)\n--\n\nThe reservation itself."},
     {"__exit__", METHOD(reservation_exit), METH_FASTCALL,
@@ -342,9 +361,11 @@ static PyMemberDef reservation_members[] = {WEAK_REFERENCES(ReservationObject),
                                             {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot reservation_slots[] = {
-    {Py_tp_doc, "Room in the ring being written in place; from Producer.reserve().\n\n"
-                "Leaving its with block commits; an exception aborts. Writable through .array or\n"
-                "the buffer protocol, until then. len(): bytes, or items of a typed ring."},
+    {Py_tp_doc,
+     "Room in the ring being written in place; from Producer.reserve().\n\n"
+     "Leaving its with block commits; an exception aborts. Writable until then, through\n"
+     ".array, numpy.asarray(), memoryview() and from_dlpack(): (n, *shape) of the dtype,\n"
+     "or bytes of a message ring. len(): bytes, or items of a typed ring."},
     {Py_tp_dealloc, reservation_dealloc},
     {Py_tp_traverse, reservation_traverse},
     {Py_tp_repr, reservation_repr},

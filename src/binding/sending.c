@@ -1,4 +1,5 @@
 /* sending.c: the methods of Producer that send. */
+#include "buffers.h"
 #include "module.h"
 
 /* ---- sending -------------------------------------------------------------------------------- */
@@ -77,7 +78,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     }
     shmipc_message_header_store(at, (uint32_t)source->len, (uint16_t)kind, (uint16_t)flags,
                                 ring->next_seq);
-    copy_in(at + sizeof(struct shmipc_message_header), source->data, source->len);
+    source_copy(at + sizeof(struct shmipc_message_header), source);
     shmipc_ring_commit_messages(ring, span, 1);
     return notify(self) ? 0 : -1;
 }
@@ -114,7 +115,7 @@ static int send_item(ProducerObject *self, const struct source *source, struct p
     if (make_room(self, ring->ring.item_stride, patience, &at) != 0) {
         return -1;
     }
-    copy_in(at, source->data, source->len);
+    source_copy(at, source);
     shmipc_ring_commit(ring, ring->ring.item_stride);
     return notify(self) ? 0 : -1;
 }
@@ -164,15 +165,18 @@ static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyO
 
 const char producer_send_doc[] =
     "send($self, data, *, kind=1, flags=0, timeout=None)\n--\n\n"
-    "Copy one message (any C-contiguous buffer) or one item (an ndarray of the ring's\n"
-    "dtype and shape, or its bytes) into the ring. It is committed when this returns.\n"
+    "Copy one message (any buffer) or one item (an ndarray of the ring's dtype and shape, a\n"
+    "numpy scalar of its dtype, or its bytes) into the ring. It is committed when this\n"
+    "returns. Of an array with strides the elements are sent in C order, as bytes(memoryview)\n"
+    "has them.\n"
     "\n"
     "kind: 1 to 65535, and flags: 0 to 65535, travel with a message; not in a typed ring.\n"
     "timeout: seconds to wait for room; None for ever, 0 not at all.\n"
     "\n"
     "Raises Full (nothing was sent), ConsumerDied (full, and the durable consumer is\n"
-    "dead: once, the next call waits for another), ValueError for a message larger than the ring or a buffer that is not\n"
-    "contiguous, SchemaMismatch, Closed, RuntimeError inside an open reservation.";
+    "dead: once, the next call waits for another), ValueError for a message larger than the\n"
+    "ring, TypeError for what means more than its bytes (Python objects, masked arrays,\n"
+    "units), SchemaMismatch, Closed, RuntimeError inside an open reservation.";
 
 /* The common case, whole: bytes, no options, a message ring with room. 0: sent. 1: nothing was done
  * and no exception is set; take the general way. -1: an exception. */

@@ -1,4 +1,5 @@
 /* sending_many.c: Producer.send_many. */
+#include "buffers.h"
 #include "module.h"
 
 /* Bytes of rows that are committed at once: a fraction of the first-level cache. */
@@ -40,15 +41,27 @@ static bool must_stop(ProducerObject *self)
     return true;
 }
 
-static void copy_items(const struct shmipc_ring *ring, unsigned char *to, const unsigned char *from,
-                       uint64_t items)
+/* Items of the source from `first` on, one after another; the first axis of a source with strides
+ * counts them. */
+static void copy_run(unsigned char *to, const struct source *source, uint64_t item_len,
+                     uint64_t first, uint64_t items)
+{
+    if (source->strides != NULL) {
+        source_copy_part(to, source, first, items);
+    } else {
+        copy_in(to, source->data + first * item_len, (size_t)(items * item_len));
+    }
+}
+
+static void copy_items(const struct shmipc_ring *ring, unsigned char *to,
+                       const struct source *source, uint64_t first, uint64_t items)
 {
     if (ring->item_stride == ring->item_len) {
-        copy_in(to, from, (size_t)(items * ring->item_len));
+        copy_run(to, source, ring->item_len, first, items);
         return;
     }
     for (uint64_t i = 0; i < items; i++) {
-        copy_in(to + i * ring->item_stride, from + i * ring->item_len, (size_t)ring->item_len);
+        copy_run(to + i * ring->item_stride, source, ring->item_len, first + i, 1);
     }
 }
 
@@ -72,7 +85,7 @@ static int send_items(ProducerObject *self, const struct source *source, struct 
         uint64_t run = shmipc_ring_room(core) / ring->item_stride;
         run = run < most ? run : most;
         run = run < source->items - *sent ? run : source->items - *sent;
-        copy_items(ring, at, source->data + *sent * ring->item_len, run);
+        copy_items(ring, at, source, *sent, run);
         shmipc_ring_commit(core, run * ring->item_stride);
         if (!notify(self)) {
             return -1;
@@ -125,7 +138,7 @@ static int add_to_run(ProducerObject *self, struct run *run, const struct source
     at = core->ring.data + ((core->head_pos + run->len) & core->ring.mask);
     shmipc_message_header_store(at, (uint32_t)source->len, run->kind, run->flags,
                                 core->next_seq + run->count);
-    copy_in(at + sizeof(struct shmipc_message_header), source->data, source->len);
+    source_copy(at + sizeof(struct shmipc_message_header), source);
     run->len += span;
     run->count++;
     return 0;
@@ -140,7 +153,7 @@ static int send_rows(ProducerObject *self, const struct rows *rows, struct run *
     int result = 0;
     for (uint64_t i = 0; i < rows->count && result == 0; i++) {
         result = add_to_run(self, run, &row, patience, sent);
-        row.data += rows->row_len;
+        row.data += rows->stride;
         if (result == 0 && run->len >= ROWS_RUN_LEN) {
             result = must_stop(self) ? -1 : commit_run(self, run, sent);
         }
@@ -210,8 +223,9 @@ static int send_all_messages(ProducerObject *self, PyObject *items, uint16_t kin
                              struct patience *patience, uint64_t *sent)
 {
     struct run run = {0, 0, kind, flags};
-    struct rows rows = {NULL, 0, 0, NULL};
-    const int is_rows = rows_open(items, &rows);
+    struct rows rows = {NULL, 0, 0, 0, NULL};
+    /* An array of objects is an iterable of buffers as any other; one with a mask is none. */
+    const int is_rows = refuse_stripped(items) != 0 ? -1 : rows_open(items, &rows);
     if (is_rows < 0 || !handle_is_ours(&self->handle)) {
         Py_XDECREF(rows.array);
         return -1;
@@ -241,7 +255,7 @@ static int send_all_items(ProducerObject *self, PyObject *items, struct patience
 
 const char producer_send_many_doc[] =
     "send_many($self, items, *, kind=1, flags=0, timeout=None)\n--\n\n"
-    "Send an array of items (typed ring: C-contiguous, of the ring's dtype, shape (n, *shape)) or\n"
+    "Send an array of items (typed ring: of the ring's dtype, shape (n, *shape)) or\n"
     "an iterable of buffers (message ring), and return how many were sent: all, unless `timeout`\n"
     "seconds pass with the ring full. What is in a list or tuple is committed run by run; what an\n"
     "iterator yields is committed before the next is asked for. Of a one-dimensional structured\n"
