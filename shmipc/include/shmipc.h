@@ -21,7 +21,9 @@
  * without ado (the first call of another thread costs microseconds); two calls at once are
  * SHMIPC_E_MISUSE for the second. What is not bound to this: the functions said to be callable from
  * any thread. Different handles never disturb each other. Nothing here is async-signal-safe but the
- * two interrupt functions; a thread must not be cancelled (pthread_cancel) inside a call.
+ * two interrupt functions. No function is a cancellation point: a thread that pthread_cancel()
+ * marks, also one that waits in here, ends after the call has returned (to end a wait, interrupt
+ * it). With PTHREAD_CANCEL_ASYNCHRONOUS none may be called.
  *
  * **Lifetime.** What shmipc_consumer_peek() and its like point at stays as it is until the next
  * shmipc_consumer_release(), _release_n(), _next(), _recv() or _close() of that handle. What

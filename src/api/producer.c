@@ -1,5 +1,6 @@
 /* producer.c: the producer of shmipc.h: its life and its facts. Its sending is in sending.c. */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "ends.h"
 
 #include <errno.h>
@@ -99,6 +100,7 @@ static int open_role(struct shmipc_producer *self, const char *path,
 int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                          const struct shmipc_producer_options *options)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_producer_options defaults;
     char path[SHMIPC_PATH_MAX];
     if (producer == NULL) {
@@ -137,6 +139,7 @@ int shmipc_producer_interrupt(struct shmipc_producer *producer)
 
 int shmipc_producer_close(struct shmipc_producer *producer)
 {
+    SHMIPC_UNCANCELLED();
     bool already;
     const int result = shmipc_handle_begin_close((struct shmipc_handle *)producer, PRODUCER,
                                                  SHMIPC_TAG_PRODUCER_CLOSED, &already);
@@ -165,6 +168,7 @@ void shmipc_producer_free(struct shmipc_producer *producer)
 int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_t count,
                                        int64_t timeout_ns)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_wait wait = {0};
     enum shmipc_status status = SHMIPC_AGAIN;
     int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
@@ -202,6 +206,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
 
 int shmipc_producer_unlink(struct shmipc_producer *producer)
 {
+    SHMIPC_UNCANCELLED();
     int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
     if (result != SHMIPC_SUCCESS) {
         return result;

@@ -1,6 +1,7 @@
 /* receiving.c: the waits of a consumer of shmipc.h, and what it reads by copying. */
 #include "reading.h"
 
+#include "cancel.h"
 #include "copy.h"
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
@@ -28,6 +29,7 @@ void shmipc_consumer_end_wait(struct shmipc_consumer *self)
 
 static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_wait wait = {0};
     enum shmipc_status status;
     int result = SHMIPC_SUCCESS;

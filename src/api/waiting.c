@@ -1,5 +1,6 @@
 /* waiting.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "reading.h"
 
 #include <errno.h>
@@ -144,6 +145,7 @@ static int set_wait(struct waiting_set *set, uint64_t deadline_ns)
 int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count, unsigned char *ready,
                 int64_t timeout_ns)
 {
+    SHMIPC_UNCANCELLED(); /* also: what it allocates is given back */
     struct waiting_set set = {.consumers = consumers, .count = count};
     int result = shmipc_check_timeout(timeout_ns);
     if (result != SHMIPC_SUCCESS) {
