@@ -63,6 +63,6 @@ def build_library(cc: str, folder: Path, flags: Sequence[str] = ("-O3",)) -> Pat
         *sorted(CORE.glob("*.c")),
         *sorted(API.glob("*.c")),
         f"-Wl,--version-script={API / 'libshmipc.map'}",
-        *("-Wl,-soname,libshmipc.so", "-o", library),
+        *("-Wl,-soname,libshmipc.so", "-Wl,-z,nodelete", "-o", library),
     )
     return library
