@@ -174,8 +174,8 @@ shmipc_producer_options_init(struct shmipc_producer_options *options) SHMIPC_NOE
  *
  * SHMIPC_E_BUSY: it has a live producer. _MISMATCH: it exists otherwise and is in use. _INVALID: a
  * name that is not [A-Za-z0-9][A-Za-z0-9._-]{0,199}, a dtype that cannot be read, an option out of
- * range. _CORRUPT: the file is no segment. _OS: ENOSPC says which directory is full, ENOMEM, EACCES
- * ... */
+ * range. _CORRUPT: the file is no segment. _OS: ENOSPC says which directory is full, EFBIG that
+ * RLIMIT_FSIZE is in the way, ENOMEM, EACCES ... */
 SHMIPC_CHECKED int
 shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                      const struct shmipc_producer_options *options) SHMIPC_NOEXCEPT;
