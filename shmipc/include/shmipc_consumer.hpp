@@ -17,6 +17,20 @@ namespace shmipc
 
 template <class T> class Stream;
 
+namespace detail
+{
+
+/* A main thread's stack has 8 MiB, and others often less; a copy may be made twice. */
+template <class Item> constexpr bool fits_the_stack()
+{
+    return sizeof(Item) <= std::size_t(1) << 20;
+}
+#define SHMIPC_LARGE_ITEM_                                                                       \
+    "this item is over 1 MiB and would be copied through the stack: use recv_into(item), which " \
+    "copies into one of yours, or read() or peek(), which do not copy"
+
+} // namespace detail
+
 /* Receives items of T, or messages. */
 template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
 {
@@ -29,13 +43,13 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     /* Attach to the ring `name`, waiting for it to exist. NotFound after the timeout; Busy,
      * SchemaMismatch, InvalidArgument, Corrupt, OsError. With `error`: false is what this is then.
      */
-    explicit Consumer(const std::string &name, const ConsumerOptions &options = {})
+    explicit Consumer(const Text &name, const ConsumerOptions &options = {})
     {
-        this->template open_as<T>(name.c_str(), options, nullptr);
+        this->template open_as<T>(name, options, nullptr);
     }
-    Consumer(const std::string &name, const ConsumerOptions &options, std::error_code &error)
+    Consumer(const Text &name, const ConsumerOptions &options, std::error_code &error)
     {
-        this->template open_as<T>(name.c_str(), options, &error);
+        this->template open_as<T>(name, options, &error);
     }
 
     /* ---- in place: peek, look, release ---- */
@@ -148,9 +162,11 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
 
     /* ---- copies ---- */
 
-    /* A copy of the next item, which is released. Empty after the timeout. */
+    /* A copy of the next item, which is released. Empty after the timeout. The copy is on the
+     * stack: large items are for recv_into(), read() and peek(). */
     template <class Item = T> Item recv(Timeout timeout = forever)
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
         detail::check(recv_item(item, timeout));
         return item;
@@ -158,14 +174,32 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     template <class Item = T>
     std::optional<Item> recv(Timeout timeout, std::error_code &error) noexcept
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
         return detail::set(error, recv_item(item, timeout)) ? std::optional<Item>(item)
                                                             : std::nullopt;
     }
     template <class Item = T> std::optional<Item> try_recv()
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
         return detail::polled(recv_item(item, 0)) ? std::optional<Item>(item) : std::nullopt;
+    }
+    /* Copy the next item into one of yours, wherever that is, and release it. Empty after the
+     * timeout; the item of yours is then as it was. */
+    template <class Item> void recv_into(Item &item, Timeout timeout = forever)
+    {
+        detail::check(recv_item(item, timeout));
+    }
+    template <class Item>
+    bool recv_into(Item &item, Timeout timeout, std::error_code &error) noexcept
+    {
+        return detail::set(error, recv_item(item, timeout));
+    }
+    /* False: nothing is ready. */
+    template <class Item> bool try_recv_into(Item &item)
+    {
+        return detail::polled(recv_item(item, 0));
     }
     /* Copy the next message, or the elements of the next item, into `size` bytes at `buffer`, and
      * release it: the copy. TooLarge: it has more; it stays unread. */
