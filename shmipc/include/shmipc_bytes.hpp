@@ -31,6 +31,7 @@ class Text
     template <class T, class = std::enable_if_t<std::is_convertible_v<T &&, std::string_view>>>
     constexpr Text(T &&text) noexcept(std::is_array_v<std::remove_reference_t<T>> ||
                                       std::is_nothrow_constructible_v<std::string_view, T &&>)
+        : view_()
     {
         using Given = std::remove_reference_t<T>;
         if constexpr (std::is_array_v<Given>) {

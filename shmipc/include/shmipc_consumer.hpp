@@ -100,8 +100,9 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Many try_peek_n(std::uint64_t max = 0)
     {
         shmipc_view view;
-        return detail::polled(peek_many(max, view, 0)) ? detail::many_of<T>(view, this->extent_)
-                                                       : Many();
+        return detail::polled(peek_many(max, view, no_wait))
+                   ? detail::many_of<T>(view, this->extent_)
+                   : Many();
     }
     /* All messages that are ready, up to `max`, into an array of yours. How many: */
     std::size_t peek_n(Message *messages, std::size_t max, Timeout timeout = forever)
@@ -120,7 +121,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     std::size_t try_peek_n(Message *messages, std::size_t max)
     {
         std::size_t count = 0;
-        (void)detail::polled(peek_messages(messages, max, 0, count));
+        (void)detail::polled(peek_messages(messages, max, no_wait, count));
         return count;
     }
 
@@ -183,7 +184,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     {
         static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
-        return detail::polled(recv_item(item, 0)) ? std::optional<Item>(item) : std::nullopt;
+        return detail::polled(recv_item(item, no_wait)) ? std::optional<Item>(item) : std::nullopt;
     }
     /* Copy the next item into one of yours, wherever that is, and release it. Empty after the
      * timeout; the item of yours is then as it was. */
@@ -199,7 +200,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     /* False: nothing is ready. */
     template <class Item> bool try_recv_into(Item &item)
     {
-        return detail::polled(recv_item(item, 0));
+        return detail::polled(recv_item(item, no_wait));
     }
     /* Copy the next message, or the elements of the next item, into `size` bytes at `buffer`, and
      * release it: the copy. TooLarge: it has more; it stays unread. */
@@ -220,8 +221,9 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     std::optional<Message> try_recv(void *buffer, std::size_t size)
     {
         shmipc_view view{};
-        return detail::polled(recv_bytes(buffer, size, view, 0)) ? std::optional<Message>(view)
-                                                                 : std::nullopt;
+        return detail::polled(recv_bytes(buffer, size, view, no_wait))
+                   ? std::optional<Message>(view)
+                   : std::nullopt;
     }
 
     /* ---- frames ---- */
@@ -244,7 +246,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Frame<T> try_read()
     {
         Frame<T> frame;
-        (void)detail::polled(read_one(frame, 0));
+        (void)detail::polled(read_one(frame, no_wait));
         return frame;
     }
     /* All items that are ready, up to `max` (0: no limit), in one frame. */
@@ -263,7 +265,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Frame<T> try_read_n(std::uint64_t max = 0)
     {
         Frame<T> frame;
-        (void)detail::polled(read_many(max, frame, 0));
+        (void)detail::polled(read_many(max, frame, no_wait));
         return frame;
     }
 
@@ -427,7 +429,7 @@ template <class T> class Stream
         if constexpr (!std::is_void_v<T>) {
             many_ = detail::many_of<T>(view_, consumer_.extent_);
         }
-        count_ = std::is_void_v<T> ? 1 : static_cast<std::size_t>(view_.count);
+        count_ = std::is_void_v<T> ? 1 : view_.count;
     }
     Consumer<T> &consumer_;
     const int exceptions_;
@@ -435,7 +437,7 @@ template <class T> class Stream
     std::size_t at_ = 0;
     std::size_t count_ = 0; /* that are peeked at; 0: the stream has ended */
     shmipc_view view_{};
-    typename Consumer<T>::Many many_;
+    typename Consumer<T>::Many many_{};
 };
 
 /* Wait until any of the consumers has something to read, an end or an error to report; which: all

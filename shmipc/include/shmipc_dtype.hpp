@@ -81,7 +81,7 @@ class Fields
             text_ += "'', '|V" + std::to_string(offset - end_) + "')";
         }
     }
-    std::string text_;
+    std::string text_{};
     std::size_t end_ = 0;
 };
 

@@ -24,6 +24,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -87,10 +88,12 @@ class SHMIPC_API Category final : public std::error_category
     }
 };
 
+/* Never destroyed: codes are compared until the process has ended. */
 inline const Category &own_category() noexcept
 {
-    static const Category instance;
-    return instance;
+    alignas(Category) static unsigned char room[sizeof(Category)];
+    static const Category *const instance = ::new (room) Category;
+    return *instance;
 }
 } // namespace detail
 
@@ -247,40 +250,41 @@ inline const char *text_of(int result) noexcept
 {
 #if defined(__cpp_exceptions)
     const Errc code = static_cast<Errc>(result);
-    switch (code) {
-    case Errc::empty:
+    switch (result) {
+    case SHMIPC_E_EMPTY:
         throw Empty(code, text);
-    case Errc::full:
+    case SHMIPC_E_FULL:
         throw Full(code, text);
-    case Errc::closed:
+    case SHMIPC_E_CLOSED:
         throw Closed(code, text);
-    case Errc::producer_died:
+    case SHMIPC_E_PRODUCER_DIED:
         throw ProducerDied(code, text);
-    case Errc::consumer_died:
+    case SHMIPC_E_CONSUMER_DIED:
         throw ConsumerDied(code, text);
-    case Errc::not_found:
+    case SHMIPC_E_NOT_FOUND:
         throw NotFound(code, text);
-    case Errc::busy:
+    case SHMIPC_E_BUSY:
         throw Busy(code, text);
-    case Errc::mismatch:
+    case SHMIPC_E_MISMATCH:
         throw SchemaMismatch(code, text);
-    case Errc::corrupt:
+    case SHMIPC_E_CORRUPT:
         throw Corrupt(code, text);
-    case Errc::too_large:
+    case SHMIPC_E_TOO_LARGE:
         throw TooLarge(code, text);
-    case Errc::invalid:
+    case SHMIPC_E_INVALID:
         throw InvalidArgument(code, text);
-    case Errc::misuse:
-    case Errc::abi:
+    case SHMIPC_E_MISUSE:
+    case SHMIPC_E_ABI:
         throw Misuse(code, text);
-    case Errc::interrupted:
+    case SHMIPC_E_INTERRUPTED:
         throw Interrupted(code, text);
-    case Errc::overrun:
+    case SHMIPC_E_OVERRUN:
         throw Overrun(code, text);
-    case Errc::os:
+    case SHMIPC_E_OS:
         throw OsError(text, shmipc_last_errno());
+    default:
+        throw Error(code, text);
     }
-    throw Error(code, text);
 #else
     (void)std::fprintf(stderr, "shmipc: %s (result %d)\n", text, result);
     std::abort();

@@ -24,6 +24,8 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
         : Room(room), producer_(producer)
     {
     }
+    Reservation(const Reservation &) = delete;
+    Reservation &operator=(const Reservation &) = delete;
     Reservation(Reservation &&other) noexcept
         : Room(std::exchange(other.room(), Room())),
           producer_(std::exchange(other.producer_, nullptr))
@@ -58,7 +60,7 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
         if (this->size() < sizeof(U)) {
             detail::raise(SHMIPC_E_TOO_LARGE, "the object does not fit what was reserved");
         }
-        return *reinterpret_cast<U *>(this->data());
+        return *static_cast<U *>(static_cast<void *>(this->data()));
     }
 
     /* Publish the first `items` of them, or all: with one store. Wait-free. */
@@ -187,11 +189,11 @@ template <class T = void> class Producer : public ProducerBase
     /* False: there is no room. */
     template <class Item = T> bool try_send(const Item &item)
     {
-        return detail::polled(send_one(item, 0));
+        return detail::polled(send_one(item, no_wait));
     }
     template <class Item = T> bool try_send(const Item &item, std::error_code &error) noexcept
     {
-        return detail::polled(send_one(item, 0), error);
+        return detail::polled(send_one(item, no_wait), error);
     }
 
     /* Copy a range of items (of T[]: of the elements of whole items), in as few commits as the room
@@ -227,7 +229,7 @@ template <class T = void> class Producer : public ProducerBase
     Reservation<T> try_reserve(std::size_t items = 1)
     {
         Reservation<T> room;
-        (void)detail::polled(reserve_n(items, 0, room));
+        (void)detail::polled(reserve_n(items, no_wait, room));
         return room;
     }
 
@@ -255,7 +257,7 @@ template <class T = void> class Producer : public ProducerBase
                                ? shmipc_producer_send(handle(), bytes.data, bytes.size, 0, 0, 0)
                                : shmipc_producer_send_n(handle(), bytes.data, bytes.size / size,
                                                         timeout.ns(), &count);
-        sent = static_cast<std::size_t>(count);
+        sent = count;
         return result;
     }
     int reserve_n(std::size_t items, Timeout timeout, Reservation<T> &room) noexcept
@@ -310,16 +312,16 @@ template <> class Producer<void> : public ProducerBase
     template <class Data, class = detail::IfNoMessage<Data>>
     bool try_send(const Data &data, unsigned kind = 1, unsigned flags = 0)
     {
-        return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0));
+        return detail::polled(send_one(detail::bytes_of(data), kind, flags, no_wait));
     }
     template <class Data, class = detail::IfNoMessage<Data>>
     bool try_send(const Data &data, unsigned kind, unsigned flags, std::error_code &error) noexcept
     {
-        return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0), error);
+        return detail::polled(send_one(detail::bytes_of(data), kind, flags, no_wait), error);
     }
     bool try_send(const Message &message)
     {
-        return detail::polled(send_one(message, 0));
+        return detail::polled(send_one(message, no_wait));
     }
 
     /* Copy a text into the ring as one message, without a zero byte at its end: a literal, a C
@@ -342,13 +344,14 @@ template <> class Producer<void> : public ProducerBase
     bool try_send_text(const Text &text, unsigned kind = 1, unsigned flags = 0)
     {
         detail::check(text);
-        return detail::polled(send_one(bytes_of(text), kind, flags, 0));
+        return detail::polled(send_one(bytes_of(text), kind, flags, no_wait));
     }
     bool try_send_text(const Text &text, unsigned kind, unsigned flags,
                        std::error_code &error) noexcept
     {
-        return detail::polled(text.fault() != nullptr ? SHMIPC_E_INVALID
-                                                      : send_one(bytes_of(text), kind, flags, 0),
+        return detail::polled(text.fault() != nullptr
+                                  ? SHMIPC_E_INVALID
+                                  : send_one(bytes_of(text), kind, flags, no_wait),
                               error);
     }
 
@@ -386,7 +389,7 @@ template <> class Producer<void> : public ProducerBase
     Reservation<void> try_reserve(std::size_t size)
     {
         Reservation<void> room;
-        (void)detail::polled(reserve_one(size, 0, room));
+        (void)detail::polled(reserve_one(size, no_wait, room));
         return room;
     }
 

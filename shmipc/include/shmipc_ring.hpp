@@ -61,6 +61,8 @@ class Timeout
 };
 
 inline constexpr Timeout forever = Timeout::special(SHMIPC_FOREVER);
+/* 0, where a compiler warns of zeros that are pointers. */
+inline constexpr Timeout no_wait = Timeout::special(0);
 /* A spin: poll for up to 20 us before sleeping, less while that does not help. */
 inline constexpr Timeout adaptive = Timeout::special(SHMIPC_SPIN_ADAPTIVE);
 
@@ -282,16 +284,15 @@ template <class Handle> class Ring
         if (result == SHMIPC_SUCCESS) {
             handle_ = std::move(opened);
             if constexpr (!std::is_void_v<T>) {
-                extent_ =
-                    static_cast<std::size_t>(info.item_size) / sizeof(std::remove_extent_t<T>);
-                stride_ = static_cast<std::size_t>(info.item_stride);
+                extent_ = info.item_size / sizeof(std::remove_extent_t<T>);
+                stride_ = info.item_stride;
             }
         }
     }
     /* Elements in an item, and bytes between two items. */
     std::size_t extent_ = 0;
     std::size_t stride_ = 0;
-    std::unique_ptr<Handle, Free> handle_;
+    std::unique_ptr<Handle, Free> handle_{};
 };
 
 } // namespace detail

@@ -138,9 +138,11 @@ template <class T> class View
     friend class detail::Stepper<View<T>>;
     using Byte =
         std::conditional_t<std::is_const_v<element_type>, const unsigned char, unsigned char>;
+    using Untyped = std::conditional_t<std::is_const_v<element_type>, const void, void>;
     element_type *step(element_type *from, std::size_t items) const noexcept
     {
-        return reinterpret_cast<element_type *>(reinterpret_cast<Byte *>(from) + items * stride_);
+        Untyped *const to = reinterpret_cast<Byte *>(from) + items * stride_;
+        return static_cast<element_type *>(to);
     }
     constexpr reference at(element_type *item) const noexcept
     {
@@ -231,7 +233,7 @@ class Message
     }
     std::size_t size() const noexcept
     {
-        return static_cast<std::size_t>(view_.len);
+        return view_.len;
     }
     bool empty() const noexcept
     {
