@@ -93,7 +93,8 @@ SHMIPC_API const char *shmipc_result_text(int result) SHMIPC_NOEXCEPT;
 
 /* What went wrong in the last failed call of this thread, in words: the name, what was found, what
  * was expected, what to do. Not kept for SHMIPC_E_EMPTY, _FULL, _INTERRUPTED and _OVERRUN, which
- * say all there is to say. Valid until the thread's next failure. Never NULL. */
+ * say all there is to say. Valid until the thread's next failure. Never NULL. Where a runtime may
+ * go on in another thread (Go), call and ask in one C function: docs/c-api.md, Threads. */
 SHMIPC_API const char *shmipc_last_error(void) SHMIPC_NOEXCEPT;
 /* The errno behind a SHMIPC_E_OS of this thread, or 0. */
 SHMIPC_API int shmipc_last_errno(void) SHMIPC_NOEXCEPT;

@@ -15,7 +15,8 @@
  *
  * Write SHMIPC_RECORD in the namespace of the struct, after it, naming its fields (256 at most) in
  * their order. A field left out is padding, of any type. The struct must be standard-layout and
- * trivially copyable; so std::string, pointers and virtual functions have no place in it.
+ * trivially copyable; so std::string, pointers and virtual functions have no place in it. numpy
+ * drops zeros at the end of S: char[N] is for text, and bytes are std::byte[N].
  */
 #ifndef SHMIPC_DTYPE_HPP
 #define SHMIPC_DTYPE_HPP

@@ -158,6 +158,9 @@ void misuse_arguments(const std::string &name)
     say("kind_65536", [&] { p.send_text("x", 65536); });
     say("flags_65536", [&] { p.send_text("x", 1, 65536); });
     say("too_large", [&] { p.send(large); });
+    say("cut_text", [&] { p.send_text("a\0b"); });
+    say("no_text", [&] { p.send_text(static_cast<const char *>(nullptr)); });
+    say("cut_name", [&] { (void)join(std::string("x\0y", 3)); });
     options.start = static_cast<shmipc::Start>(7);
     say("start", [&] { Consumer(name, options); });
     options.start = shmipc::Start::latest; /* of a durable queue */
