@@ -34,7 +34,8 @@ static inline void shmipc_cancel_restore(const int *state)
 }
 
 /* From here to the end of the block, on whatever way it is left. */
-#define SHMIPC_UNCANCELLED() \
-    const int cancel_state __attribute__((cleanup(shmipc_cancel_restore))) = shmipc_cancel_hold()
+#define SHMIPC_UNCANCELLED()                                                         \
+    const int cancel_state __attribute__((unused, cleanup(shmipc_cancel_restore))) = \
+        shmipc_cancel_hold()
 
 #endif
