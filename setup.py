@@ -20,6 +20,9 @@ VERSION_FILE = "shmipc/_version.py"
 VERSION = run_path(VERSION_FILE)["__version__"]
 FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-plt"]
 SYMBOLS = "src/api/libshmipc.map"
+# Never unloaded: the process's SIGBUS handler, its fork handlers and each thread's last error point
+# into it, and outlive a dlclose(3).
+STAYS = "-Wl,-z,nodelete"
 
 # Found wherever the package lies: ${pcfiledir} is the directory of this very file.
 PKG_CONFIG = f"""\
@@ -45,6 +48,7 @@ EXTENSION = Extension(
     depends=headers("src/core", "src/binding"),
     include_dirs=[numpy.get_include()],
     extra_compile_args=FLAGS,
+    extra_link_args=[STAYS],
 )
 LIBRARY = Extension(
     "shmipc.lib.libshmipc",
@@ -61,6 +65,7 @@ LIBRARY = Extension(
         "-Wl,-soname,libshmipc.so",
         f"-Wl,--version-script={SYMBOLS}",
         "-Wl,--no-undefined",
+        STAYS,
     ],
 )
 

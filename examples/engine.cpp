@@ -17,6 +17,7 @@
 #include "shmipc_events.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cinttypes>
@@ -277,12 +278,14 @@ Line parse(Text text) {
     return line;
 }
 
-/* The lines of a file, one by one. What gzip packed is unpacked by gzip(1). */
+/* The lines of a file, one by one. What gzip packed is unpacked by gzip(1). A mark of UTF-8 before
+ * the first is none of them. */
 class File {
   public:
-    explicit File(const std::string &path) : file_(std::freopen(path.c_str(), "rb", stdin)) {
+    explicit File(const std::string &path)
+        : path_(path), file_(std::freopen(path.c_str(), "rb", stdin)) {
         unsigned char magic[2] = {};
-        if (!file_) throw std::runtime_error("cannot open " + path);
+        if (!file_) throw std::runtime_error("cannot open " + path + ": " + std::strerror(errno));
         if (pread(fileno(file_), magic, 2, 0) == 2 && magic[0] == 0x1f && magic[1] == 0x8b)
             file_ = popen("gzip -dc", "r"); // which reads our stdin
         if (!file_) throw std::runtime_error("cannot start gzip");
@@ -291,24 +294,47 @@ class File {
     File(const File &) = delete;
     File &operator=(const File &) = delete;
 
-    /* False at the end. `is_whole`: not too long, and not where damage begins. */
+    /* False at the end, or when told to stop. `is_whole`: not too long, and not where damage
+     * begins. Throws where the file cannot be read, or has a line that no capture has. */
     bool next(std::string &line, bool &is_whole) {
         int byte = EOF;
+        uint64_t len = 0;
         line.clear(), is_whole = true;
-        while (file_ && (byte = getc_unlocked(file_)) != EOF && byte != '\n') {
+        while (file_ && (byte = get()) != EOF && byte != '\n') {
+            if (++len > ENDLESS)
+                throw std::runtime_error(path_ + " is no capture: a line has no end in " +
+                                         std::to_string(ENDLESS) + " bytes");
             if (line.size() < LONGEST)
                 line.push_back(char(byte));
             else
                 is_whole = false;
         }
-        if (byte == EOF) is_whole &= close();
+        if (stopping) return false;
+        if (byte == EOF && !close()) is_whole = false, is_damaged_ = true;
+        if (std::exchange(is_first_, false) && line.rfind("\xef\xbb\xbf", 0) == 0) line.erase(0, 3);
         return byte != EOF || !line.empty();
     }
+    /* Did it end before its end? Then what came is not all. */
+    bool is_damaged() const { return is_damaged_; }
 
   private:
-    static constexpr size_t LONGEST = 4 << 20; // a snapshot of 5000 levels has 0.2 MB
+    static constexpr size_t LONGEST = 4 << 20;    // a snapshot of 5000 levels has 0.2 MB
+    static constexpr uint64_t ENDLESS = 64 << 20; // /dev/zero, a disk's image ...
+    const std::string path_;
     std::FILE *file_;
+    bool is_first_ = true, is_damaged_ = false;
 
+    /* A byte; EOF: there is none, or we are to stop. */
+    int get() {
+        int byte;
+        while ((byte = stopping ? EOF : getc_unlocked(file_)) == EOF && !stopping &&
+               std::ferror(file_)) {
+            if (errno != EINTR)
+                throw std::runtime_error("cannot read " + path_ + ": " + std::strerror(errno));
+            std::clearerr(file_); // a signal that is not for us to stop
+        }
+        return byte;
+    }
     bool close() {
         std::FILE *file = std::exchange(file_, nullptr);
         return !file || file == stdin || pclose(file) == 0;
@@ -403,6 +429,12 @@ class Feed {
     std::string first_bad;
     std::map<std::string, Market> markets;
 
+    /* What came of the lines, in words. */
+    std::string account() const {
+        return std::to_string(lines) + " lines, " + std::to_string(bad) + " of them bad" +
+               (bad ? " (the first: " + first_bad + ")" : "") +
+               (file_.is_damaged() ? "; the file is cut or damaged: this is not all of it" : "");
+    }
     explicit Feed(const std::string &path) : file_(path) {}
 
     bool next(Event &event) {
@@ -635,6 +667,10 @@ class Exchange {
     const std::vector<std::string> tradable_;
     int64_t ts_event_ = 0, ts_init_ = 0, last_order_ = 0, last_trade_ = 0;
 
+    /* NaN is not known, and nothing trades at infinity: both compare in ways that would fill. */
+    static bool can_trade(double price, double size) {
+        return price > 0 && price < INFINITE && size > 0 && size < INFINITE;
+    }
     static bool is_market(const shmipc_order &order) {
         return order.order_type == SHMIPC_ORDER_TYPE_MARKET;
     }
@@ -652,7 +688,9 @@ class Exchange {
         Market::Touch &touch = market.touch[order.side == SHMIPC_SIDE_BUY];
         const bool reaches =
             is_market(order) || order.side * touch.price <= order.side * order.price;
-        return reaches && touch.size - touch.taken > LEAST ? &touch : nullptr;
+        return reaches && can_trade(touch.price, touch.size) && touch.size - touch.taken > LEAST
+                   ? &touch
+                   : nullptr;
     }
 
     /* What docs/strategies.md says under Errors, and what this exchange cannot do; or NULL. */
@@ -756,6 +794,10 @@ class Exchange {
     /* A best level is shown: it may reach orders that rest on the other side. */
     void show(Market &market, int side, double price, double size) {
         Market::Touch &touch = market.touch[side == SHMIPC_SIDE_SELL];
+        if (!can_trade(price, size)) {
+            touch = {};
+            return;
+        }
         if (touch.price != price || touch.size != size) touch = {price, size, 0};
         touch.taken += reach(market, -side, price, size - touch.taken);
     }
@@ -763,6 +805,7 @@ class Exchange {
     /* So much at this price reaches resting orders of `side`; return how much they took. */
     double reach(Market &market, int side, double price, double size) {
         auto &queue = market.resting[side == SHMIPC_SIDE_SELL];
+        if (!can_trade(price, size)) return 0;
         double left = size;
         while (left > LEAST && !queue.empty() && queue.begin()->first <= -side * price) {
             const Market::Resting first = queue.begin()->second;
@@ -897,10 +940,13 @@ class Engine {
         close();
     }
 
+    /* Nothing of it was an event, nobody having stopped us. */
+    bool is_no_capture() const { return played_ == 0 && !stopping && options_.max_events > 0; }
+    std::string account() const { return options_.capture + " has no event: " + feed_.account(); }
+
     void print() const {
-        std::printf("%" PRIu64 " events in %.3f s, of %" PRIu64 " lines, %" PRIu64 " of them bad",
-                    played_, seconds_, feed_.lines, feed_.bad);
-        std::printf(feed_.bad ? " (the first: %s)\n" : "%s\n", feed_.first_bad.c_str());
+        std::printf("%" PRIu64 " events in %.3f s, of %s\n", played_, seconds_,
+                    feed_.account().c_str());
         for (const Strategy &one : strategies_) {
             std::printf("%s: %s, %" PRIu64 " orders, %" PRIu64 " fills, %zu open, lost %" PRId64
                         ", errors %" PRId64,
@@ -1250,6 +1296,7 @@ int main(int, char **argv) {
         Engine engine(options);
         engine.run();
         engine.print();
+        if (engine.is_no_capture()) throw std::runtime_error(engine.account());
     } catch (const std::exception &error) {
         std::fprintf(stderr, "engine: %s\n", error.what());
         return 1;

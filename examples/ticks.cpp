@@ -25,5 +25,6 @@ int main(int, char **arguments) {
             turnover += tick.price * tick.size, count++;
         }
         std::printf("%.0f ticks, turnover %.2f\n", count, turnover);
+        return count > 0 ? 0 : 1; // 1: it ended before the first
     }
 }

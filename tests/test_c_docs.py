@@ -222,12 +222,57 @@ def test_the_cpp_program_works_as_printed(
     assert (done.stdout, done.stderr) == ("0 100.0\n1 101.0\n2 102.0\n", "")
 
 
+TELLS = "static int send_and_tell("
+OTHER_THREAD = r"""
+#include <pthread.h>
+static char text[200];
+static int result;
+static void *send_nowhere(void *producer)
+{
+    result = send_and_tell(producer, "x", 1, text, sizeof text);
+    return NULL;
+}
+int main(void)
+{
+    pthread_t thread;
+    struct shmipc_producer_options options;
+    struct shmipc_producer *producer = NULL;
+    shmipc_producer_options_init(&options);
+    options.capacity = 4096;
+    for (int i = 0; i < 2; i++) { /* no producer, then a full ring */
+        if (pthread_create(&thread, NULL, send_nowhere, producer) != 0) return 2;
+        if (pthread_join(thread, NULL) != 0) return 3;
+        printf("%d %s [%s]\n", result, text, shmipc_last_error());
+        if (i == 0 && shmipc_producer_open(&producer, "told", &options) != 0) return 4;
+        while (shmipc_producer_send(producer, "x", 1, 1, 0, 0) == SHMIPC_SUCCESS) { }
+    }
+    if (shmipc_producer_unlink(producer) != SHMIPC_SUCCESS) return 5;
+    shmipc_producer_free(producer);
+    return 0;
+}
+"""
+
+
+def test_text_travels_with_the_result_from_thread_to_thread(library: Path, tmp_path: Path) -> None:
+    [code] = [code for code in blocks(C_PART) if TELLS in code]
+    source = tmp_path / "told.c"
+    headers = "".join(f"#include <{name}.h>\n" for name in ("shmipc", "stdio", "stdbool"))
+    source.write_text(headers + code + OTHER_THREAD)
+    program = build(source, library, "-pthread")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=True)
+    none, full = done.stdout.splitlines()
+    assert none == "11 the producer is NULL: was it opened? []"
+    assert full.startswith("2 the ring is full: ")
+
+
 def test_every_fragment_compiles(library: Path, tmp_path: Path) -> None:
     synopses = {plain(declaration) for declaration in declarations().values()}
     fragments = [
         code
         for code in blocks(C_PART)
-        if "int main" not in code and plain(code.strip().removesuffix(";")) not in synopses
+        if "int main" not in code
+        and TELLS not in code
+        and plain(code.strip().removesuffix(";")) not in synopses
     ]
     assert len(fragments) >= 8
     functions = [

@@ -32,6 +32,7 @@ EXAMPLE = ROOT / "examples" / "ticks.cpp"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 STANDARDS = ("-std=c++17", "-std=c++20")
 COMPILERS = cxx_compilers()
+SHARED = ("-shared", "-fPIC")
 # every compiler runs the tests, in one of the standards; it looks at the others
 RUNS = list(zip(COMPILERS, STANDARDS, strict=False))
 
@@ -139,6 +140,20 @@ def test_every_header_stands_by_itself(tmp_path: Path) -> None:
     compile_with(COMPILERS[-1], *flags, *sources)
 
 
+def test_errors_are_the_same_in_a_plugin_and_its_host(library: Path, tmp_path: Path) -> None:
+    """Both have hidden visibility, so each has an error category of its own."""
+    hidden = (STANDARDS[0], "-fvisibility=hidden", "-fvisibility-inlines-hidden")
+    folder = CPP / "plugin"
+    plugins = [
+        build(compiler, library, tmp_path / f"{compiler}.so", *hidden, *SHARED, source)
+        for compiler in COMPILERS
+        for source in [folder / "plugin.cpp"]
+    ]
+    for compiler in COMPILERS:
+        host = build(compiler, library, tmp_path / "host", *hidden, folder / "host.cpp", "-ldl")
+        assert run(host, *plugins) == f"{len(plugins)} plugins\n"
+
+
 MISTAKES = {
     "a field out of order": (
         "struct R { int a; int b; }; SHMIPC_RECORD(R, b, a);",
@@ -172,6 +187,69 @@ MISTAKES = {
         "void f(shmipc::Producer<> &out, int *p) { out.send(p); }",
         "how long is it",
     ),
+    "a field of characters": (
+        "struct R { char id[16]; }; void f(shmipc::Producer<> &out, R &r) { out.send(r.id); }",
+        "an array of characters may be text or bytes: send_text",
+    ),
+    "a literal": (
+        'void f(shmipc::Producer<> &out) { out.send("text", 7, 0, 0); }',
+        "an array of characters may be text or bytes: send_text",
+    ),
+    "a literal that is tried": (
+        'void f(shmipc::Producer<> &out) { out.try_send("text"); }',
+        "an array of characters may be text or bytes: send_text",
+    ),
+    "a wide literal": (
+        'void f(shmipc::Producer<> &out) { out.send(L"text"); }',
+        "an array of characters may be text or bytes: send_text",
+    ),
+    "a view of a message that needs more alignment": (
+        "struct alignas(32) R { int a; }; auto f(shmipc::Message m) { return m.as<R>().a; }",
+        "messages are aligned to 16 bytes, and this type needs more",
+    ),
+    "a look at a message that needs more alignment": (
+        "struct alignas(32) R { int a; }; bool f(shmipc::Message m) { return m.try_as<R>(); }",
+        "messages are aligned to 16 bytes, and this type needs more",
+    ),
+    "a reserved object that needs more alignment": (
+        "struct alignas(32) R { int a; }; "
+        "void f(shmipc::Reservation<void> &room) { room.as<R>() = {}; }",
+        "messages are aligned to 16 bytes, and this type needs more",
+    ),
+    "an item that is an array of a fixed length": (
+        'void f() { shmipc::Producer<float[3]> out("ring"); }',
+        "items of N elements are of std::array<T, N>",
+    ),
+    "a base class with fields": (
+        "struct B { int a; }; struct R : B { int b; }; SHMIPC_RECORD(R, a, b);",
+        "of a base class with fields make the first member",
+    ),
+    "fields of another access": (
+        "class R { public: int a; private: int b; }; SHMIPC_RECORD(R, a);",
+        "all of them public or all not",
+    ),
+    "more fields than a record has": (
+        "struct R {"
+        + "".join(f"int a{i};" for i in range(257))
+        + f"}}; SHMIPC_RECORD(R, {', '.join(f'a{i}' for i in range(257))});",
+        "a record has 256 fields at most",
+    ),
+    "a vector of bits as items": (
+        "void f(shmipc::Producer<bool> &out, std::vector<bool> v) { out.send_n(v); }",
+        "items must lie one after the other in memory",
+    ),
+    "a vector of bits as a message": (
+        "void f(shmipc::Producer<> &out, std::vector<bool> v) { out.send(v); }",
+        "the elements of this range do not lie one after the other",
+    ),
+    "a copy of an item larger than a stack": (
+        "using R = std::array<double, 1 << 20>; auto f(shmipc::Consumer<R> &in) { in.recv(); }",
+        "would be copied through the stack: use recv_into",
+    ),
+    "a copy of such an item that may fail": (
+        "using R = std::array<double, 1 << 20>; auto f(shmipc::Consumer<R> &in) { in.try_recv(); }",
+        "would be copied through the stack: use recv_into",
+    ),
 }
 
 
@@ -182,6 +260,20 @@ def test_a_mistake_does_not_compile_and_is_told(mistake: str, tmp_path: Path) ->
     source.write_text(f"#include <shmipc.hpp>\n{code}\n")
     with pytest.raises(AssertionError, match=text):
         compile_with(COMPILERS[-1], STANDARDS[0], f"-I{INCLUDE}", "-fsyntax-only", source)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_record_may_have_256_fields(compiler: str, library: Path, tmp_path: Path) -> None:
+    names = [f"a{i}" for i in range(256)]
+    source = tmp_path / "wide.cpp"
+    source.write_text(
+        "#include <shmipc.hpp>\n#include <cstdio>\n"
+        f"struct R {{ {''.join(f'std::int32_t {name};' for name in names)} }};\n"
+        f"SHMIPC_RECORD(R, {', '.join(names)});\n"
+        'int main() { std::printf("%s", shmipc::dtype_of<R>().text.c_str()); }\n'
+    )
+    told = run(build(compiler, library, tmp_path / "wide", STANDARDS[0], source))
+    assert ast.literal_eval(told) == [(name, "<i4") for name in names]
 
 
 # ---- dtypes --------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ CORE_MAY_INCLUDE = {
     "ring": {"atomic", "error", "layout", "step"},
     "wait": {"atomic", "error", "step"},
     "fault": {"atomic"},
-    "segment": {"layout", "error", "atomic", "fault", "step"},
+    "file_size": {"error"},
+    "segment": {"layout", "error", "atomic", "fault", "file_size", "step"},
     "role": {"ring", "segment"},
     "producer": {"role", "wait"},
     "consumer": {"role", "wait"},
@@ -52,6 +53,7 @@ IMPLEMENTS = {
 }
 # file of the public C API -> what it may include: of the API, and "core/..."; one below another
 API_MAY_INCLUDE = {
+    "cancel.h": set(),
     "copy.h": set(),
     "dtype_word.h": set(),
     "dtype_word.c": {"dtype_word.h"},
@@ -60,19 +62,19 @@ API_MAY_INCLUDE = {
     "result.h": {"core/error.h", "shmipc.h"},
     "result.c": {"result.h"},
     "handle.h": {"result.h", "core/atomic.h", "core/layout.h"},
-    "handle.c": {"handle.h", "core/segment.h", "core/wait.h"},
+    "handle.c": {"handle.h", "cancel.h", "core/segment.h", "core/wait.h"},
     "ends.h": {"handle.h", "core/consumer.h", "core/producer.h"},
     "ends.c": {"ends.h", "dtype.h"},
-    "producer.c": {"ends.h"},
+    "producer.c": {"ends.h", "cancel.h"},
     "sending.h": {"ends.h"},
-    "sending.c": {"sending.h", "copy.h"},
+    "sending.c": {"sending.h", "cancel.h", "copy.h"},
     "reserving.c": {"sending.h"},
-    "consumer.c": {"ends.h"},
+    "consumer.c": {"ends.h", "cancel.h"},
     "reading.h": {"ends.h"},
     "reading.c": {"reading.h"},
-    "receiving.c": {"reading.h", "copy.h"},
-    "frame.c": {"reading.h"},
-    "waiting.c": {"reading.h", "core/waitset.h"},
+    "receiving.c": {"reading.h", "cancel.h", "copy.h"},
+    "frame.c": {"reading.h", "cancel.h"},
+    "waiting.c": {"reading.h", "cancel.h", "core/waitset.h"},
 }
 
 # what may be imported from where within the package, by top-level name below shmipc

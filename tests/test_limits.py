@@ -65,7 +65,7 @@ LIMITS = {
         limited(resource.RLIMIT_AS, vm_size() + (32 << 20), attach, [errno.ENOMEM], "address space")
     """,
     "file size": """
-    limited(resource.RLIMIT_FSIZE, 1 << 16, open_ring, [errno.ENOSPC, errno.EFBIG], "room")
+    limited(resource.RLIMIT_FSIZE, 1 << 16, open_ring, [errno.EFBIG], "RLIMIT_FSIZE")
     """,
 }
 

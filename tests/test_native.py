@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import shmipc
-from shmipc import _native, cli
+from shmipc import _core, _native, cli
 
 PROGRAM = r"""
 #include <shmipc.h>
@@ -217,3 +217,82 @@ def test_entry_point_leads_to_the_pkg_config_file() -> None:
         pytest.skip("not installed: run from a checkout")
     [directory] = {point.value for point in points}
     assert importlib.resources.files(directory).joinpath("shmipc.pc").is_file()
+
+
+# ---- a library that is closed again ----------------------------------------------------------
+
+CLOSED = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <shmipc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void on_bus(int number) {
+    (void)number;
+    _exit(7);
+}
+
+static void *ask_for_an_error(void *open) {
+    struct shmipc_producer *none;
+    ((int (*)(void *, const char *, const void *))open)(&none, "no/name", NULL);
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    pthread_t thread;
+    int status;
+    signal(SIGBUS, on_bus);
+    void *library = dlopen(argv[argc - 1], RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) return 1;
+    int (*open)(void *, const char *, const void *) =
+        (int (*)(void *, const char *, const void *))dlsym(library, "shmipc_producer_open");
+    void (*close)(void *) = (void (*)(void *))dlsym(library, "shmipc_producer_free");
+    void *producer;
+    if (open(&producer, "x", NULL) != 0) return 2;
+    close(producer);
+    if (pthread_create(&thread, NULL, ask_for_an_error, (void *)open) != 0) return 3;
+    if (pthread_join(thread, NULL) != 0 || dlclose(library) != 0) return 4;
+    pid_t child = fork(); /* through the fork handlers */
+    if (child == 0) _exit(0);
+    if (waitpid(child, &status, 0) != child || status != 0) return 5;
+    /* a file of somebody else's that is cut under its user */
+    FILE *file = tmpfile();
+    if (file == NULL || ftruncate(fileno(file), 4096) != 0) return 6;
+    volatile char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
+    if (mapped == MAP_FAILED || ftruncate(fileno(file), 0) != 0) return 8;
+    return mapped[0]; /* on_bus ends it */
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["cc"], indirect=True)
+def test_library_that_was_closed_leaves_the_process_as_it_was(
+    compiler: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "closed.c"
+    source.write_text(CLOSED)
+    flags = ["-std=gnu11", "-Wno-pedantic", f"-I{shmipc.get_include()}", "-pthread"]
+    program = tmp_path / "closed"
+    command = [*compiler, *flags, str(source), "-x", "none", "-ldl", "-o", str(program)]
+    subprocess.run(command, timeout=60, check=True)
+    library = Path(shmipc.get_library_dirs()[0], "libshmipc.so")
+    done = subprocess.run([program, library], timeout=60, check=False)
+    assert done.returncode == 7  # not a signal's
+
+
+@pytest.mark.parametrize("built", ["library", "extension"])
+def test_what_is_loaded_stays_loaded(built: str) -> None:
+    if shutil.which("readelf") is None:
+        pytest.skip("no readelf: install binutils")
+    library = Path(shmipc.get_library_dirs()[0], "libshmipc.so")
+    path = str(library) if built == "library" else _core.__file__
+    done = subprocess.run(
+        ["readelf", "-dW", path], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "NODELETE" in done.stdout

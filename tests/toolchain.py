@@ -33,6 +33,12 @@ def c_compiler() -> str | None:
     return next((cc for cc in wanted if shutil.which(cc)), None)
 
 
+def c_compilers() -> list[str]:
+    """Return gcc and clang, or $CC, as far as they are installed."""
+    wanted = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]
+    return [cc for cc in wanted if shutil.which(cc)]
+
+
 def cxx_compilers() -> list[str]:
     """Return g++ and clang++, or $CXX, as far as they are installed."""
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
@@ -63,6 +69,6 @@ def build_library(cc: str, folder: Path, flags: Sequence[str] = ("-O3",)) -> Pat
         *sorted(CORE.glob("*.c")),
         *sorted(API.glob("*.c")),
         f"-Wl,--version-script={API / 'libshmipc.map'}",
-        *("-Wl,-soname,libshmipc.so", "-o", library),
+        *("-Wl,-soname,libshmipc.so", "-Wl,-z,nodelete", "-o", library),
     )
     return library

@@ -92,7 +92,12 @@ static class Ticks
                 // the end of the stream
             }
         }
-        double seconds = watch == null ? 0 : watch.Elapsed.TotalSeconds;
+        if (count == 0)
+        {
+            Console.Error.WriteLine("ring " + ring + " ended before its first tick");
+            return 1;
+        }
+        double seconds = watch.Elapsed.TotalSeconds;
         Console.WriteLine("{0} ticks in order, mean price {1:F4}, {2:F1} million a second", count,
                           sum / count, count / seconds / 1e6);
         return 0;

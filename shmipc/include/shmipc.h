@@ -21,7 +21,9 @@
  * without ado (the first call of another thread costs microseconds); two calls at once are
  * SHMIPC_E_MISUSE for the second. What is not bound to this: the functions said to be callable from
  * any thread. Different handles never disturb each other. Nothing here is async-signal-safe but the
- * two interrupt functions; a thread must not be cancelled (pthread_cancel) inside a call.
+ * two interrupt functions. No function is a cancellation point: a thread that pthread_cancel()
+ * marks, also one that waits in here, ends after the call has returned (to end a wait, interrupt
+ * it). With PTHREAD_CANCEL_ASYNCHRONOUS none may be called.
  *
  * **Lifetime.** What shmipc_consumer_peek() and its like point at stays as it is until the next
  * shmipc_consumer_release(), _release_n(), _next(), _recv() or _close() of that handle. What
@@ -92,7 +94,8 @@ SHMIPC_API const char *shmipc_result_text(int result) SHMIPC_NOEXCEPT;
 
 /* What went wrong in the last failed call of this thread, in words: the name, what was found, what
  * was expected, what to do. Not kept for SHMIPC_E_EMPTY, _FULL, _INTERRUPTED and _OVERRUN, which
- * say all there is to say. Valid until the thread's next failure. Never NULL. */
+ * say all there is to say. Valid until the thread's next failure. Never NULL. Where a runtime may
+ * go on in another thread (Go), call and ask in one C function: docs/c-api.md, Threads. */
 SHMIPC_API const char *shmipc_last_error(void) SHMIPC_NOEXCEPT;
 /* The errno behind a SHMIPC_E_OS of this thread, or 0. */
 SHMIPC_API int shmipc_last_errno(void) SHMIPC_NOEXCEPT;
@@ -173,8 +176,8 @@ shmipc_producer_options_init(struct shmipc_producer_options *options) SHMIPC_NOE
  *
  * SHMIPC_E_BUSY: it has a live producer. _MISMATCH: it exists otherwise and is in use. _INVALID: a
  * name that is not [A-Za-z0-9][A-Za-z0-9._-]{0,199}, a dtype that cannot be read, an option out of
- * range. _CORRUPT: the file is no segment. _OS: ENOSPC says which directory is full, ENOMEM, EACCES
- * ... */
+ * range. _CORRUPT: the file is no segment. _OS: ENOSPC says which directory is full, EFBIG that
+ * RLIMIT_FSIZE is in the way, ENOMEM, EACCES ... */
 SHMIPC_CHECKED int
 shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                      const struct shmipc_producer_options *options) SHMIPC_NOEXCEPT;

@@ -22,7 +22,10 @@
  * peek() shows is good until the next release(), recv() or close(); what a Frame shows, as long as
  * the Frame, which may outlive its Consumer. A Reservation must not outlive its Producer.
  *
- * **Timeouts** are of std::chrono, shmipc::forever, or 0, which polls.
+ * **Timeouts** are of std::chrono, shmipc::forever, or 0 (shmipc::no_wait), which polls.
+ *
+ * **Texts.** out.send_text("literal"), out.send_text(order.symbol): shmipc_bytes.hpp says why
+ * send() takes no array of char.
  */
 #ifndef SHMIPC_HPP
 #define SHMIPC_HPP

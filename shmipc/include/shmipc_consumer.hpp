@@ -17,6 +17,20 @@ namespace shmipc
 
 template <class T> class Stream;
 
+namespace detail
+{
+
+/* A main thread's stack has 8 MiB, and others often less; a copy may be made twice. */
+template <class Item> constexpr bool fits_the_stack()
+{
+    return sizeof(Item) <= std::size_t(1) << 20;
+}
+#define SHMIPC_LARGE_ITEM_                                                                       \
+    "this item is over 1 MiB and would be copied through the stack: use recv_into(item), which " \
+    "copies into one of yours, or read() or peek(), which do not copy"
+
+} // namespace detail
+
 /* Receives items of T, or messages. */
 template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
 {
@@ -29,13 +43,13 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     /* Attach to the ring `name`, waiting for it to exist. NotFound after the timeout; Busy,
      * SchemaMismatch, InvalidArgument, Corrupt, OsError. With `error`: false is what this is then.
      */
-    explicit Consumer(const std::string &name, const ConsumerOptions &options = {})
+    explicit Consumer(const Text &name, const ConsumerOptions &options = {})
     {
-        this->template open_as<T>(name.c_str(), options, nullptr);
+        this->template open_as<T>(name, options, nullptr);
     }
-    Consumer(const std::string &name, const ConsumerOptions &options, std::error_code &error)
+    Consumer(const Text &name, const ConsumerOptions &options, std::error_code &error)
     {
-        this->template open_as<T>(name.c_str(), options, &error);
+        this->template open_as<T>(name, options, &error);
     }
 
     /* ---- in place: peek, look, release ---- */
@@ -86,8 +100,9 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Many try_peek_n(std::uint64_t max = 0)
     {
         shmipc_view view;
-        return detail::polled(peek_many(max, view, 0)) ? detail::many_of<T>(view, this->extent_)
-                                                       : Many();
+        return detail::polled(peek_many(max, view, no_wait))
+                   ? detail::many_of<T>(view, this->extent_)
+                   : Many();
     }
     /* All messages that are ready, up to `max`, into an array of yours. How many: */
     std::size_t peek_n(Message *messages, std::size_t max, Timeout timeout = forever)
@@ -106,7 +121,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     std::size_t try_peek_n(Message *messages, std::size_t max)
     {
         std::size_t count = 0;
-        (void)detail::polled(peek_messages(messages, max, 0, count));
+        (void)detail::polled(peek_messages(messages, max, no_wait, count));
         return count;
     }
 
@@ -158,9 +173,11 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
 
     /* ---- copies ---- */
 
-    /* A copy of the next item, which is released. Empty after the timeout. */
+    /* A copy of the next item, which is released. Empty after the timeout. The copy is on the
+     * stack: large items are for recv_into(), read() and peek(). */
     template <class Item = T> Item recv(Timeout timeout = forever)
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
         detail::check(recv_item(item, timeout));
         return item;
@@ -168,14 +185,32 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     template <class Item = T>
     std::optional<Item> recv(Timeout timeout, std::error_code &error) noexcept
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
         return detail::set(error, recv_item(item, timeout)) ? std::optional<Item>(item)
                                                             : std::nullopt;
     }
     template <class Item = T> std::optional<Item> try_recv()
     {
+        static_assert(detail::fits_the_stack<Item>(), SHMIPC_LARGE_ITEM_);
         Item item;
-        return detail::polled(recv_item(item, 0)) ? std::optional<Item>(item) : std::nullopt;
+        return detail::polled(recv_item(item, no_wait)) ? std::optional<Item>(item) : std::nullopt;
+    }
+    /* Copy the next item into one of yours, wherever that is, and release it. Empty after the
+     * timeout; the item of yours is then as it was. */
+    template <class Item> void recv_into(Item &item, Timeout timeout = forever)
+    {
+        detail::check(recv_item(item, timeout));
+    }
+    template <class Item>
+    bool recv_into(Item &item, Timeout timeout, std::error_code &error) noexcept
+    {
+        return detail::set(error, recv_item(item, timeout));
+    }
+    /* False: nothing is ready. */
+    template <class Item> bool try_recv_into(Item &item)
+    {
+        return detail::polled(recv_item(item, no_wait));
     }
     /* Copy the next message, or the elements of the next item, into `size` bytes at `buffer`, and
      * release it: the copy. TooLarge: it has more; it stays unread. */
@@ -196,8 +231,9 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     std::optional<Message> try_recv(void *buffer, std::size_t size)
     {
         shmipc_view view{};
-        return detail::polled(recv_bytes(buffer, size, view, 0)) ? std::optional<Message>(view)
-                                                                 : std::nullopt;
+        return detail::polled(recv_bytes(buffer, size, view, no_wait))
+                   ? std::optional<Message>(view)
+                   : std::nullopt;
     }
 
     /* ---- frames ---- */
@@ -220,7 +256,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Frame<T> try_read()
     {
         Frame<T> frame;
-        (void)detail::polled(read_one(frame, 0));
+        (void)detail::polled(read_one(frame, no_wait));
         return frame;
     }
     /* All items that are ready, up to `max` (0: no limit), in one frame. */
@@ -239,7 +275,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     Frame<T> try_read_n(std::uint64_t max = 0)
     {
         Frame<T> frame;
-        (void)detail::polled(read_many(max, frame, 0));
+        (void)detail::polled(read_many(max, frame, no_wait));
         return frame;
     }
 
@@ -403,7 +439,7 @@ template <class T> class Stream
         if constexpr (!std::is_void_v<T>) {
             many_ = detail::many_of<T>(view_, consumer_.extent_);
         }
-        count_ = std::is_void_v<T> ? 1 : static_cast<std::size_t>(view_.count);
+        count_ = std::is_void_v<T> ? 1 : view_.count;
     }
     Consumer<T> &consumer_;
     const int exceptions_;
@@ -411,7 +447,7 @@ template <class T> class Stream
     std::size_t at_ = 0;
     std::size_t count_ = 0; /* that are peeked at; 0: the stream has ended */
     shmipc_view view_{};
-    typename Consumer<T>::Many many_;
+    typename Consumer<T>::Many many_{};
 };
 
 /* Wait until any of the consumers has something to read, an end or an error to report; which: all

@@ -13,9 +13,10 @@
  *     std::uint8_t .. uint64_t    u1..u8  char[N], char         SN, S1
  *     float, double               f4, f8  T[N], std::array      its elements' dtype and a shape
  *
- * Write SHMIPC_RECORD in the namespace of the struct, after it, naming its fields (64 at most) in
+ * Write SHMIPC_RECORD in the namespace of the struct, after it, naming its fields (256 at most) in
  * their order. A field left out is padding, of any type. The struct must be standard-layout and
- * trivially copyable; so std::string, pointers and virtual functions have no place in it.
+ * trivially copyable; so std::string, pointers and virtual functions have no place in it. numpy
+ * drops zeros at the end of S: char[N] is for text, and bytes are std::byte[N].
  */
 #ifndef SHMIPC_DTYPE_HPP
 #define SHMIPC_DTYPE_HPP
@@ -81,7 +82,7 @@ class Fields
             text_ += "'', '|V" + std::to_string(offset - end_) + "')";
         }
     }
-    std::string text_;
+    std::string text_{};
     std::size_t end_ = 0;
 };
 
@@ -92,6 +93,16 @@ struct Extent {
     std::size_t offset;
     std::size_t size;
 };
+
+/* How many names stand in `a, b, c`. */
+constexpr std::size_t count_names(const char *names)
+{
+    std::size_t count = 1;
+    for (; *names != '\0'; names++) {
+        count += *names == ',' ? 1 : 0;
+    }
+    return count;
+}
 
 constexpr bool in_order(std::initializer_list<Extent> extents)
 {
@@ -181,100 +192,55 @@ template <class T> Dtype dtype_of()
 
 } // namespace shmipc
 
-#define SHMIPC_RECORD(type, ...)                                                           \
-    inline void shmipc_describe(const type *, ::shmipc::Fields &shmipc_fields)             \
-    {                                                                                      \
-        static_assert(                                                                     \
-            std::is_standard_layout_v<type> && std::is_trivially_copyable_v<type>,         \
-            "a record is a plain struct: no pointers to the heap, no virtual functions");  \
-        static_assert(                                                                     \
-            ::shmipc::detail::in_order({SHMIPC_EACH_(SHMIPC_EXTENT_, type, __VA_ARGS__)}), \
-            "name the fields of a record in their order, each once");                      \
-        SHMIPC_EACH_(SHMIPC_FIELD_, type, __VA_ARGS__)                                     \
-    }                                                                                      \
+#define SHMIPC_RECORD(type, ...)                                                             \
+    inline void shmipc_describe(const type *, ::shmipc::Fields &shmipc_fields)               \
+    {                                                                                        \
+        static_assert(::shmipc::detail::count_names(#__VA_ARGS__) <= 256,                    \
+                      "a record has 256 fields at most: make some of them an array, or a "   \
+                      "record of their own");                                                \
+        static_assert(std::is_trivially_copyable_v<type>,                                    \
+                      "a record is a plain struct: no pointers to the heap (std::string, "   \
+                      "std::vector), no virtual functions");                                 \
+        static_assert(std::is_standard_layout_v<type>,                                       \
+                      "a record has all of its fields in one struct, all of them public or " \
+                      "all not, and no virtual functions: of a base class with fields make " \
+                      "the first member instead");                                           \
+        static_assert(                                                                       \
+            ::shmipc::detail::in_order({SHMIPC_EACH_(SHMIPC_EXTENT_, type, __VA_ARGS__)}),   \
+            "name the fields of a record in their order, each once");                        \
+        SHMIPC_EACH_(SHMIPC_FIELD_, type, __VA_ARGS__)                                       \
+    }                                                                                        \
     static_assert(true, "")
 #define SHMIPC_EXTENT_(type, field) {offsetof(type, field), sizeof(type::field)},
 #define SHMIPC_FIELD_(type, field) \
     shmipc_fields.add<decltype(type::field)>(#field, offsetof(type, field));
 
-/* m(t, a) for each of up to 64 a. */
+/* m(t, a) for each a. A macro is not expanded within itself; but what an expansion leaves behind is
+ * looked at again by each SHMIPC_AGAIN_ around it, 364 times in all, and each time one step is
+ * made. Behind the last a comes `()()()`, which makes the step to the end instead of to the next.
+ */
 // clang-format off
-#define SHMIPC_PICK_(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, _16, _17, \
-    _18, _19, _20, _21, _22, _23, _24, _25, _26, _27, _28, _29, _30, _31, _32, _33, _34, _35, \
-    _36, _37, _38, _39, _40, _41, _42, _43, _44, _45, _46, _47, _48, _49, _50, _51, _52, _53, \
-    _54, _55, _56, _57, _58, _59, _60, _61, _62, _63, _64, n, ...) n
-#define SHMIPC_COUNT_(...) SHMIPC_PICK_(__VA_ARGS__, 64, 63, 62, 61, 60, 59, 58, 57, 56, 55, 54, \
-    53, 52, 51, 50, 49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 39, 38, 37, 36, 35, 34, 33, 32, 31, \
-    30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, \
-    6, 5, 4, 3, 2, 1, 0)
-#define SHMIPC_JOIN_(a, b) SHMIPC_JOIN2_(a, b)
-#define SHMIPC_JOIN2_(a, b) a##b
-#define SHMIPC_EACH_(m, t, ...) SHMIPC_JOIN_(SHMIPC_E, SHMIPC_COUNT_(__VA_ARGS__))(m, t, \
-    __VA_ARGS__)
-#define SHMIPC_E1(m, t, a) m(t, a)
-#define SHMIPC_E2(m, t, a, ...) m(t, a) SHMIPC_E1(m, t, __VA_ARGS__)
-#define SHMIPC_E3(m, t, a, ...) m(t, a) SHMIPC_E2(m, t, __VA_ARGS__)
-#define SHMIPC_E4(m, t, a, ...) m(t, a) SHMIPC_E3(m, t, __VA_ARGS__)
-#define SHMIPC_E5(m, t, a, ...) m(t, a) SHMIPC_E4(m, t, __VA_ARGS__)
-#define SHMIPC_E6(m, t, a, ...) m(t, a) SHMIPC_E5(m, t, __VA_ARGS__)
-#define SHMIPC_E7(m, t, a, ...) m(t, a) SHMIPC_E6(m, t, __VA_ARGS__)
-#define SHMIPC_E8(m, t, a, ...) m(t, a) SHMIPC_E7(m, t, __VA_ARGS__)
-#define SHMIPC_E9(m, t, a, ...) m(t, a) SHMIPC_E8(m, t, __VA_ARGS__)
-#define SHMIPC_E10(m, t, a, ...) m(t, a) SHMIPC_E9(m, t, __VA_ARGS__)
-#define SHMIPC_E11(m, t, a, ...) m(t, a) SHMIPC_E10(m, t, __VA_ARGS__)
-#define SHMIPC_E12(m, t, a, ...) m(t, a) SHMIPC_E11(m, t, __VA_ARGS__)
-#define SHMIPC_E13(m, t, a, ...) m(t, a) SHMIPC_E12(m, t, __VA_ARGS__)
-#define SHMIPC_E14(m, t, a, ...) m(t, a) SHMIPC_E13(m, t, __VA_ARGS__)
-#define SHMIPC_E15(m, t, a, ...) m(t, a) SHMIPC_E14(m, t, __VA_ARGS__)
-#define SHMIPC_E16(m, t, a, ...) m(t, a) SHMIPC_E15(m, t, __VA_ARGS__)
-#define SHMIPC_E17(m, t, a, ...) m(t, a) SHMIPC_E16(m, t, __VA_ARGS__)
-#define SHMIPC_E18(m, t, a, ...) m(t, a) SHMIPC_E17(m, t, __VA_ARGS__)
-#define SHMIPC_E19(m, t, a, ...) m(t, a) SHMIPC_E18(m, t, __VA_ARGS__)
-#define SHMIPC_E20(m, t, a, ...) m(t, a) SHMIPC_E19(m, t, __VA_ARGS__)
-#define SHMIPC_E21(m, t, a, ...) m(t, a) SHMIPC_E20(m, t, __VA_ARGS__)
-#define SHMIPC_E22(m, t, a, ...) m(t, a) SHMIPC_E21(m, t, __VA_ARGS__)
-#define SHMIPC_E23(m, t, a, ...) m(t, a) SHMIPC_E22(m, t, __VA_ARGS__)
-#define SHMIPC_E24(m, t, a, ...) m(t, a) SHMIPC_E23(m, t, __VA_ARGS__)
-#define SHMIPC_E25(m, t, a, ...) m(t, a) SHMIPC_E24(m, t, __VA_ARGS__)
-#define SHMIPC_E26(m, t, a, ...) m(t, a) SHMIPC_E25(m, t, __VA_ARGS__)
-#define SHMIPC_E27(m, t, a, ...) m(t, a) SHMIPC_E26(m, t, __VA_ARGS__)
-#define SHMIPC_E28(m, t, a, ...) m(t, a) SHMIPC_E27(m, t, __VA_ARGS__)
-#define SHMIPC_E29(m, t, a, ...) m(t, a) SHMIPC_E28(m, t, __VA_ARGS__)
-#define SHMIPC_E30(m, t, a, ...) m(t, a) SHMIPC_E29(m, t, __VA_ARGS__)
-#define SHMIPC_E31(m, t, a, ...) m(t, a) SHMIPC_E30(m, t, __VA_ARGS__)
-#define SHMIPC_E32(m, t, a, ...) m(t, a) SHMIPC_E31(m, t, __VA_ARGS__)
-#define SHMIPC_E33(m, t, a, ...) m(t, a) SHMIPC_E32(m, t, __VA_ARGS__)
-#define SHMIPC_E34(m, t, a, ...) m(t, a) SHMIPC_E33(m, t, __VA_ARGS__)
-#define SHMIPC_E35(m, t, a, ...) m(t, a) SHMIPC_E34(m, t, __VA_ARGS__)
-#define SHMIPC_E36(m, t, a, ...) m(t, a) SHMIPC_E35(m, t, __VA_ARGS__)
-#define SHMIPC_E37(m, t, a, ...) m(t, a) SHMIPC_E36(m, t, __VA_ARGS__)
-#define SHMIPC_E38(m, t, a, ...) m(t, a) SHMIPC_E37(m, t, __VA_ARGS__)
-#define SHMIPC_E39(m, t, a, ...) m(t, a) SHMIPC_E38(m, t, __VA_ARGS__)
-#define SHMIPC_E40(m, t, a, ...) m(t, a) SHMIPC_E39(m, t, __VA_ARGS__)
-#define SHMIPC_E41(m, t, a, ...) m(t, a) SHMIPC_E40(m, t, __VA_ARGS__)
-#define SHMIPC_E42(m, t, a, ...) m(t, a) SHMIPC_E41(m, t, __VA_ARGS__)
-#define SHMIPC_E43(m, t, a, ...) m(t, a) SHMIPC_E42(m, t, __VA_ARGS__)
-#define SHMIPC_E44(m, t, a, ...) m(t, a) SHMIPC_E43(m, t, __VA_ARGS__)
-#define SHMIPC_E45(m, t, a, ...) m(t, a) SHMIPC_E44(m, t, __VA_ARGS__)
-#define SHMIPC_E46(m, t, a, ...) m(t, a) SHMIPC_E45(m, t, __VA_ARGS__)
-#define SHMIPC_E47(m, t, a, ...) m(t, a) SHMIPC_E46(m, t, __VA_ARGS__)
-#define SHMIPC_E48(m, t, a, ...) m(t, a) SHMIPC_E47(m, t, __VA_ARGS__)
-#define SHMIPC_E49(m, t, a, ...) m(t, a) SHMIPC_E48(m, t, __VA_ARGS__)
-#define SHMIPC_E50(m, t, a, ...) m(t, a) SHMIPC_E49(m, t, __VA_ARGS__)
-#define SHMIPC_E51(m, t, a, ...) m(t, a) SHMIPC_E50(m, t, __VA_ARGS__)
-#define SHMIPC_E52(m, t, a, ...) m(t, a) SHMIPC_E51(m, t, __VA_ARGS__)
-#define SHMIPC_E53(m, t, a, ...) m(t, a) SHMIPC_E52(m, t, __VA_ARGS__)
-#define SHMIPC_E54(m, t, a, ...) m(t, a) SHMIPC_E53(m, t, __VA_ARGS__)
-#define SHMIPC_E55(m, t, a, ...) m(t, a) SHMIPC_E54(m, t, __VA_ARGS__)
-#define SHMIPC_E56(m, t, a, ...) m(t, a) SHMIPC_E55(m, t, __VA_ARGS__)
-#define SHMIPC_E57(m, t, a, ...) m(t, a) SHMIPC_E56(m, t, __VA_ARGS__)
-#define SHMIPC_E58(m, t, a, ...) m(t, a) SHMIPC_E57(m, t, __VA_ARGS__)
-#define SHMIPC_E59(m, t, a, ...) m(t, a) SHMIPC_E58(m, t, __VA_ARGS__)
-#define SHMIPC_E60(m, t, a, ...) m(t, a) SHMIPC_E59(m, t, __VA_ARGS__)
-#define SHMIPC_E61(m, t, a, ...) m(t, a) SHMIPC_E60(m, t, __VA_ARGS__)
-#define SHMIPC_E62(m, t, a, ...) m(t, a) SHMIPC_E61(m, t, __VA_ARGS__)
-#define SHMIPC_E63(m, t, a, ...) m(t, a) SHMIPC_E62(m, t, __VA_ARGS__)
-#define SHMIPC_E64(m, t, a, ...) m(t, a) SHMIPC_E63(m, t, __VA_ARGS__)
+#define SHMIPC_EACH_(m, t, ...) \
+    SHMIPC_AGAIN_(SHMIPC_EVEN_(m, t, __VA_ARGS__, ()()(), ()()(), ()()(), 0))
+#define SHMIPC_AGAIN_(...) SHMIPC_AGAIN4_(SHMIPC_AGAIN4_(SHMIPC_AGAIN4_(__VA_ARGS__)))
+#define SHMIPC_AGAIN4_(...) SHMIPC_AGAIN3_(SHMIPC_AGAIN3_(SHMIPC_AGAIN3_(__VA_ARGS__)))
+#define SHMIPC_AGAIN3_(...) SHMIPC_AGAIN2_(SHMIPC_AGAIN2_(SHMIPC_AGAIN2_(__VA_ARGS__)))
+#define SHMIPC_AGAIN2_(...) SHMIPC_AGAIN1_(SHMIPC_AGAIN1_(SHMIPC_AGAIN1_(__VA_ARGS__)))
+#define SHMIPC_AGAIN1_(...) SHMIPC_AGAIN0_(SHMIPC_AGAIN0_(SHMIPC_AGAIN0_(__VA_ARGS__)))
+#define SHMIPC_AGAIN0_(...) __VA_ARGS__
+#define SHMIPC_EVEN_(m, t, a, next, ...) \
+    m(t, a) SHMIPC_STEP_(next, SHMIPC_ODD_)(m, t, next, __VA_ARGS__)
+#define SHMIPC_ODD_(m, t, a, next, ...) \
+    m(t, a) SHMIPC_STEP_(next, SHMIPC_EVEN_)(m, t, next, __VA_ARGS__)
+/* `to`, not expanded before the next look; or the end, if `next` is `()()()`. */
+#define SHMIPC_STEP_(next, to) SHMIPC_SECOND_(SHMIPC_IS_END_ next, to, 0)
+#define SHMIPC_SECOND_(...) SHMIPC_SECOND2_(__VA_ARGS__)
+#define SHMIPC_SECOND2_(first, second, ...) second SHMIPC_LATER_
+#define SHMIPC_LATER_
+#define SHMIPC_IS_END_() SHMIPC_IS_END2_
+#define SHMIPC_IS_END2_() SHMIPC_IS_END3_
+#define SHMIPC_IS_END3_() 0, SHMIPC_END_
+#define SHMIPC_END_(...)
 // clang-format on
 
 #endif

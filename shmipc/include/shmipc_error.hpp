@@ -9,6 +9,12 @@
  *     if (ec == shmipc::Errc::closed) ...
  *
  * With -fno-exceptions a throwing form that fails prints the text and aborts.
+ *
+ * **Several shared objects.** Each that is built with hidden visibility (a plugin, its host) may
+ * have its own shmipc::category(). A std::error_code compares with Errc, and with a
+ * std::error_condition, all the same, whoever made it; and an exception is caught by whoever names
+ * it. Only two std::error_code are the same to the standard library where their categories have one
+ * address: compare each with Errc.
  */
 #ifndef SHMIPC_ERROR_HPP
 #define SHMIPC_ERROR_HPP
@@ -17,6 +23,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -25,7 +33,7 @@ namespace shmipc
 {
 
 /* enum shmipc_result, for std::error_code. */
-enum class Errc : int {
+enum class SHMIPC_API Errc : int {
     empty = SHMIPC_E_EMPTY,
     full = SHMIPC_E_FULL,
     closed = SHMIPC_E_CLOSED,
@@ -45,9 +53,18 @@ enum class Errc : int {
     removed = SHMIPC_E_REMOVED
 };
 
+} // namespace shmipc
+
+template <> struct std::is_error_code_enum<shmipc::Errc> : std::true_type {
+};
+
+namespace shmipc
+{
+
 namespace detail
 {
-class Category final : public std::error_category
+/* Of another shared object it is another object, so its name is what it is known by. */
+class SHMIPC_API Category final : public std::error_category
 {
   public:
     const char *name() const noexcept override
@@ -58,13 +75,32 @@ class Category final : public std::error_category
     {
         return shmipc_result_text(result);
     }
+    bool is_same(const std::error_category &other) const noexcept
+    {
+        return *this == other || std::strcmp(other.name(), name()) == 0;
+    }
+    bool equivalent(int result, const std::error_condition &condition) const noexcept override
+    {
+        return condition.value() == result && is_same(condition.category());
+    }
+    bool equivalent(const std::error_code &code, int condition) const noexcept override
+    {
+        return code.value() == condition && is_same(code.category());
+    }
 };
+
+/* Never destroyed: codes are compared until the process has ended. */
+inline const Category &own_category() noexcept
+{
+    alignas(Category) static unsigned char room[sizeof(Category)];
+    static const Category *const instance = ::new (room) Category;
+    return *instance;
+}
 } // namespace detail
 
 inline const std::error_category &category() noexcept
 {
-    static const detail::Category instance;
-    return instance;
+    return detail::own_category();
 }
 
 inline std::error_code make_error_code(Errc code) noexcept
@@ -72,10 +108,27 @@ inline std::error_code make_error_code(Errc code) noexcept
     return {static_cast<int>(code), category()};
 }
 
+inline bool operator==(const std::error_code &error, Errc code) noexcept
+{
+    return detail::own_category().equivalent(error, static_cast<int>(code));
+}
+inline bool operator==(Errc code, const std::error_code &error) noexcept
+{
+    return error == code;
+}
+inline bool operator!=(const std::error_code &error, Errc code) noexcept
+{
+    return !(error == code);
+}
+inline bool operator!=(Errc code, const std::error_code &error) noexcept
+{
+    return !(error == code);
+}
+
 /* ---- exceptions ----------------------------------------------------------------------------- */
 
 /* Base of all of them. */
-class Error : public std::runtime_error
+class SHMIPC_API Error : public std::runtime_error
 {
   public:
     Error(Errc code, const char *text) : std::runtime_error(text), code_(code)
@@ -91,86 +144,86 @@ class Error : public std::runtime_error
 };
 
 /* No room within the timeout; nothing was sent. */
-class Full : public Error
+class SHMIPC_API Full : public Error
 {
     using Error::Error;
 };
 /* Nothing to read within the timeout. */
-class Empty : public Error
+class SHMIPC_API Empty : public Error
 {
     using Error::Error;
 };
 /* The stream ended and was read to its end, or this handle is closed. */
-class Closed : public Error
+class SHMIPC_API Closed : public Error
 {
     using Error::Error;
 };
 /* No such ring, or too few consumers, within the timeout. */
-class NotFound : public Error
+class SHMIPC_API NotFound : public Error
 {
     using Error::Error;
 };
 /* A live process holds the role. */
-class Busy : public Error
+class SHMIPC_API Busy : public Error
 {
     using Error::Error;
 };
 /* The ring, or a message, is not of the T that was asked for. */
-class SchemaMismatch : public Error
+class SHMIPC_API SchemaMismatch : public Error
 {
     using Error::Error;
 };
 /* Shared memory holds what shmipc never writes. */
-class Corrupt : public Error
+class SHMIPC_API Corrupt : public Error
 {
     using Error::Error;
 };
 /* The ring's file was removed while in use: close on both sides and open again. */
-class Removed : public Error
+class SHMIPC_API Removed : public Error
 {
     using Error::Error;
 };
 /* The process at the other end ended without closing. */
-class PeerDied : public Error
+class SHMIPC_API PeerDied : public Error
 {
     using Error::Error;
 };
 /* All that it committed was read; call again to go on with a producer that takes over. */
-class ProducerDied : public PeerDied
+class SHMIPC_API ProducerDied : public PeerDied
 {
     using PeerDied::PeerDied;
 };
 /* The durable queue is full and its reader is dead; nothing was sent. */
-class ConsumerDied : public PeerDied
+class SHMIPC_API ConsumerDied : public PeerDied
 {
     using PeerDied::PeerDied;
 };
 /* SHMIPC_OVERWRITE: what was viewed has been overwritten. */
-class Overrun : public Error
+class SHMIPC_API Overrun : public Error
 {
     using Error::Error;
 };
 /* interrupt() ended the wait. */
-class Interrupted : public Error
+class SHMIPC_API Interrupted : public Error
 {
     using Error::Error;
 };
 /* Would never fit: the ring, or your buffer. */
-class TooLarge : public Error
+class SHMIPC_API TooLarge : public Error
 {
     using Error::Error;
 };
-class InvalidArgument : public Error
+class SHMIPC_API InvalidArgument : public Error
 {
     using Error::Error;
 };
 /* A second thread, a forked child, a call out of order, a header of another release. */
-class Misuse : public Error
+class SHMIPC_API Misuse : public Error
 {
     using Error::Error;
 };
 /* The system refused. */
-class OsError : public Error
+class SHMIPC_API OsError : public Error
 {
   public:
     OsError(const char *text, int number) : Error(Errc::os, text), number_(number)
@@ -203,42 +256,43 @@ inline const char *text_of(int result) noexcept
 {
 #if defined(__cpp_exceptions)
     const Errc code = static_cast<Errc>(result);
-    switch (code) {
-    case Errc::empty:
+    switch (result) {
+    case SHMIPC_E_EMPTY:
         throw Empty(code, text);
-    case Errc::full:
+    case SHMIPC_E_FULL:
         throw Full(code, text);
-    case Errc::closed:
+    case SHMIPC_E_CLOSED:
         throw Closed(code, text);
-    case Errc::producer_died:
+    case SHMIPC_E_PRODUCER_DIED:
         throw ProducerDied(code, text);
-    case Errc::consumer_died:
+    case SHMIPC_E_CONSUMER_DIED:
         throw ConsumerDied(code, text);
-    case Errc::not_found:
+    case SHMIPC_E_NOT_FOUND:
         throw NotFound(code, text);
-    case Errc::busy:
+    case SHMIPC_E_BUSY:
         throw Busy(code, text);
-    case Errc::mismatch:
+    case SHMIPC_E_MISMATCH:
         throw SchemaMismatch(code, text);
-    case Errc::corrupt:
+    case SHMIPC_E_CORRUPT:
         throw Corrupt(code, text);
-    case Errc::removed:
+    case SHMIPC_E_REMOVED:
         throw Removed(code, text);
-    case Errc::too_large:
+    case SHMIPC_E_TOO_LARGE:
         throw TooLarge(code, text);
-    case Errc::invalid:
+    case SHMIPC_E_INVALID:
         throw InvalidArgument(code, text);
-    case Errc::misuse:
-    case Errc::abi:
+    case SHMIPC_E_MISUSE:
+    case SHMIPC_E_ABI:
         throw Misuse(code, text);
-    case Errc::interrupted:
+    case SHMIPC_E_INTERRUPTED:
         throw Interrupted(code, text);
-    case Errc::overrun:
+    case SHMIPC_E_OVERRUN:
         throw Overrun(code, text);
-    case Errc::os:
+    case SHMIPC_E_OS:
         throw OsError(text, shmipc_last_errno());
+    default:
+        throw Error(code, text);
     }
-    throw Error(code, text);
 #else
     (void)std::fprintf(stderr, "shmipc: %s (result %d)\n", text, result);
     std::abort();
@@ -281,8 +335,5 @@ inline bool polled(int result, std::error_code &error) noexcept
 
 } // namespace detail
 } // namespace shmipc
-
-template <> struct std::is_error_code_enum<shmipc::Errc> : std::true_type {
-};
 
 #endif

@@ -557,22 +557,35 @@ static_assert(offsetof(struct shmipc_engine, engine_session) == 32, "offset");
 static_assert(sizeof(struct shmipc_engine) == 64, "size");
 
 /*
- * Fill the symbol of an event. Returns 0, or -1 and leaves `out` as it is where `text` is empty,
- * longer than SHMIPC_SYMBOL_LEN bytes, or holds a control character. It never cuts.
+ * Fill the symbol of an event with a field's text: `len` bytes, or those before a zero byte.
+ * Returns 0, or -1 and leaves `out` as it is where that is empty, longer than SHMIPC_SYMBOL_LEN
+ * bytes, or holds a control character. It never cuts.
+ */
+static inline int shmipc_symbol_set_n(char out[SHMIPC_SYMBOL_LEN + 1], const char *text, size_t len)
+{
+    size_t end = 0;
+    for (; end < len && text[end] != '\0'; end++) {
+        unsigned char byte; /* a char may be signed, and C and C++ cast in different words */
+        memcpy(&byte, text + end, 1);
+        if (end == SHMIPC_SYMBOL_LEN || byte < 0x20 || byte == 0x7f) {
+            return -1;
+        }
+    }
+    if (end == 0) {
+        return -1;
+    }
+    memmove(out, text, end);
+    memset(out + end, 0, SHMIPC_SYMBOL_LEN + 1 - end);
+    return 0;
+}
+
+/*
+ * The same with a text that ends with a zero byte. Of a field that may be full, and so without one,
+ * it could read the neighbour: shmipc_symbol_set_n(out, field, sizeof field).
  */
 static inline int shmipc_symbol_set(char out[SHMIPC_SYMBOL_LEN + 1], const char *text)
 {
-    size_t len = 0;
-    for (; text[len] != '\0'; len++) {
-        unsigned char byte = (unsigned char)text[len];
-        if (len == SHMIPC_SYMBOL_LEN || byte < 0x20 || byte == 0x7f)
-            return -1;
-    }
-    if (len == 0)
-        return -1;
-    memmove(out, text, len);
-    memset(out + len, 0, SHMIPC_SYMBOL_LEN + 1 - len);
-    return 0;
+    return shmipc_symbol_set_n(out, text, SHMIPC_SYMBOL_LEN + 1);
 }
 
 #endif

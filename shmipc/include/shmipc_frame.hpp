@@ -38,9 +38,8 @@ typename Shows<T>::Many many_of(const shmipc_view &view, [[maybe_unused]] std::s
     if constexpr (std::is_void_v<T>) {
         return Message(view);
     } else {
-        return {static_cast<const std::remove_extent_t<T> *>(view.data),
-                static_cast<std::size_t>(view.count), static_cast<std::size_t>(view.stride), extent,
-                view.seq};
+        return {static_cast<const std::remove_extent_t<T> *>(view.data), view.count, view.stride,
+                extent, view.seq};
     }
 }
 
@@ -132,7 +131,7 @@ template <class T> class Frame : public detail::Shows<T>::Many
     {
         return *this;
     }
-    std::unique_ptr<shmipc_frame, detail::Free> frame_;
+    std::unique_ptr<shmipc_frame, detail::Free> frame_{};
 };
 
 } // namespace shmipc

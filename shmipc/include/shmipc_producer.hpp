@@ -24,6 +24,8 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
         : Room(room), producer_(producer)
     {
     }
+    Reservation(const Reservation &) = delete;
+    Reservation &operator=(const Reservation &) = delete;
     Reservation(Reservation &&other) noexcept
         : Room(std::exchange(other.room(), Room())),
           producer_(std::exchange(other.producer_, nullptr))
@@ -50,12 +52,15 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
     /* A message's room as a U. TooLarge if it is smaller. */
     template <class U> U &as() const
     {
-        static_assert(std::is_void_v<T> && std::is_trivially_copyable_v<U> && alignof(U) <= 16,
-                      "plain bytes, of a message, which is aligned to 16");
+        static_assert(std::is_void_v<T> && std::is_trivially_copyable_v<U>,
+                      "plain bytes, of a message");
+        static_assert(alignof(U) <= 16,
+                      "messages are aligned to 16 bytes, and this type needs more (alignas): copy "
+                      "it with std::memcpy, or send it through a ring of items, Producer<U>");
         if (this->size() < sizeof(U)) {
             detail::raise(SHMIPC_E_TOO_LARGE, "the object does not fit what was reserved");
         }
-        return *reinterpret_cast<U *>(this->data());
+        return *static_cast<U *>(static_cast<void *>(this->data()));
     }
 
     /* Publish the first `items` of them, or all: with one store. Wait-free. */
@@ -166,13 +171,13 @@ template <class T = void> class Producer : public ProducerBase
     /* Create the ring `name`, or take it over where a producer that is gone stopped. Busy,
      * SchemaMismatch, InvalidArgument, Corrupt, OsError. With `error`: false is what this is then.
      */
-    explicit Producer(const std::string &name, const ProducerOptions &options = {})
+    explicit Producer(const Text &name, const ProducerOptions &options = {})
     {
-        open_as<T>(name.c_str(), options, nullptr);
+        open_as<T>(name, options, nullptr);
     }
-    Producer(const std::string &name, const ProducerOptions &options, std::error_code &error)
+    Producer(const Text &name, const ProducerOptions &options, std::error_code &error)
     {
-        open_as<T>(name.c_str(), options, &error);
+        open_as<T>(name, options, &error);
     }
 
     /* Copy one item into the ring (of T[]: a range of all its elements). It is sent when this
@@ -189,11 +194,11 @@ template <class T = void> class Producer : public ProducerBase
     /* False: there is no room. */
     template <class Item = T> bool try_send(const Item &item)
     {
-        return detail::polled(send_one(item, 0));
+        return detail::polled(send_one(item, no_wait));
     }
     template <class Item = T> bool try_send(const Item &item, std::error_code &error) noexcept
     {
-        return detail::polled(send_one(item, 0), error);
+        return detail::polled(send_one(item, no_wait), error);
     }
 
     /* Copy a range of items (of T[]: of the elements of whole items), in as few commits as the room
@@ -229,7 +234,7 @@ template <class T = void> class Producer : public ProducerBase
     Reservation<T> try_reserve(std::size_t items = 1)
     {
         Reservation<T> room;
-        (void)detail::polled(reserve_n(items, 0, room));
+        (void)detail::polled(reserve_n(items, no_wait, room));
         return room;
     }
 
@@ -257,7 +262,7 @@ template <class T = void> class Producer : public ProducerBase
                                ? shmipc_producer_send(handle(), bytes.data, bytes.size, 0, 0, 0)
                                : shmipc_producer_send_n(handle(), bytes.data, bytes.size / size,
                                                         timeout.ns(), &count);
-        sent = static_cast<std::size_t>(count);
+        sent = count;
         return result;
     }
     int reserve_n(std::size_t items, Timeout timeout, Reservation<T> &room) noexcept
@@ -272,19 +277,19 @@ template <class T = void> class Producer : public ProducerBase
 };
 
 /* Sends messages. `kind`: 1 to 65535. What is sent may be any range of plain elements (a
- * std::string, a std::vector, ...), a plain object, or a Message, which has its own kind and flags.
- */
+ * std::string, a std::vector, ...), a plain object, or a Message, which has its own kind and flags;
+ * literals and arrays of char by send_text() (shmipc_bytes.hpp says why). */
 template <> class Producer<void> : public ProducerBase
 {
   public:
     Producer() noexcept = default;
-    explicit Producer(const std::string &name, const ProducerOptions &options = {})
+    explicit Producer(const Text &name, const ProducerOptions &options = {})
     {
-        open_as<void>(name.c_str(), options, nullptr);
+        open_as<void>(name, options, nullptr);
     }
-    Producer(const std::string &name, const ProducerOptions &options, std::error_code &error)
+    Producer(const Text &name, const ProducerOptions &options, std::error_code &error)
     {
-        open_as<void>(name.c_str(), options, &error);
+        open_as<void>(name, options, &error);
     }
 
     /* Copy one message into the ring. It is sent when this returns. Full after the timeout;
@@ -312,16 +317,47 @@ template <> class Producer<void> : public ProducerBase
     template <class Data, class = detail::IfNoMessage<Data>>
     bool try_send(const Data &data, unsigned kind = 1, unsigned flags = 0)
     {
-        return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0));
+        return detail::polled(send_one(detail::bytes_of(data), kind, flags, no_wait));
     }
     template <class Data, class = detail::IfNoMessage<Data>>
     bool try_send(const Data &data, unsigned kind, unsigned flags, std::error_code &error) noexcept
     {
-        return detail::polled(send_one(detail::bytes_of(data), kind, flags, 0), error);
+        return detail::polled(send_one(detail::bytes_of(data), kind, flags, no_wait), error);
     }
     bool try_send(const Message &message)
     {
-        return detail::polled(send_one(message, 0));
+        return detail::polled(send_one(message, no_wait));
+    }
+
+    /* Copy a text into the ring as one message, without a zero byte at its end: a literal, a C
+     * string, the text in an array of char, or what send() takes too. InvalidArgument: a literal
+     * that goes on after a zero byte, NULL. */
+    void send_text(const Text &text, unsigned kind = 1, unsigned flags = 0,
+                   Timeout timeout = forever)
+    {
+        detail::check(text);
+        detail::check(send_one(bytes_of(text), kind, flags, timeout));
+    }
+    bool send_text(const Text &text, unsigned kind, unsigned flags, Timeout timeout,
+                   std::error_code &error) noexcept
+    {
+        return detail::set(error, text.fault() != nullptr
+                                      ? SHMIPC_E_INVALID
+                                      : send_one(bytes_of(text), kind, flags, timeout));
+    }
+    /* False: there is no room. */
+    bool try_send_text(const Text &text, unsigned kind = 1, unsigned flags = 0)
+    {
+        detail::check(text);
+        return detail::polled(send_one(bytes_of(text), kind, flags, no_wait));
+    }
+    bool try_send_text(const Text &text, unsigned kind, unsigned flags,
+                       std::error_code &error) noexcept
+    {
+        return detail::polled(text.fault() != nullptr
+                                  ? SHMIPC_E_INVALID
+                                  : send_one(bytes_of(text), kind, flags, no_wait),
+                              error);
     }
 
     /* Copy `count` messages, in as few commits as the room allows; how many were sent: fewer only
@@ -358,11 +394,15 @@ template <> class Producer<void> : public ProducerBase
     Reservation<void> try_reserve(std::size_t size)
     {
         Reservation<void> room;
-        (void)detail::polled(reserve_one(size, 0, room));
+        (void)detail::polled(reserve_one(size, no_wait, room));
         return room;
     }
 
   private:
+    static detail::Bytes bytes_of(const Text &text) noexcept
+    {
+        return {text.view().data(), text.view().size()};
+    }
     int send_one(detail::Bytes bytes, unsigned kind, unsigned flags, Timeout timeout) noexcept
     {
         return shmipc_producer_send(handle(), bytes.data, bytes.size, kind, flags, timeout.ns());

@@ -6,6 +6,7 @@
 #define SHMIPC_RING_HPP
 
 #include "shmipc.h"
+#include "shmipc_bytes.hpp"
 #include "shmipc_dtype.hpp"
 #include "shmipc_error.hpp"
 #include "shmipc_view.hpp"
@@ -60,6 +61,8 @@ class Timeout
 };
 
 inline constexpr Timeout forever = Timeout::special(SHMIPC_FOREVER);
+/* 0, where a compiler warns of zeros that are pointers. */
+inline constexpr Timeout no_wait = Timeout::special(0);
 /* A spin: poll for up to 20 us before sleeping, less while that does not help. */
 inline constexpr Timeout adaptive = Timeout::special(SHMIPC_SPIN_ADAPTIVE);
 
@@ -110,6 +113,8 @@ struct Expected {
 template <class T, class Options> Expected expect(const Options &options)
 {
     Expected expected{{}, options.shape, 0, 1, false};
+    static_assert(std::extent_v<T> == 0, "items of N elements are of std::array<T, N>; T[] takes "
+                                         "their extents from the options or the ring");
     if constexpr (!std::is_void_v<T>) {
         using Element = std::remove_extent_t<T>;
         static_assert(std::is_trivially_copyable_v<Element> && !std::is_const_v<Element>,
@@ -144,6 +149,28 @@ inline std::string mismatch(const Expected &expected, const shmipc_info &info)
                std::to_string(expected.element) + " bytes cannot look at them in place";
     }
     return {};
+}
+
+/* What is wrong with texts of which C would see the beginning only; "" if nothing. */
+inline std::string fault_of(const Text &name, const std::string &dtype)
+{
+    if (name.fault() != nullptr) {
+        return std::string("the name of a ring is ") + name.fault();
+    }
+    const bool cut = name.view().find('\0') != std::string_view::npos;
+    if (cut || dtype.find('\0') != std::string::npos) {
+        return (cut ? "the name of ring \"" : "the dtype of ring \"") + std::string(name.view()) +
+               "\" has a zero byte in it";
+    }
+    return {};
+}
+
+/* InvalidArgument. */
+inline void check(const Text &text)
+{
+    if (text.fault() != nullptr) {
+        raise(SHMIPC_E_INVALID, (std::string("this is ") + text.fault()).c_str());
+    }
 }
 
 struct Free {
@@ -233,17 +260,19 @@ template <class Handle> class Ring
   protected:
     Ring() noexcept = default;
     template <class T, class Options>
-    void open_as(const char *name, const Options &options, std::error_code *error)
+    void open_as(const Text &name, const Options &options, std::error_code *error)
     {
         const Expected expected = expect<T>(options);
         Handle *handle = nullptr;
         shmipc_info info{};
-        int result = open(&handle, name, options, expected);
+        std::string fault = fault_of(name, options.dtype);
+        int result = fault.empty()
+                         ? open(&handle, std::string(name.view()).c_str(), options, expected)
+                         : SHMIPC_E_INVALID;
         std::unique_ptr<Handle, Free> opened(handle);
         if (result == SHMIPC_SUCCESS) {
             result = info_of(handle, info);
         }
-        std::string fault;
         if (result == SHMIPC_SUCCESS && !std::is_void_v<T>) {
             fault = mismatch(expected, info);
             result = fault.empty() ? SHMIPC_SUCCESS : SHMIPC_E_MISMATCH;
@@ -256,64 +285,16 @@ template <class Handle> class Ring
         if (result == SHMIPC_SUCCESS) {
             handle_ = std::move(opened);
             if constexpr (!std::is_void_v<T>) {
-                extent_ =
-                    static_cast<std::size_t>(info.item_size) / sizeof(std::remove_extent_t<T>);
-                stride_ = static_cast<std::size_t>(info.item_stride);
+                extent_ = info.item_size / sizeof(std::remove_extent_t<T>);
+                stride_ = info.item_stride;
             }
         }
     }
     /* Elements in an item, and bytes between two items. */
     std::size_t extent_ = 0;
     std::size_t stride_ = 0;
-    std::unique_ptr<Handle, Free> handle_;
+    std::unique_ptr<Handle, Free> handle_{};
 };
-
-/* The bytes of what is to be sent: of a range of plain elements that lie one after the other
- * (std::string, std::vector, std::span, View, std::array, an array), or of one plain object. The
- * zero byte at the end of a literal is not among them. */
-struct Bytes {
-    const void *data;
-    std::size_t size;
-};
-
-template <class Data, class = void> struct is_range : std::false_type {
-};
-template <class Data>
-struct is_range<Data, std::void_t<decltype(std::declval<const Data &>().data()),
-                                  decltype(std::declval<const Data &>().size())>> : std::true_type {
-};
-
-/* A Message, or a Frame of one, has a kind already. */
-template <class Data> using IfNoMessage = std::enable_if_t<!std::is_base_of_v<Message, Data>>;
-
-template <class Data> Bytes bytes_of(const Data &data) noexcept
-{
-    static_assert(!std::is_pointer_v<Data>, "how long is it? Send a shmipc::Message(data, size)");
-    if constexpr (std::is_convertible_v<const Data &, std::string_view>) {
-        const std::string_view text = data;
-        return {text.data(), text.size()};
-    } else if constexpr (is_range<Data>::value) {
-        using Element = std::remove_reference_t<decltype(*data.data())>;
-        static_assert(std::is_trivially_copyable_v<Element>, "its elements are no plain bytes");
-        return {data.data(), data.size() * sizeof(Element)};
-    } else {
-        static_assert(std::is_trivially_copyable_v<Data>, "this object is no plain bytes");
-        return {&data, sizeof data};
-    }
-}
-
-/* The bytes of a range of E. */
-template <class E, class Range> Bytes elements_of(const Range &range) noexcept
-{
-    if constexpr (std::is_array_v<Range>) {
-        static_assert(std::is_same_v<std::remove_all_extents_t<Range>, E>, "its elements are no T");
-        return {range, sizeof range};
-    } else {
-        using Element = std::remove_const_t<std::remove_reference_t<decltype(*range.data())>>;
-        static_assert(std::is_same_v<Element, E>, "its elements are no T");
-        return {range.data(), range.size() * sizeof(E)};
-    }
-}
 
 } // namespace detail
 } // namespace shmipc

@@ -138,9 +138,11 @@ template <class T> class View
     friend class detail::Stepper<View<T>>;
     using Byte =
         std::conditional_t<std::is_const_v<element_type>, const unsigned char, unsigned char>;
+    using Untyped = std::conditional_t<std::is_const_v<element_type>, const void, void>;
     element_type *step(element_type *from, std::size_t items) const noexcept
     {
-        return reinterpret_cast<element_type *>(reinterpret_cast<Byte *>(from) + items * stride_);
+        Untyped *const to = reinterpret_cast<Byte *>(from) + items * stride_;
+        return static_cast<element_type *>(to);
     }
     constexpr reference at(element_type *item) const noexcept
     {
@@ -231,7 +233,7 @@ class Message
     }
     std::size_t size() const noexcept
     {
-        return static_cast<std::size_t>(view_.len);
+        return view_.len;
     }
     bool empty() const noexcept
     {
@@ -266,29 +268,38 @@ class Message
     {
         return {reinterpret_cast<const char *>(data()), size()};
     }
-    /* The bytes as a U, or NULL if they are not as many, or not so aligned (they are to 16). */
+    /* The bytes as a U, or NULL if they are not as many, or not so aligned (in a ring they are to
+     * 16, which does for every U that this compiles for). */
     template <class U> const U *try_as() const noexcept
     {
         static_assert(std::is_trivially_copyable_v<U>, "bytes are no such object");
+        static_assert(alignof(U) <= 16,
+                      "messages are aligned to 16 bytes, and this type needs more (alignas): copy "
+                      "it with std::memcpy, or send it through a ring of items, Producer<U>");
         const auto *object = reinterpret_cast<const U *>(view_.data);
         return size() == sizeof(U) && reinterpret_cast<std::uintptr_t>(object) % alignof(U) == 0
                    ? object
                    : nullptr;
     }
-    /* The bytes as a U. SchemaMismatch if they are not as many. */
+    /* The bytes as a U. SchemaMismatch if they are not as many, or (only outside a ring) not so
+     * aligned. */
     template <class U> const U &as() const
     {
         const U *object = try_as<U>();
         if (object == nullptr) {
-            detail::raise(SHMIPC_E_MISMATCH,
-                          ("a message of " + std::to_string(size()) + " bytes is no object of " +
-                           std::to_string(sizeof(U)) + " bytes")
-                              .c_str());
+            detail::raise(SHMIPC_E_MISMATCH, mismatch(sizeof(U), alignof(U)).c_str());
         }
         return *object;
     }
 
   private:
+    std::string mismatch(std::size_t wanted, std::size_t alignment) const
+    {
+        return size() == wanted
+                   ? "a message at an address that is no multiple of " + std::to_string(alignment)
+                   : "a message of " + std::to_string(size()) + " bytes is no object of " +
+                         std::to_string(wanted) + " bytes";
+    }
     shmipc_view view_{};
 };
 

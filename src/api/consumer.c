@@ -1,5 +1,6 @@
 /* consumer.c: the consumer of shmipc.h: its life and its facts. Its reading is in reading.c. */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "ends.h"
 
 #include <stdlib.h>
@@ -125,6 +126,7 @@ static int open_role(struct shmipc_consumer *self, const char *path,
 int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
                          const struct shmipc_consumer_options *options)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_consumer_options defaults;
     char path[SHMIPC_PATH_MAX];
     if (consumer == NULL) {
@@ -166,6 +168,7 @@ int shmipc_consumer_interrupt(struct shmipc_consumer *consumer)
 
 int shmipc_consumer_close(struct shmipc_consumer *consumer)
 {
+    SHMIPC_UNCANCELLED();
     bool already;
     const int result = shmipc_handle_begin_close((struct shmipc_handle *)consumer, CONSUMER,
                                                  SHMIPC_TAG_CONSUMER_CLOSED, &already);

@@ -18,6 +18,7 @@
  * mapping goes when the consumer is closed and the last lease has ended.
  */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "reading.h"
 
 #include <stdlib.h>
@@ -111,6 +112,17 @@ static bool settle(struct shmipc_consumer *consumer)
     return alone;
 }
 
+/* Another thread's consumer, or one that is closed. */
+SHMIPC_APART static void give_back_elsewhere(struct shmipc_consumer *consumer,
+                                             struct shmipc_frame *frame)
+{
+    SHMIPC_UNCANCELLED();
+    push(consumer, frame);
+    for (uint32_t turns = 0; !settle(consumer);) {
+        shmipc_handle_pause(&turns);
+    }
+}
+
 void shmipc_frame_release(struct shmipc_frame *frame)
 {
     uint32_t tag = SHMIPC_TAG_FRAME;
@@ -128,10 +140,7 @@ void shmipc_frame_release(struct shmipc_frame *frame)
         shmipc_consumer_role_release(&consumer->role);
         shmipc_handle_leave(&consumer->handle);
     } else {
-        push(consumer, frame);
-        for (uint32_t turns = 0; !settle(consumer);) {
-            shmipc_handle_pause(&turns);
-        }
+        give_back_elsewhere(consumer, frame);
     }
     shmipc_consumer_drop(consumer);
 }

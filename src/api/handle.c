@@ -4,6 +4,7 @@
 
 #include "../core/segment.h"
 #include "../core/wait.h"
+#include "cancel.h"
 
 #include <sched.h>
 #include <string.h>
@@ -245,6 +246,7 @@ int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
     if (is_common(handle) && take_common(handle)) {
         return SHMIPC_SUCCESS; /* who closes never gives it back, so it is not closed yet */
     }
+    SHMIPC_UNCANCELLED();       /* it may nap, with the lock held */
     shmipc_handle_lock(handle); /* who only keeps out lets go of it soon */
     /* Relaxed: changed under the lock. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {

@@ -1,5 +1,6 @@
 /* producer.c: the producer of shmipc.h: its life and its facts. Its sending is in sending.c. */
 #define _GNU_SOURCE
+#include "cancel.h"
 #include "ends.h"
 
 #include <errno.h>
@@ -112,6 +113,7 @@ int shmipc_producer_open(struct shmipc_producer **producer, const char *name,
 int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *name,
                                  const struct shmipc_producer_options *options, uint32_t hold_for)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_producer_options defaults;
     char path[SHMIPC_PATH_MAX];
     if (producer == NULL) {
@@ -150,6 +152,7 @@ int shmipc_producer_interrupt(struct shmipc_producer *producer)
 
 int shmipc_producer_close(struct shmipc_producer *producer)
 {
+    SHMIPC_UNCANCELLED();
     bool already;
     const int result = shmipc_handle_begin_close((struct shmipc_handle *)producer, PRODUCER,
                                                  SHMIPC_TAG_PRODUCER_CLOSED, &already);
@@ -184,6 +187,7 @@ void shmipc_producer_free(struct shmipc_producer *producer)
 int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_t count,
                                        int64_t timeout_ns)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_wait wait = {0};
     enum shmipc_status status = SHMIPC_AGAIN;
     int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
@@ -221,6 +225,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
 
 int shmipc_producer_unlink(struct shmipc_producer *producer)
 {
+    SHMIPC_UNCANCELLED();
     int result = shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
     if (result != SHMIPC_SUCCESS) {
         return result;

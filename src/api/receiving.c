@@ -1,6 +1,7 @@
 /* receiving.c: the waits of a consumer of shmipc.h, and what it reads by copying. */
 #include "reading.h"
 
+#include "cancel.h"
 #include "copy.h"
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
@@ -42,6 +43,7 @@ static int tell_empty(struct shmipc_consumer *self)
 
 static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_wait wait = {0};
     enum shmipc_status status;
     int result = SHMIPC_SUCCESS;
@@ -112,6 +114,7 @@ int shmipc_consumer_wait(struct shmipc_consumer *consumer, int64_t timeout_ns)
 
 int shmipc_consumer_wait_for_producer(struct shmipc_consumer *consumer, int64_t timeout_ns)
 {
+    SHMIPC_UNCANCELLED();
     struct shmipc_wait wait = {0};
     enum shmipc_status status = SHMIPC_OK;
     int result = shmipc_handle_enter((struct shmipc_handle *)consumer, CONSUMER);

@@ -1,6 +1,7 @@
 /* sending.c: what a producer of shmipc.h sends by copying: one, runs. In place: reserving.c. */
 #include "sending.h"
 
+#include "cancel.h"
 #include "copy.h"
 
 #define PRODUCER SHMIPC_TAG_PRODUCER
@@ -43,6 +44,7 @@ int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t 
     if (timeout_ns == 0) {
         status = shmipc_producer_role_poll_peers(role);
     } else {
+        SHMIPC_UNCANCELLED();
         struct shmipc_wait wait = {0};
         int result = SHMIPC_SUCCESS;
         const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);

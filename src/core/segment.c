@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "segment.h"
 
+#include "file_size.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -83,9 +85,11 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
 {
     const char *from = bytes;
     while (len > 0) {
-        const ssize_t done = pwrite(segment->fd, from, len, (off_t)off);
+        const ssize_t done = shmipc_file_pwrite(segment->fd, from, len, off);
         if (done < 0 && errno != EINTR) {
-            return shmipc_fail(error, SHMIPC_OS, errno, "write of %s", segment->path);
+            return errno == EFBIG
+                       ? shmipc_fail_for_size(error, segment->path, off + len)
+                       : shmipc_fail(error, SHMIPC_OS, errno, "write of %s", segment->path);
         }
         if (done > 0) {
             from += done;
@@ -189,12 +193,11 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     if (status != SHMIPC_OK) {
         goto failed;
     }
-    do {
-        result = posix_fallocate(segment->fd, 0, (off_t)file_len);
-    } while (result == EINTR);
+    result = shmipc_file_reserve(segment->fd, file_len);
     if (result != 0) {
-        status = result == ENOSPC || result == EFBIG
-                     ? fail_for_space(error, dir, file_len)
+        status = result == ENOSPC ? fail_for_space(error, dir, file_len)
+                 : result == EFBIG
+                     ? shmipc_fail_for_size(error, segment->path, file_len)
                      : shmipc_fail(error, SHMIPC_OS, result, "cannot reserve %llu bytes in %s",
                                    (unsigned long long)file_len, dir);
         goto failed;

@@ -96,7 +96,8 @@ def build_library(out: Path, sanitize: bool) -> Path:
     call(
         [
             *(c_compiler(), "-shared", *(SANITIZE if sanitize else ()), *map(str, objects)),
-            *("-pthread", script, "-Wl,-soname,libshmipc.so", "-o", str(out / "libshmipc.so")),
+            *("-pthread", script, "-Wl,-soname,libshmipc.so", "-Wl,-z,nodelete"),
+            *("-o", str(out / "libshmipc.so")),
         ]
     )
     return out

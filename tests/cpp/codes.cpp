@@ -37,9 +37,9 @@ TEST(codes_of_messages)
     CHECK(!out.wait_for_consumers(2, 0, error) && error == Errc::invalid);
     CHECK(out.wait_for_consumers(1, 0, error) && !error);
 
-    CHECK(out.send("hello", 1, 0, 0, error) && !error);
-    CHECK(out.send(Message("hi", 2, 3), 0, error) && out.try_send("you", 2, 0, error));
-    CHECK(!out.send("no kind", 0, 0, 0, error) && error == Errc::invalid);
+    CHECK(out.send_text("hello", 1, 0, 0, error) && !error);
+    CHECK(out.send(Message("hi", 2, 3), 0, error) && out.try_send_text("you", 2, 0, error));
+    CHECK(!out.send_text("no kind", 0, 0, 0, error) && error == Errc::invalid);
     CHECK(in.wait(1s, error) && in.peek(0, error)->text() == "hello" && in.release(error));
     CHECK(in.recv(buffer, 8, 0, error)->text() == "hi");
     shmipc::Frame<void> frame = in.read(1s, error);
@@ -47,7 +47,7 @@ TEST(codes_of_messages)
     frame.release();
 
     auto room = out.reserve(100, 0, error);
-    CHECK(room && !error && !out.send("x", 1, 0, 0, error) && error == Errc::misuse);
+    CHECK(room && !error && !out.send_text("x", 1, 0, 0, error) && error == Errc::misuse);
     CHECK(!room.commit(200, 1, 0, error) && error && room.commit(5, 1, 0, error));
     CHECK(!room.commit(5, error) && error == Errc::invalid);
     std::array<Message, 4> messages;

@@ -24,14 +24,14 @@ TEST(whatever_is_plain_bytes_can_be_sent)
     Consumer<> in("ring");
     const std::vector<std::uint16_t> numbers{1, 2, 3};
     const market::Tick tick{7, 1.5, 2.5f, market::Side::buy};
-    out.send("literal");
+    out.send_text("literal");
     out.send(std::string("string"), 2);
     out.send(std::string_view("view"), 3, 4);
     out.send(numbers, 5, 6, 1s);
     out.send(tick, 7, 0, 0);
     out.send(Message("message", 3, 8, 9));
     out.send(std::array<char, 2>{'a', 'b'}, 65535, 65535);
-    out.send("");
+    out.send_text("");
     const auto next = [&] {
         std::array<char, 64> buffer;
         const Message message = in.recv(buffer.data(), buffer.size(), 1s);
@@ -90,10 +90,10 @@ TEST(an_empty_ring_is_nothing_or_empty_and_the_end_is_closed)
     THROWS(shmipc::Empty, in.recv(buffer, 8, 1ms));
     THROWS(shmipc::Empty, (void)in.read(0));
     THROWS(shmipc::Misuse, in.release());
-    out.send("last");
+    out.send_text("last");
     out.close();
     out.close();
-    THROWS(shmipc::Closed, out.send("more"));
+    THROWS(shmipc::Closed, out.send_text("more"));
     CHECK(in.wait());
     CHECK(text_of(in.recv(buffer, 8)) == "last");
     THROWS(shmipc::Closed, in.peek());
@@ -150,7 +150,7 @@ TEST(a_message_is_written_in_place)
     CHECK(room && room.size() == 100 && reinterpret_cast<std::uintptr_t>(room.data()) % 16 == 0);
     std::memcpy(room.data(), "in place", 8);
     THROWS(shmipc::Misuse, (void)out.reserve(1));
-    THROWS(shmipc::Misuse, out.send("meanwhile"));
+    THROWS(shmipc::Misuse, out.send_text("meanwhile"));
     CHECK(!in.try_peek());
     auto moved = std::move(room);
     CHECK(moved && !room && room.size() == 0); // NOLINT: looked at on purpose
@@ -177,7 +177,7 @@ TEST(a_message_is_written_in_place)
     object.abort();
     object = out.reserve(2);
     object = {};
-    out.send("free again");
+    out.send_text("free again");
 }
 
 TEST(a_message_is_an_object_only_if_it_has_its_size)
@@ -201,7 +201,7 @@ TEST(a_message_that_does_not_fit_stays_unread)
     Producer<> out("ring");
     Consumer<> in("ring");
     char buffer[8];
-    out.send("longer than eight");
+    out.send_text("longer than eight");
     THROWS(shmipc::TooLarge, in.recv(buffer, sizeof buffer));
     CHECK(text_of(in.peek()) == "longer than eight");
     in.release();
@@ -291,7 +291,7 @@ TEST(what_was_overwritten_while_it_was_viewed_is_an_overrun)
     }
     CHECK(!frame.is_intact());
     frame.release();
-    out.send("last");
+    out.send_text("last");
     out.close();
     std::size_t found = 0;
     for (const Message &message : in) {
@@ -325,7 +325,7 @@ TEST(handles_move_and_close_themselves)
 {
     Producer<> out;
     CHECK(!out && out.handle() == nullptr);
-    THROWS(shmipc::InvalidArgument, out.send("x"));
+    THROWS(shmipc::InvalidArgument, out.send_text("x"));
     THROWS(shmipc::InvalidArgument, (void)out.info());
     out.close();
     out = Producer<>("ring");
@@ -342,7 +342,7 @@ TEST(handles_move_and_close_themselves)
     THROWS(shmipc::Busy, Consumer<>("ring"));
     consumers.clear();
     Consumer<> next("ring");
-    moved.send("x");
+    moved.send_text("x");
     CHECK(next.stats().pending == 1 && moved.stats().count == 1 && moved.stats().attached == 1);
     moved = Producer<>("other");
     CHECK(text_of(next.peek()) == "x");
@@ -367,7 +367,7 @@ TEST(what_cannot_be_opened_says_why)
     struct stat file;
     CHECK(::stat((std::string(std::getenv("SHMIPC_DIR")) + "/shmipc.ring").c_str(), &file) == 0 &&
           (file.st_mode & 0777) == 0640);
-    out.send("before");
+    out.send_text("before");
     Consumer<> late("ring", soon);
     CHECK(!late.try_peek());
     soon.start = shmipc::Start::earliest;
@@ -399,7 +399,7 @@ TEST(waits_end_when_they_are_told_to)
     teller.join();
     out.interrupt();
     THROWS(shmipc::Interrupted, out.wait_for_consumers(2));
-    std::thread sender([&] { out.send("now"); });
+    std::thread sender([&] { out.send_text("now"); });
     CHECK(text_of(in.peek(30s)) == "now");
     sender.join();
     in.release();
@@ -414,7 +414,7 @@ TEST(any_of_several_is_waited_for)
     using Ready = std::array<bool, 3>;
     CHECK(wait_any(0, a, b, c) == Ready{});
     CHECK(wait_any(1ms, a, b, c) == Ready{});
-    b_out.send("x");
+    b_out.send_text("x");
     CHECK((wait_any(1s, a, b, c) == Ready{false, true, false}));
     c_out.send(1.5);
     a_out.close();

@@ -62,14 +62,14 @@ void all_of(Producer &p)
 {
     const shmipc::Message message("x", 1);
     std::error_code error;
-    say("send", [&] { p.send("x", 1, 0, 0); });
+    say("send", [&] { p.send_text("x", 1, 0, 0); });
     say("send_messages", [&] { (void)p.send_n(&message, 1, 0); });
     say("reserve", [&] { (void)p.reserve(1, 0); });
     say("wait_for_consumers", [&] { p.wait_for_consumers(1, 0); });
     say("unlink", [&] { p.unlink(); });
     say("info", [&] { (void)p.info(); });
     say("stats", [&] { (void)p.stats(); });
-    (void)p.send("x", 1, 0, 0, error); /* the same as a code */
+    (void)p.send_text("x", 1, 0, 0, error); /* the same as a code */
     said += " send=" + name_of(error.value());
     p.interrupt();
     p.close();
@@ -112,7 +112,7 @@ void misuse_null(const std::string &name)
     shmipc::Frame<void> frame;
     frame.release();
     said += " ;";
-    say("data", [&] { p.send("x"); }); // NOLINT: moved from, on purpose
+    say("data", [&] { p.send_text("x"); }); // NOLINT: moved from, on purpose
     say("view", [&] { (void)c.peek(0); });
     say_fact("frame_intact", frame.is_intact());
     say("consumer_name", [] { (void)join(""); });
@@ -154,10 +154,13 @@ void misuse_arguments(const std::string &name)
     Producer p = make(name);
     const std::string large(4096, 'x');
     shmipc::ConsumerOptions options;
-    say("kind_0", [&] { p.send("x", 0); });
-    say("kind_65536", [&] { p.send("x", 65536); });
-    say("flags_65536", [&] { p.send("x", 1, 65536); });
+    say("kind_0", [&] { p.send_text("x", 0); });
+    say("kind_65536", [&] { p.send_text("x", 65536); });
+    say("flags_65536", [&] { p.send_text("x", 1, 65536); });
     say("too_large", [&] { p.send(large); });
+    say("cut_text", [&] { p.send_text("a\0b"); });
+    say("no_text", [&] { p.send_text(static_cast<const char *>(nullptr)); });
+    say("cut_name", [&] { (void)join(std::string("x\0y", 3)); });
     options.start = static_cast<shmipc::Start>(7);
     say("start", [&] { Consumer(name, options); });
     options.start = shmipc::Start::latest; /* of a durable queue */
@@ -187,7 +190,7 @@ void misuse_order(const std::string &name)
     Consumer c = join(name);
     char buffer[8];
     auto room = p.reserve(8, 0);
-    say("send_in_reservation", [&] { p.send("x"); });
+    say("send_in_reservation", [&] { p.send_text("x"); });
     say("reserve_again", [&] { (void)p.reserve(8, 0); });
     say("commit_more", [&] { room.commit(9, 1); });
     say("commit_kind_0", [&] { room.commit(4, 0); });
@@ -208,12 +211,12 @@ void misuse_overrun(const std::string &name)
 {
     Producer p = make(name, shmipc::Overflow::overwrite);
     Consumer c = join(name);
-    p.send("first");
+    p.send_text("first");
     say("peek", [&] { (void)c.peek(0); });
     say_fact("intact", c.is_intact());
     say("send", [&] {
         for (int i = 0; i < 1000; i++) {
-            p.send("again");
+            p.send_text("again");
         }
     });
     say_fact("intact", c.is_intact());
@@ -262,7 +265,7 @@ void misuse_fork(const std::string &name)
     int status = -1;
     const pid_t child = fork();
     if (child == 0) {
-        const bool refused = result_of([&] { p.send("x"); }) == SHMIPC_E_MISUSE &&
+        const bool refused = result_of([&] { p.send_text("x"); }) == SHMIPC_E_MISUSE &&
                              result_of([&] { (void)c.recv(&byte, 1, 0); }) == SHMIPC_E_MISUSE;
         p = Producer();
         c = Consumer();
@@ -270,7 +273,7 @@ void misuse_fork(const std::string &name)
     }
     say_fact("forked", child > 0 && waitpid(child, &status, 0) == child);
     said += " child=" + std::to_string(status);
-    say("send", [&] { p.send("x", 1, 0, 0); });
+    say("send", [&] { p.send_text("x", 1, 0, 0); });
     say("recv", [&] { (void)c.recv(&byte, 1, 0); });
 }
 
