@@ -9,14 +9,14 @@ Rules this file keeps:
   each time everything that follows from it, orders and their reports, before anything else happens.
 - Time is that of the events (``ts_init``), for ``time_ns()``, timers and orders. It never goes
   back.
-- The rings are removed afterwards, whatever happens.
+- The rings are removed afterwards, whatever happens; where the process was killed, by the next
+  backtest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +31,11 @@ from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.market.feed import feed_batches
 from shmipc.strategy.base import BaseStrategy
 from shmipc.strategy.manager import StrategyManager
+from shmipc.strategy.private import discard_leftovers, private_name
 from shmipc.strategy.protocol import check_custom, market_types, orders_ring, reports_ring
 from shmipc.strategy.runtime import Runtime
 
 __all__ = ["BacktestResult", "Exchange", "run_backtest"]
-
-_numbers = itertools.count()
 
 
 class Exchange(Protocol):
@@ -92,7 +91,8 @@ def run_backtest(
         strategy = strategy()
     types = market_types(book_levels, check_custom(type(strategy).custom))
     backtest = _Backtest(strategy, exchange)
-    engine, strategy.engine = strategy.engine, f"backtest-{os.getpid()}-{next(_numbers)}"
+    discard_leftovers()
+    engine, strategy.engine = strategy.engine, private_name()
     try:
         with StrategyManager(
             strategy.engine,
