@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from shmipc.strategy.backtest import BacktestResult, run_backtest
 from shmipc.strategy.base import BaseStrategy
+from shmipc.strategy.eviction import NotEvicted
 from shmipc.strategy.link import StrategyInfo, UnknownStrategy
 from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.session import Snapshot
@@ -18,6 +19,7 @@ __all__ = [
     "BacktestResult",
     "BaseStrategy",
     "Exit",
+    "NotEvicted",
     "Snapshot",
     "StrategyInfo",
     "StrategyManager",

@@ -22,7 +22,7 @@ import numpy as np
 from shmipc import Full, SchemaMismatch
 from shmipc._core import Latest
 from shmipc.events import EventKind
-from shmipc.strategy.eviction import evict_slowest, slowest
+from shmipc.strategy.eviction import Evictor, NotEvicted, check_pidfds, slowest
 from shmipc.strategy.link import Link, UnknownStrategy, open_ring
 from shmipc.strategy.protocol import (
     BITMAP_LEN,
@@ -67,6 +67,8 @@ class Broadcasting:
             raise ValueError(f"slow is 'wait', 'overwrite' or 'evict', not {slow!r}")
         if not patience > 0:
             raise ValueError(f"patience is a positive number of seconds, not {patience!r}")
+        if slow == "evict":
+            check_pidfds()
         self.slow = slow
         self.patience = patience
         self.book_levels = book_levels
@@ -82,6 +84,7 @@ class Broadcasting:
             route = (int(kind), _forget if latest is None else latest.update)
             self._routes[made] = self._routes_of_dtypes[made.dtype] = route
         self._stall: tuple[float, int] | None = None  # since when, and how much was sent then
+        self._blocked: str | None = None  # why who is in the way cannot be evicted
         self._events = open_ring(
             events_ring(self.name),
             capacity=capacity,
@@ -89,6 +92,13 @@ class Broadcasting:
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
+        self._evictor: Evictor | None = None
+        if slow == "evict":
+            try:
+                self._evictor = Evictor(self.name, self._events)
+            except BaseException:
+                self._events.close()
+                raise
         self._try_send: Callable[..., bool] = self._events.try_send
         self._note: Any = None  # that must go out before any event
         if self._events.stats()["took_over"]:
@@ -104,10 +114,12 @@ class Broadcasting:
         """Send an event to all strategies, or to those that `filter` names or says True of.
 
         event: a record, or a numpy item or array of one, of a market event's dtype.
-        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted.
+        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted; where
+            it cannot be, for the engine's `patience`.
 
-        Raises Full when the time is over, SchemaMismatch (a TypeError) for another dtype, and
-        UnknownStrategy for an id in `filter`. Nothing was sent then.
+        Raises Full when the time is over (NotEvicted, a Full, where eviction is the policy and
+        cannot be), SchemaMismatch (a TypeError) for another dtype, and UnknownStrategy for an id
+        in `filter`. Nothing was sent then.
         """
         route = self._routes.get(type(event))
         if route is None:
@@ -225,8 +237,12 @@ class Broadcasting:
             except Full:
                 now = time.monotonic()
                 self._service(now)
-                self._evict_if_due(now)
-                if end is not None and now >= end:
+                blocked = self._evict_if_due(now)
+                if end is not None and now < end:
+                    continue
+                if blocked is not None:
+                    raise NotEvicted(f"the ring of events is full: {blocked}") from None
+                if end is not None:
                     raise Full(self._who_is_slow()) from None
 
     def _send_note(self, timeout: float) -> None:
@@ -235,22 +251,20 @@ class Broadcasting:
         self._note = None
         self._try_send = self._events.try_send
 
-    def _evict_if_due(self, now: float) -> None:
-        """Nothing could be sent. If that has been so for too long, end who is in the way."""
+    def _evict_if_due(self, now: float) -> str | None:
+        """Nothing could be sent. If that has been so for too long, end who is in the way.
+
+        Returns why that cannot be, from the time on when it is due.
+        """
         sent = self._events.stats()["messages"]
         if self._stall is None or self._stall[1] != sent:
             self._stall = (now, sent)
-        if self.slow != "evict" or now - self._stall[0] < self.patience:
-            return
-        self._stall = None
-        gone = evict_slowest(self.name, self._events, self._links.values())
-        if gone is not None:
-            _logger.warning(
-                "strategy %s (pid %d) evicted: it has not read for %g s",
-                gone.strategy_id,
-                gone.pid,
-                self.patience,
-            )
+            self._blocked = None
+        if self._evictor is None or now - self._stall[0] < self.patience:
+            return self._blocked
+        self._blocked = self._evictor.evict(self._everyone())
+        self._stall = (now, sent)  # to look again
+        return self._blocked
 
     def _who_is_slow(self) -> str:
         behind = slowest(self._events)
@@ -268,6 +282,9 @@ class Broadcasting:
         if link is None:
             raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
         return link
+
+    def _everyone(self) -> Iterable[Link]:
+        raise NotImplementedError
 
     def _service(self, now: float) -> None:
         raise NotImplementedError

@@ -48,7 +48,7 @@ from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, rep
 
 __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
 
-State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
+State = Literal["registered", "connected", "disconnected", "stopped", "killed", "evicted"]
 
 SIDES = frozenset(int(side) for side in Side if side)
 ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
@@ -79,8 +79,8 @@ class StrategyInfo:
     """A line of ``StrategyManager.list_strategies()``."""
 
     strategy_id: str
-    #: "registered" (never seen), "connected", "disconnected" (died), "stopped" (left as it should)
-    #: or "evicted" (killed because it was too slow).
+    #: "registered" (never seen), "connected", "disconnected" (died), "stopped" (left as it should),
+    #: "killed" (because it was too slow, and not dead yet) or "evicted" (the same, and dead).
     state: State
     pid: int  #: of the process last seen; 0: none was
     lag: int  #: events broadcast and not yet read; 0 unless connected

@@ -168,6 +168,8 @@ class StrategyManager(Intake):
     def list_strategies(self) -> list[StrategyInfo]:
         """Return how each registered strategy fares."""
         self._check_open()
+        if self._evictor is not None:
+            self._evictor.look()
         lags = {slot: lag for slot, _, lag in self._events.lags()}
         return [
             StrategyInfo(
@@ -271,10 +273,15 @@ class StrategyManager(Intake):
                 self._add_source(link)
             if link.waiting:
                 link.flush()
+        if self._evictor is not None:
+            self._evictor.look()
         self._supervisor.check()
         for name, link in list(self._leaving.items()):
             if self._supervisor.pid(name) is None and link.orders is None:
                 self._close_link(self._leaving.pop(name))
+
+    def _everyone(self) -> Iterable[Link]:
+        return (*self._links.values(), *self._leaving.values())
 
     def _link(self, strategy_id: str) -> Link:
         self._check_open()
@@ -308,6 +315,8 @@ class StrategyManager(Intake):
             self.poll()
         finally:
             self._closed = True
+            if self._evictor is not None:
+                self._evictor.close()
             self._events.close()
             for link in (*self._links.values(), *self._leaving.values()):
                 self._close_link(link)
