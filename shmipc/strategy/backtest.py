@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmipc import Error, SchemaMismatch, _core
+from shmipc._core import check_texts
 from shmipc.events import Order, Trade
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.market.feed import feed_batches
@@ -143,6 +144,7 @@ class _Backtest:
                 if runtime.stopping:
                     break
                 found.events += 1
+                check_texts(type(record), record)
                 if self._exchange is not None:
                     self._report(manager, self._exchange.on_event(kind, record))
                     self._settle(manager, runtime)

@@ -2,7 +2,8 @@
 
 Rules this file keeps:
 
-- Everything is checked before anything is sent.
+- Everything is checked before anything is sent: dtypes, and that every text ends in its field. A
+  record's texts are looked at by the send itself.
 - An event is one type look-up, one send, and one note of the last record a symbol; who reads it is
   nobody's business here. Only where the ring is full does anything else happen.
 - While it waits for room, the manager looks after the rest (:meth:`Broadcasting._service`), so
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shmipc import Full, SchemaMismatch
-from shmipc._core import Latest
+from shmipc._core import Latest, check_texts
 from shmipc.events import EventKind
 from shmipc.strategy.eviction import Evictor, NotEvicted, check_pidfds, slowest
 from shmipc.strategy.link import Link, UnknownStrategy, open_ring
@@ -79,6 +80,7 @@ class Broadcasting:
         }
         self._routes: dict[type, _Route] = {}
         self._routes_of_dtypes: dict[np.dtype[Any], _Route] = {}
+        self._types = {made.dtype: made for made in types.values()}
         for kind, made in types.items():
             latest = self._latest.get(int(kind))
             route = (int(kind), _forget if latest is None else latest.update)
@@ -118,13 +120,16 @@ class Broadcasting:
             it cannot be, for the engine's `patience`.
 
         Raises Full when the time is over (NotEvicted, a Full, where eviction is the policy and
-        cannot be), SchemaMismatch (a TypeError) for another dtype, and UnknownStrategy for an id
-        in `filter`. Nothing was sent then.
+        cannot be), SchemaMismatch (a TypeError) for another dtype, ValueError for a text that does
+        not end in its field (a symbol of 16 bytes), and UnknownStrategy for an id in `filter`.
+        Nothing was sent then.
         """
         route = self._routes.get(type(event))
         if route is None:
             event, route = self._convert(event)
         if filter is not None:
+            if type(event) in self._routes:
+                check_texts(type(event), event)
             self._broadcast_to(event, route[0], filter, timeout)
             return
         if not self._try_send(event, kind=route[0]):
@@ -144,7 +149,11 @@ class Broadcasting:
         checked: list[tuple[Any, _Route]] = []
         for event in events:
             route = self._routes.get(type(event))
-            checked.append((event, route) if route is not None else self._convert(event))
+            if route is None:
+                event, route = self._convert(event)
+            else:
+                check_texts(type(event), event)
+            checked.append((event, route))
         for sent, (event, route) in enumerate(checked):
             if not self._try_send(event, kind=route[0]):
                 left = None if end is None else max(0.0, end - time.monotonic())
@@ -160,7 +169,9 @@ class Broadcasting:
         route = self._routes_of_dtypes.get(events.dtype)
         if route is None:
             raise self._mismatch(events.dtype)
+        made = self._types[events.dtype]
         events = np.ascontiguousarray(events)
+        check_texts(made, events)
         sent = 0
 
         def send(left: float) -> bool:
@@ -192,7 +203,7 @@ class Broadcasting:
         targets = bytearray(BITMAP_LEN)
         for link in chosen:
             targets[link.place >> 3] |= 1 << (link.place & 7)
-        self._send(bytes(event) + targets, kind, timeout, TARGETED)
+        self._send(bytes(event) + targets, kind, timeout, TARGETED)  # its texts were checked
 
     # ---- what is no record ---------------------------------------------------------------------
 
@@ -201,7 +212,9 @@ class Broadcasting:
         if isinstance(event, (np.void, np.ndarray)) and event.size == 1:
             route = self._routes_of_dtypes.get(event.dtype)
             if route is not None:
-                return np.ascontiguousarray(event), route
+                event = np.ascontiguousarray(event).reshape(1)
+                check_texts(self._types[event.dtype], event)
+                return event, route
         raise self._mismatch(getattr(event, "dtype", type(event)), getattr(event, "size", 1))
 
     def _mismatch(self, found: Any, size: Any = 1) -> Exception:

@@ -35,6 +35,7 @@ from shmipc import (
     SchemaMismatch,
     _core,
 )
+from shmipc._core import check_texts
 from shmipc.events import (
     EventKind,
     OrderAction,
@@ -43,6 +44,7 @@ from shmipc.events import (
     Side,
     TimeInForce,
 )
+from shmipc.events.schema import SYMBOL_LEN
 from shmipc.strategy.books import book_holding
 from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
 
@@ -166,6 +168,8 @@ class Link:
                     f"strategy {self.strategy_id!r} does not read: {len(self.waiting)} reports "
                     "wait for it"
                 )
+            if not isinstance(record, bytes):
+                check_texts(type(record), record)
             self.waiting.append((bytes(record), kind, flags))
 
     def forget_answers(self) -> None:
@@ -250,6 +254,7 @@ class Link:
     def refuse(self, order: Any, why: str) -> None:
         """Report an order as rejected. It changes no book: a refused id may be another's, open."""
         answer = order.copy()
+        answer.symbol = bytes(order)[:SYMBOL_LEN].split(b"\0")[0]  # cut, where it has no end
         answer.status = _REJECTED
         answer.text = why
         answer.ts_event = answer.ts_init = time.time_ns()

@@ -166,6 +166,11 @@ def check_custom(custom: Any) -> dict[int, type[Record]]:
                 )
         if dtype in (known.dtype for known in RECORD_TYPES.values()):
             raise ValueError(f"kind {kind}: its dtype is that of an event of the schema")
+        if own and not isinstance(given(bytes(dtype.itemsize)).symbol, str):
+            raise ValueError(
+                f"kind {kind}: its record type does not have the symbol as text: "
+                "record_type(dtype, text=('symbol',))"
+            )
         types[int(kind)] = given if own else record_type(dtype, "CustomEvent", text=("symbol",))
     return types
 
