@@ -14,11 +14,13 @@ from shmipc.strategy.link import StrategyInfo, UnknownStrategy
 from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.session import Snapshot
 from shmipc.strategy.supervisor import Exit
+from shmipc.strategy.unread import Left
 
 __all__ = [
     "BacktestResult",
     "BaseStrategy",
     "Exit",
+    "Left",
     "NotEvicted",
     "Snapshot",
     "StrategyInfo",

@@ -47,6 +47,7 @@ from shmipc.events import (
 from shmipc.events.schema import SYMBOL_LEN
 from shmipc.strategy.books import book_holding
 from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
+from shmipc.strategy.unread import Left, unread_orders, unread_reports
 
 __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
 
@@ -309,19 +310,26 @@ class Link:
             self.complain(error)
             return 0
 
-    def close(self) -> int:
-        """Close both rings; return how many reports are lost, because they did not fit.
+    def close(self) -> tuple[int, Left]:
+        """Close both rings. Returns how many reports are lost, because they did not fit, and what
+        is left in the rings.
 
         The ring of reports is removed unless some of them are unread.
         """
         self.flush()
         lost = sum(1 for _, kind, flags in self.waiting if kind < Control.HELLO and not flags)
+        unread = False
         try:
             unread = self._last_report > self._sent - self.reports.pending
             if not unread and self.reports.attached == 0:
                 self.reports.unlink()
         except Error:  # cut, or closed: nothing to be done for it
             pass
+        reports = unread_reports(self.reports.name) if unread else 0
         self.reports.close()
+        self.try_open()
+        orders = 0
+        if self.orders is not None:
+            orders = unread_orders(self.orders)
         self.let_go(died=os.path.exists(self._orders_path))
-        return lost
+        return lost, Left(orders, reports)

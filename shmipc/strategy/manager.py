@@ -33,6 +33,7 @@ from shmipc.strategy.protocol import (
     reports_ring,
 )
 from shmipc.strategy.supervisor import Exit, Restart, Supervisor
+from shmipc.strategy.unread import Left
 
 __all__ = ["StrategyManager"]
 
@@ -92,6 +93,8 @@ class StrategyManager(Intake):
         self._spin = spin
         self._instruments = _instruments(instruments)
         self._links: dict[str, Link] = {}
+        #: What was left unread in the rings of strategies that were unregistered or closed.
+        self.left: dict[str, Left] = {}
         self._leaving: dict[str, Link] = {}  # unregistered, with a process that has not ended
         self._places = itertools.cycle(range(MAX_PLACES))
         self._supervisor = Supervisor(self.name)
@@ -293,21 +296,25 @@ class StrategyManager(Intake):
 
     def _close_link(self, link: Link) -> None:
         self._drop_source(link)
-        lost = link.close()
+        lost, left = link.close()
         if lost:
             _logger.error("%d reports for strategy %s did not fit", lost, link.strategy_id)
+        if any(left):
+            self.left[link.strategy_id] = left
 
-    def close(self, grace: float = 5.0, *, discard: bool = False) -> None:
+    def close(self, grace: float = 5.0, *, discard: bool = False) -> dict[str, Left]:
         """End spawned strategies (SIGTERM, SIGKILL after `grace` seconds), then the rings.
         Idempotent.
 
-        Strategies that are not ours read what is there and end by themselves; drain() before, if
-        the spawned ones are to do so too. Orders that were not received, and reports that were not
-        read, are kept for the next engine of this name, and for the strategies: stop() the spawned
-        ones and receive_orders() before, or `discard` what is left.
+        Returns how many orders and reports are left in the rings, by strategy, of those with any;
+        ``left`` has it too, and the log says it. They are kept for the next engine of this name,
+        which executes those orders, and for the strategies: stop() the strategies and
+        receive_orders() before, or `discard` what is left. What a strategy that is not ours sends
+        when it hears of the end (it reads what is there, and ends by itself) comes after the
+        count.
         """
         if self._closed:
-            return
+            return self.left
         names = [*self._links, *self._leaving]
         try:
             spawned = [name for name in names if self._supervisor.stop(name, grace)]
@@ -326,6 +333,10 @@ class StrategyManager(Intake):
                 for ring in (orders_ring, reports_ring):
                     with contextlib.suppress(Error, OSError):  # gone, or a strategy is still there
                         _core.clean_segment(_core.segment_path(ring(self.name, name)), discard=True)
+            for name, left in self.left.items():
+                then = "discarded" if discard else "kept for the next engine of this name"
+                _logger.warning("strategy %s: %s: %s", name, then, left)
+        return self.left
 
     def __enter__(self) -> StrategyManager:
         return self
