@@ -205,15 +205,19 @@ class StrategyManager(Intake):
         on_exception: str | None = None,
         symbols: Iterable[str] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        python: str | None = None,
     ) -> int:
         """Start the strategy `target`, "module:Class", in a process of its own; return its pid.
 
         Registers it first if it is not. `parameters` go to its constructor, as JSON; `cpu`, `spin`,
         `timeout` and `on_exception` to its run(). When it ends it is started again, as `restart`
         says ("never", "on-failure", "always"), after 0.1 s, doubling up to 30 s; ``exits`` is the
-        log.
+        log. `python` is the interpreter, found in PATH unless it is a path; None: this one. The
+        working directory is this one, or "/" where this one was deleted.
 
-        Raises ValueError if it runs already or `target` is not of that form, ModuleNotFoundError.
+        Raises ValueError if it runs already or `target` is not of that form, ModuleNotFoundError,
+        RuntimeError in a frozen program, or one that embeds Python, where no interpreter is known,
+        FileNotFoundError where there is no `python`.
         """
         self._check_open()
         options = [f"--order-capacity={self._order_capacity}"]
@@ -232,7 +236,12 @@ class StrategyManager(Intake):
             options.append(f"--symbols={','.join(symbols)}")
         try:
             return self._supervisor.spawn(
-                strategy_id, target, restart=restart, options=options, parameters=parameters or {}
+                strategy_id,
+                target,
+                restart=restart,
+                options=options,
+                parameters=parameters or {},
+                python=python,
             )
         except BaseException:
             if not registered:
