@@ -301,7 +301,7 @@ class Intake(Broadcasting):
         now = time.time_ns()
         session = hello.session
         link.forget_answers()
-        link.pid, link.slot = hello.pid, hello.slot
+        link.pid, link.slot, link.session = hello.pid, hello.slot, session
         if hello.version != VERSION:
             text = f"its schema has version {hello.version}, the engine's {VERSION}"
             refused = Refused(ts_event=now, ts_init=now, session=session, text=text)

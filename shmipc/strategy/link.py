@@ -46,7 +46,7 @@ from shmipc.events import (
 )
 from shmipc.events.schema import SYMBOL_LEN
 from shmipc.strategy.books import book_holding
-from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
+from shmipc.strategy.protocol import Control, Engine, Stop, check_id, orders_ring, reports_ring
 from shmipc.strategy.unread import Left, unread_orders, unread_reports
 
 __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
@@ -128,6 +128,7 @@ class Link:
         self.symbols = symbols
         self.state: State = "registered"
         self.pid = 0
+        self.session = 0  # of its last HELLO
         self.slot = -1  # of its cursor in the events ring; -1: none
         self.lost = self.errors = self.received = 0
         self.open: dict[int, Any] = {}
@@ -300,6 +301,23 @@ class Link:
         self.slot = -1
         if self.state == "connected":
             self.state = "disconnected" if died else "stopped"
+
+    def ask_to_stop(self) -> bool:
+        """Ask the run that said HELLO last to end. False: none is connected."""
+        if self.state != "connected":
+            return False
+        now = time.time_ns()
+        note = Stop(ts_event=now, ts_init=now, session=self.session)
+        self.send(note, Control.STOP, control=True)
+        return True
+
+    def runs(self) -> bool:
+        """Is its ring of orders held by a process that has not closed it?"""
+        try:
+            found = _core.inspect_segment(self._orders_path)
+        except (Error, OSError):
+            return False
+        return bool(found["producer_alive"]) and not found["closed"]
 
     @property
     def unread(self) -> int:

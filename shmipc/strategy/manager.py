@@ -248,15 +248,36 @@ class StrategyManager(Intake):
                 self.unregister_strategy(strategy_id)
             raise
 
-    def stop(self, strategy_id: str, grace: float = 5.0) -> None:
-        """End a spawned strategy: SIGTERM, and SIGKILL after `grace` seconds. It is not restarted.
+    def stop(self, strategy_id: str, grace: float = 5.0) -> bool:
+        """Have a strategy end as it should: on_stop, and run() returns. Waits for that.
 
-        Waits until it has ended. Raises UnknownStrategy if it was never spawned.
+        One that was spawned gets SIGTERM, SIGKILL after `grace` seconds, and is not restarted. Any
+        other is asked by a message, and waited for up to `grace` seconds; who started it may start
+        it again, and it is registered as before. Orders that it sends at its end are left for
+        receive_orders().
+
+        Returns True: it runs no more. False: it was not spawned here, and has not ended in time.
+        Raises UnknownStrategy.
         """
-        if strategy_id not in self._supervisor:
-            raise UnknownStrategy(f"strategy {strategy_id!r} was not spawned by this engine")
-        self._supervisor.stop(strategy_id, grace)
-        self._await_ends([strategy_id])
+        self._check_open()
+        if self._supervisor.stop(strategy_id, grace):
+            self._await_ends([strategy_id])
+            return True
+        link = self._links.get(strategy_id)
+        if link is None:
+            if strategy_id in self._supervisor:
+                return True
+            raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
+        self.poll()  # a HELLO that was not read yet
+        end = time.monotonic() + grace
+        if link.ask_to_stop():
+            while link.runs():
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.002)
+                self.poll()
+            self.poll()  # its BYE
+        return True
 
     def kill(self, strategy_id: str) -> None:
         """SIGKILL a spawned strategy; it is started again if its `restart` says so."""

@@ -68,6 +68,7 @@ __all__ = [
     "Refused",
     "SnapshotEnd",
     "Status",
+    "Stop",
     "Subscription",
     "Welcome",
     "check_custom",
@@ -98,6 +99,7 @@ Subscription = CONTROL_TYPES[Control.SUBSCRIPTION]
 SnapshotEnd = CONTROL_TYPES[Control.SNAPSHOT_END]
 Refused = CONTROL_TYPES[Control.REFUSED]
 Engine = CONTROL_TYPES[Control.ENGINE]
+Stop = CONTROL_TYPES[Control.STOP]
 
 #: What the engine reports to one strategy.
 REPORT_TYPES: dict[int, Any] = {
