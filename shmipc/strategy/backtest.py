@@ -35,6 +35,7 @@ from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.private import discard_leftovers, private_name
 from shmipc.strategy.protocol import check_custom, market_types, orders_ring, reports_ring
 from shmipc.strategy.runtime import Runtime
+from shmipc.strategy.timers import MOST_AT_ONCE
 
 __all__ = ["BacktestResult", "Exchange", "run_backtest"]
 
@@ -176,9 +177,14 @@ class _Backtest:
 
     def _advance(self, manager: StrategyManager, runtime: Runtime, ts: int) -> None:
         """Let time go on to `ts`, from one timer to the next."""
-        while runtime.timers.next_ns <= ts and not runtime.stopping:
-            self._now = max(self._now, runtime.timers.next_ns)
+        timers, steps = runtime.timers, 0
+        if timers.next_ns <= ts:
+            timers.pass_over(ts)
+        while timers.next_ns <= ts and not runtime.stopping:
+            # those that are set anew each time they come due: at the end of the jump, at last
+            self._now = max(self._now, timers.next_ns) if steps < MOST_AT_ONCE else ts
             self._settle(manager, runtime)
+            steps += 1
         self._now = max(self._now, ts)
 
     def _settle(self, manager: StrategyManager, runtime: Runtime) -> None:

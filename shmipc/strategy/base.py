@@ -103,6 +103,9 @@ class BaseStrategy(OrderEntry):
         self.errors = 0
         #: Events overwritten before they were read, where the engine does not wait.
         self.lost = 0
+        #: In :meth:`on_timer`: periods of this timer that ended since its last call, or since it
+        #: was set, and that it was not called for.
+        self.timer_passed_over = 0
         #: How things stood at the last joining.
         self.snapshot = Snapshot()
         self._custom_types = check_custom(cls.custom)
@@ -164,7 +167,9 @@ class BaseStrategy(OrderEntry):
         """A Position, as the engine has it."""
 
     def on_timer(self, timer: Any) -> None:
-        """A Timer that :meth:`set_timer` set has come due."""
+        """A Timer that :meth:`set_timer` set has come due. It is called once for periods that it
+        missed (in a backtest for each, up to a million): ``timer_passed_over`` says how many.
+        """
 
     def on_lost(self, count: int) -> None:
         """`count` events more were overwritten before this strategy read them."""

@@ -190,6 +190,7 @@ class Runtime:
                 interval_ns=due.interval_ns,
                 count=due.count,
             )
+            strategy.timer_passed_over = due.passed_over
             self.guard(strategy.on_timer, record)
 
     def _chores(self) -> None:
