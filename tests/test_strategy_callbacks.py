@@ -214,7 +214,7 @@ class TestParameters:
             BaseStrategy("s", **{name: 1})
 
     def test_symbols_are_checked(self) -> None:
-        with pytest.raises(TypeError, match="several"):
+        with pytest.raises(TypeError, match=r"not str; did you mean \('BTCUSDT',\)\?"):
             BaseStrategy("s", symbols="BTCUSDT")
         with pytest.raises(ValueError, match="16 bytes"):
             BaseStrategy("s", symbols=["A" * 16])

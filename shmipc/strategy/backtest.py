@@ -31,6 +31,7 @@ from shmipc.events import Order, Trade
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.market.feed import feed_batches
 from shmipc.strategy.base import BaseStrategy
+from shmipc.strategy.checks import check_object
 from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.private import discard_leftovers, private_name
 from shmipc.strategy.protocol import check_custom, market_types, orders_ring, reports_ring
@@ -91,6 +92,7 @@ def run_backtest(
     """
     if isinstance(strategy, type):
         strategy = strategy()
+    check_object(strategy, BaseStrategy)
     types = market_types(book_levels, check_custom(type(strategy).custom))
     backtest = _Backtest(strategy, exchange)
     discard_leftovers()

@@ -4,6 +4,7 @@ Rules this file keeps:
 
 - A subclass needs no ``__init__``: class attributes are the defaults, ``symbols`` among them, and
   keyword arguments of the constructor change them.
+- What is wrong with a subclass is found when it is made, or when it starts (checks.py).
 - What is public here is for users; what begins with an underscore is for the runtime.
 - A record that a callback gets is ring memory: it is valid until the callback returns, and
   ``.copy()`` keeps it. Arrays of :meth:`BaseStrategy.on_batch` and records of ``orders``,
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmipc.events import encode_symbol
+from shmipc.strategy.checks import check_class, check_object, check_parameter, check_symbols
 from shmipc.strategy.orders import OrderEntry
 from shmipc.strategy.protocol import check_custom, check_id
 from shmipc.strategy.runtime import POLICIES, Runtime
@@ -71,6 +73,12 @@ class BaseStrategy(OrderEntry):
     #: Bytes of the ring that takes orders to the engine; one takes 144.
     order_capacity: int = 1 << 20
 
+    _runtime: Runtime | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_class(cls, BaseStrategy)
+
     def __init__(
         self,
         strategy_id: str | None = None,
@@ -79,7 +87,8 @@ class BaseStrategy(OrderEntry):
         symbols: Iterable[str] | None = None,
         **parameters: Any,
     ) -> None:
-        """`parameters` replace class attributes of those names.
+        """`parameters` replace class attributes of those names; one that is only annotated
+        (``size: int``) is a parameter too.
 
         Raises ValueError for names and symbols that are none, TypeError for a parameter that the
         class does not have.
@@ -87,15 +96,11 @@ class BaseStrategy(OrderEntry):
         cls = type(self)
         self.strategy_id = check_id(strategy_id or cls.strategy_id or cls.__name__, "a strategy")
         self.engine = check_id(engine or cls.engine, "an engine")
-        chosen = cls.symbols if symbols is None else symbols
-        if isinstance(chosen, (str, bytes)):
-            raise TypeError(f"symbols are several: ({chosen!r},)")
-        self.symbols = None if chosen is None else tuple(chosen)
+        self.symbols = check_symbols(cls.symbols if symbols is None else symbols)
         for symbol in self.symbols or ():
             encode_symbol(symbol)
         for name, value in parameters.items():
-            if name.startswith("_") or callable(getattr(cls, name, _missing)):
-                raise TypeError(f"{cls.__name__} has no parameter {name!r}")
+            check_parameter(cls, BaseStrategy, name)
             setattr(self, name, value)
         #: As given to the constructor.
         self.parameters = parameters
@@ -109,7 +114,7 @@ class BaseStrategy(OrderEntry):
         #: How things stood at the last joining.
         self.snapshot = Snapshot()
         self._custom_types = check_custom(cls.custom)
-        self._runtime: Runtime | None = None
+        self._runtime = None
         self._reset_orders()
 
     def __repr__(self) -> str:
@@ -246,6 +251,7 @@ class BaseStrategy(OrderEntry):
         clock: Callable[[], int] | None = None,
     ) -> Iterator[Runtime]:
         """Have a runtime, and fresh books, within a with block."""
+        check_object(self, BaseStrategy)
         if self._runtime is not None:
             raise RuntimeError(f"strategy {self.strategy_id!r} runs already")
         if on_exception not in POLICIES:
@@ -292,10 +298,6 @@ class BaseStrategy(OrderEntry):
         """Let orders be sent."""
         assert session.orders is not None
         self._attach_ring(session.orders, dispatcher, clock)
-
-
-def _missing() -> None:
-    """Stands for an attribute that a class does not have."""
 
 
 @contextmanager

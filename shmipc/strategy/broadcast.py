@@ -195,7 +195,10 @@ class Broadcasting:
         if callable(filter):
             chosen = [link for link in self._links.values() if filter(link.strategy_id)]
         elif isinstance(filter, str):
-            raise TypeError(f"filter names several: [{filter!r}]")
+            raise TypeError(
+                f"filter must be an iterable of ids, or say True of an id, not str; did you mean "
+                f"({filter!r},)?"
+            )
         else:
             chosen = [self._link(strategy_id) for strategy_id in filter]
         if not chosen:

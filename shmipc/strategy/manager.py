@@ -22,6 +22,7 @@ from shmipc import Closed, Error, Full, _core
 from shmipc.events import encode_symbol
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.strategy.broadcast import Slow
+from shmipc.strategy.checks import check_symbols
 from shmipc.strategy.intake import Intake
 from shmipc.strategy.link import Link, StrategyInfo, UnknownStrategy
 from shmipc.strategy.protocol import (
@@ -131,9 +132,7 @@ class StrategyManager(Intake):
             )
         if len(self._links) + len(self._leaving) >= self.max_strategies:
             raise Full(f"max_strategies={self.max_strategies} allows no more of them")
-        if isinstance(symbols, (str, bytes)):
-            raise TypeError(f"symbols are several: [{symbols!r}]")
-        chosen = None if symbols is None else tuple(symbols)
+        chosen = check_symbols(symbols)
         for symbol in chosen or ():
             encode_symbol(symbol)
             if self._instruments and symbol not in self._instruments:
@@ -337,11 +336,11 @@ class StrategyManager(Intake):
         Idempotent.
 
         Returns how many orders and reports are left in the rings, by strategy, of those with any;
-        ``left`` has it too, and the log says it. They are kept for the next engine of this name,
-        which executes those orders, and for the strategies: stop() the strategies and
-        receive_orders() before, or `discard` what is left. What a strategy that is not ours sends
-        when it hears of the end (it reads what is there, and ends by itself) comes after the
-        count.
+        ``left`` has it too, and the log says it unless they are discarded. They are kept for the
+        next engine of this name, which executes those orders, and for the strategies: stop() the
+        strategies and receive_orders() before, or `discard` what is left. What a strategy
+        that is not ours sends when it hears of the end (it reads what is there, and ends by
+        itself) comes after the count.
         """
         if self._closed:
             return self.left
@@ -363,9 +362,10 @@ class StrategyManager(Intake):
                 for ring in (orders_ring, reports_ring):
                     with contextlib.suppress(Error, OSError):  # gone, or a strategy is still there
                         _core.clean_segment(_core.segment_path(ring(self.name, name)), discard=True)
-            for name, left in self.left.items():
-                then = "discarded" if discard else "kept for the next engine of this name"
-                _logger.warning("strategy %s: %s: %s", name, then, left)
+            for name, left in () if discard else self.left.items():
+                _logger.warning(
+                    "strategy %s: kept for the next engine of this name: %s", name, left
+                )
         return self.left
 
     def __enter__(self) -> StrategyManager:
@@ -380,7 +380,7 @@ def _instruments(
 ) -> dict[str, Any]:
     """Return the Instrument record of each symbol that can be traded."""
     if isinstance(given, (str, bytes)):
-        raise TypeError(f"instruments are several: [{given!r}]")
+        check_symbols(given, "instruments")
     named: Mapping[str, Mapping[str, float]]
     named = given if isinstance(given, Mapping) else {symbol: {} for symbol in given or ()}
     now = time.time_ns()
