@@ -24,7 +24,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc.events import encode_symbol
+from shmipc.events import (
+    Account,
+    Bar,
+    Order,
+    OrderBook,
+    Position,
+    Tick,
+    Timer,
+    Trade,
+    TradeTick,
+    encode_symbol,
+)
 from shmipc.strategy.checks import check_class, check_object, check_parameter, check_symbols
 from shmipc.strategy.orders import OrderEntry
 from shmipc.strategy.protocol import check_custom, check_id
@@ -135,19 +146,19 @@ class BaseStrategy(OrderEntry):
     def on_disconnected(self) -> None:
         """The engine has died (it is joined again when it is back) or has closed."""
 
-    def on_tick(self, tick: Any) -> None:
+    def on_tick(self, tick: Tick) -> None:
         """A Tick. ``on_ticker`` will do as well."""
 
-    def on_ticker(self, tick: Any) -> None:
+    def on_ticker(self, tick: Tick) -> None:
         """A Tick, for a strategy that has no on_tick."""
 
-    def on_trade_tick(self, trade_tick: Any) -> None:
+    def on_trade_tick(self, trade_tick: TradeTick) -> None:
         """A TradeTick: a trade of the market."""
 
-    def on_order_book(self, book: Any) -> None:
+    def on_order_book(self, book: OrderBook) -> None:
         """An OrderBook."""
 
-    def on_bar(self, bar: Any) -> None:
+    def on_bar(self, bar: Bar) -> None:
         """A Bar."""
 
     def on_custom(self, event: Any) -> None:
@@ -159,19 +170,19 @@ class BaseStrategy(OrderEntry):
         A strategy that has this gets every market event here, in no other callback.
         """
 
-    def on_order(self, order: Any) -> None:
+    def on_order(self, order: Order) -> None:
         """An Order: what became of an order of this strategy. ``orders`` knows it already."""
 
-    def on_trade(self, trade: Any) -> None:
+    def on_trade(self, trade: Trade) -> None:
         """A Trade: a fill. ``positions`` knows it already."""
 
-    def on_account(self, account: Any) -> None:
+    def on_account(self, account: Account) -> None:
         """An Account."""
 
-    def on_position(self, position: Any) -> None:
+    def on_position(self, position: Position) -> None:
         """A Position, as the engine has it."""
 
-    def on_timer(self, timer: Any) -> None:
+    def on_timer(self, timer: Timer) -> None:
         """A Timer that :meth:`set_timer` set has come due. It is called once for periods that it
         missed (in a backtest for each, up to a million): ``timer_passed_over`` says how many.
         """
