@@ -7,6 +7,7 @@ is delivered again: at least once, and none is skipped.
 
 import multiprocessing
 import os
+import secrets
 import signal
 
 import shmipc
@@ -28,7 +29,7 @@ def work(name: str, dies: bool) -> None:
 
 
 def main() -> None:
-    name = f"durable-{os.getpid()}"
+    name = f"durable-{secrets.token_hex(4)}"
     context = multiprocessing.get_context("spawn")
     with shmipc.Producer(name, capacity=4096) as producer:
         for number in range(MESSAGES):

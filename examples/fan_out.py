@@ -6,7 +6,7 @@ consumer, received + lost is what was sent.
 """
 
 import multiprocessing
-import os
+import secrets
 import time
 
 import shmipc
@@ -34,7 +34,7 @@ def follow(name: str, pause: float) -> None:
 
 
 def main() -> None:
-    name = f"fan-out-{os.getpid()}"
+    name = f"fan-out-{secrets.token_hex(4)}"
     context = multiprocessing.get_context("spawn")
     pauses = [0.0] * (CONSUMERS - 1) + [0.01]
     followers = [context.Process(target=follow, args=(name, pause)) for pause in pauses]

@@ -6,7 +6,7 @@ what the worker wants for longer, here the brightest frame, it copies.
 """
 
 import multiprocessing
-import os
+import secrets
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def work(name: str) -> None:
 
 
 def main() -> None:
-    name = f"frames-{os.getpid()}"
+    name = f"frames-{secrets.token_hex(4)}"
     worker = multiprocessing.get_context("spawn").Process(target=work, args=(name,))
     worker.start()
     with shmipc.Producer(name, dtype=np.uint8, shape=SHAPE, capacity=4) as camera:

@@ -6,6 +6,7 @@ closes it; the file in the segment directory is gone when the last of the two ha
 
 import multiprocessing
 import os
+import secrets
 
 import shmipc
 
@@ -19,7 +20,7 @@ def listen(name: str) -> None:
 
 
 def main() -> None:
-    name = f"hello-{os.getpid()}"
+    name = f"hello-{secrets.token_hex(4)}"
     listener = multiprocessing.get_context("spawn").Process(target=listen, args=(name,))
     listener.start()
     with shmipc.Producer(name, capacity=4096) as producer:

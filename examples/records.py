@@ -3,7 +3,7 @@
 Works for every typed ring of a structured dtype; nothing here is about trading.
 """
 
-import os
+import secrets
 
 import numpy as np
 
@@ -13,7 +13,7 @@ READING = np.dtype([("sensor", "S8"), ("celsius", "<f8"), ("ok", "?")])
 
 
 def main() -> None:
-    name = f"records-{os.getpid()}"
+    name = f"records-{secrets.token_hex(4)}"
     Reading = shmipc.record_type(READING, "Reading", text=("sensor",))
     with (
         shmipc.Producer(name, dtype=READING, capacity=64, consumers=2) as producer,

@@ -5,7 +5,7 @@ come as one structured array, and numpy works on whole columns of it.
 """
 
 import multiprocessing
-import os
+import secrets
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def trade(name: str) -> None:
 
 
 def main() -> None:
-    name = f"ticks-{os.getpid()}"
+    name = f"ticks-{secrets.token_hex(4)}"
     strategy = multiprocessing.get_context("spawn").Process(target=trade, args=(name,))
     strategy.start()
     block = np.zeros(1000, TICK)

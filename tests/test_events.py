@@ -45,6 +45,7 @@ C_STRUCTS = {
     "SnapshotEnd": "shmipc_snapshot_end",
     "Refused": "shmipc_refused",
     "Engine": "shmipc_engine",
+    "Stop": "shmipc_stop",
 }
 C_ENUMS = {
     schema.EventKind: "SHMIPC_EVENT_KIND",

@@ -21,7 +21,7 @@ from shmipc.events import (
     order_book_type,
 )
 from shmipc.market.feed import feed
-from shmipc.strategy import BaseStrategy
+from shmipc.strategy import BaseStrategy, backtest
 
 SECOND = 10**9
 
@@ -172,6 +172,54 @@ class TestTime:
         result = run_backtest(strategy, ticks(3))
         assert strategy.times == [SECOND, SECOND, 2 * SECOND, 3 * SECOND]
         assert result.orders["ts_init"].tolist() == [SECOND, 2 * SECOND, 3 * SECOND]
+
+    def test_a_time_that_jumps_by_half_a_century_fires_a_timer_once(self) -> None:
+        class Timed(Journal):
+            def on_start(self) -> None:
+                self.set_timer("a", 1.0)
+
+            def on_tick(self, tick: Any) -> None:
+                self.lines.append(("tick", tick.sequence))
+
+            def on_timer(self, timer: Any) -> None:
+                self.lines.append((timer.name, timer.count, self.timer_passed_over))
+
+        rows = ticks(3)
+        rows["ts_init"] = [0, 1_700_000_000 * SECOND, 1_700_000_002 * SECOND]
+        strategy = Timed()
+        run_backtest(strategy, rows)
+        assert strategy.lines == [
+            ("tick", 0),
+            ("a", 1, 1_700_000_000 - 1),
+            ("tick", 1),
+            ("a", 2, 0),
+            ("a", 3, 0),
+            ("tick", 2),
+            ("stop",),
+        ]
+
+    def test_one_that_is_set_anew_each_time_does_not_live_through_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backtest, "MOST_AT_ONCE", 10)
+
+        class Chain(Journal):
+            def on_start(self) -> None:
+                self.set_timer("a", 1.0, repeat=False)
+
+            def on_tick(self, tick: Any) -> None:
+                pass
+
+            def on_timer(self, timer: Any) -> None:
+                self.lines.append((self.time_ns(),))
+                self.set_timer("a", 1.0, repeat=False)
+
+        rows = ticks(2)
+        rows["ts_init"] = [0, 1_700_000_000 * SECOND]
+        strategy = Chain()
+        run_backtest(strategy, rows)
+        times = [time for (time,) in strategy.lines[:-1]]
+        assert times == [n * SECOND for n in range(1, 11)] + [1_700_000_000 * SECOND]
 
     def test_timers_fire_between_events_each_at_its_time(self) -> None:
         class Timed(BaseStrategy):

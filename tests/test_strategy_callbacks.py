@@ -14,7 +14,7 @@ from helpers import DEADLINE, eventually
 import shmipc
 from shmipc.events import Bar, EventKind
 from shmipc.strategy import BaseStrategy
-from shmipc.strategy.timers import NEVER, Timers
+from shmipc.strategy.timers import MOST_AT_ONCE, NEVER, Timers
 
 
 class Fails(BaseStrategy):
@@ -214,7 +214,7 @@ class TestParameters:
             BaseStrategy("s", **{name: 1})
 
     def test_symbols_are_checked(self) -> None:
-        with pytest.raises(TypeError, match="several"):
+        with pytest.raises(TypeError, match=r"not str; did you mean \('BTCUSDT',\)\?"):
             BaseStrategy("s", symbols="BTCUSDT")
         with pytest.raises(ValueError, match="16 bytes"):
             BaseStrategy("s", symbols=["A" * 16])
@@ -289,6 +289,29 @@ class TestTimers:
                 count += 1
             assert count == fired
             assert timers.next_ns > 55
+
+    def test_periods_that_were_passed_over_are_told_once(self) -> None:
+        late = Timers()
+        late.set("a", 1e-9 * 10, 0)
+        found = [late.pop_due(now) for now in (10, 57, 67)]
+        assert [due and due.passed_over for due in found] == [0, 3, 0]  # 30, 40 and 50
+        assert [due and due.count for due in found] == [1, 2, 3]
+
+    def test_a_clock_that_jumps_by_too_many_periods_fires_once(self) -> None:
+        jump = (MOST_AT_ONCE + 1) * 10
+        for stepped in (False, True):
+            timers = Timers(catch_up=True)
+            timers.set("a", 1e-9 * 10, 0)
+            timers.set("once", 1e-9 * 20, 0, repeat=False)
+            if stepped:
+                timers.pass_over(10 + jump)
+            found = {}
+            while (due := timers.pop_due(10 + jump)) is not None:
+                assert due.name not in found
+                found[due.name] = due
+            assert found["a"].passed_over == MOST_AT_ONCE + 1
+            assert found["once"].passed_over == 0
+            assert timers.next_ns == 20 + jump
 
     def test_replacing_one_starts_it_anew(self) -> None:
         timers = Timers()

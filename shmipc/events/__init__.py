@@ -10,17 +10,28 @@ which can be written to; what is not given is 0. ``Tick.dtype`` is numpy's, for 
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from shmipc._core import Record, record_type
 from shmipc.events.columns import columns
+from shmipc.events.records import (
+    RECORD_TYPES,
+    Account,
+    Bar,
+    Custom,
+    Order,
+    OrderBook,
+    Position,
+    Tick,
+    Timer,
+    Trade,
+    TradeTick,
+    order_book_type,
+)
 from shmipc.events.schema import (
     CUSTOM_KIND_FIRST,
     DEFAULT_LEVELS,
-    EVENTS,
     EventKind,
     LiquiditySide,
     OrderAction,
@@ -59,32 +70,6 @@ __all__ = [
     "encode_symbol",
     "order_book_type",
 ]
-
-#: The record type of each kind. An order book's is that of ``DEFAULT_LEVELS``.
-RECORD_TYPES: dict[EventKind, Any] = {
-    EventKind(event.kind): record_type(event.dtype, event.name, text=event.text, module=__name__)
-    for event in EVENTS
-}
-
-Tick = RECORD_TYPES[EventKind.TICK]
-TradeTick = RECORD_TYPES[EventKind.TRADE_TICK]
-OrderBook = RECORD_TYPES[EventKind.ORDER_BOOK]
-Bar = RECORD_TYPES[EventKind.BAR]
-Order = RECORD_TYPES[EventKind.ORDER]
-Trade = RECORD_TYPES[EventKind.TRADE]
-Account = RECORD_TYPES[EventKind.ACCOUNT]
-Position = RECORD_TYPES[EventKind.POSITION]
-Timer = RECORD_TYPES[EventKind.TIMER]
-Custom = RECORD_TYPES[EventKind.CUSTOM]
-
-
-@cache
-def order_book_type(levels: int = DEFAULT_LEVELS) -> type[Record]:
-    """Return the record type of an order book of `levels` levels a side."""
-    if levels == DEFAULT_LEVELS:
-        return OrderBook  # type: ignore[no-any-return]
-    return record_type(order_book_dtype(levels), "OrderBook", text=("symbol",))
-
 
 _KINDS = {made.dtype: kind for kind, made in RECORD_TYPES.items()}
 

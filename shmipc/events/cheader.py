@@ -27,7 +27,7 @@ from pathlib import Path
 
 from shmipc.events import control, schema
 
-__all__ = ["HEADER", "generate", "main"]
+__all__ = ["HEADER", "generate", "main", "run"]
 
 #: Where the package has the header.
 HEADER = Path(__file__).resolve().parent.parent / "include" / "shmipc_events.h"
@@ -259,27 +259,32 @@ def generate() -> str:
     return "\n".join([_TOP, *lines, _SYMBOL_SET])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m shmipc.events.cheader",
-        description="Print shmipc_events.h, the events of the schema for C11 and C++17.",
-    )
+def run(text: str, program: str, what: str, arguments: list[str] | None) -> int:
+    """Print `text`, or compare a file with it, as the arguments say; return the exit status."""
+    parser = argparse.ArgumentParser(prog=program, description=what)
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare FILE, print a diff")
     options = parser.parse_args(arguments)
-    text = generate()
     if options.check is None:
         sys.stdout.write(text)
-    else:
-        found = options.check.read_text("utf-8") if options.check.exists() else ""
-        diff = difflib.unified_diff(
-            found.splitlines(keepends=True),
-            text.splitlines(keepends=True),
-            str(options.check),
-            "the schema's",
-        )
-        sys.stdout.writelines(diff)
-        return int(found != text)
-    return 0
+        return 0
+    found = options.check.read_text("utf-8") if options.check.exists() else ""
+    diff = difflib.unified_diff(
+        found.splitlines(keepends=True),
+        text.splitlines(keepends=True),
+        str(options.check),
+        "the schema's",
+    )
+    sys.stdout.writelines(diff)
+    return int(found != text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(
+        generate(),
+        "python -m shmipc.events.cheader",
+        "Print shmipc_events.h, the events of the schema for C11 and C++17.",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ class Control(DocumentedEnum):
     SNAPSHOT_END = 518, "engine: the snapshot is whole"
     REFUSED = 519, "engine: the strategy may not join"
     ENGINE = 520, "engine: another one goes on with this ring"
+    STOP = 521, "engine: the strategy is to end, as it does at SIGTERM"
 
 
 #: All enumerations of this file.
@@ -127,4 +128,9 @@ CONTROLS = (
         Field("text", "S128", "why, in words, zero-terminated"),
     ),
     _control(Control.ENGINE, "Another engine goes on with this ring: join again.", _ENGINE_SESSION),
+    _control(
+        Control.STOP,
+        "The strategy is to end, if this is its session.",
+        Field("session", "<i8", "of the HELLO of the run that is to end; of another: not for it"),
+    ),
 )

@@ -117,6 +117,7 @@ enum shmipc_control {
     SHMIPC_CONTROL_SNAPSHOT_END = 518, /* engine: the snapshot is whole */
     SHMIPC_CONTROL_REFUSED = 519,      /* engine: the strategy may not join */
     SHMIPC_CONTROL_ENGINE = 520,       /* engine: another one goes on with this ring */
+    SHMIPC_CONTROL_STOP = 521,         /* engine: the strategy is to end, as it does at SIGTERM */
 };
 
 /* Best bid and ask, last trade, the session so far. SHMIPC_EVENT_KIND_TICK, 128 bytes. */
@@ -555,6 +556,20 @@ static_assert(offsetof(struct shmipc_engine, ts_event) == 16, "offset");
 static_assert(offsetof(struct shmipc_engine, ts_init) == 24, "offset");
 static_assert(offsetof(struct shmipc_engine, engine_session) == 32, "offset");
 static_assert(sizeof(struct shmipc_engine) == 64, "size");
+
+/* The strategy is to end, if this is its session. SHMIPC_CONTROL_STOP, 64 bytes. */
+struct shmipc_stop {
+    char symbol[16];     /* the exchange's spelling, zero-terminated */
+    int64_t ts_event;    /* ns since 1970 UTC, when it happened */
+    int64_t ts_init;     /* ns since 1970 UTC, when it was made or received here */
+    int64_t session;     /* of the HELLO of the run that is to end; of another: not for it */
+    uint8_t padding[24]; /* 0 */
+};
+static_assert(offsetof(struct shmipc_stop, symbol) == 0, "offset");
+static_assert(offsetof(struct shmipc_stop, ts_event) == 16, "offset");
+static_assert(offsetof(struct shmipc_stop, ts_init) == 24, "offset");
+static_assert(offsetof(struct shmipc_stop, session) == 32, "offset");
+static_assert(sizeof(struct shmipc_stop) == 64, "size");
 
 /*
  * Fill the symbol of an event with a field's text: `len` bytes, or those before a zero byte.

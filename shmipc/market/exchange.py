@@ -51,6 +51,7 @@ from shmipc.events.schema import (
     OrderType,
     Side,
     TimeInForce,
+    encode_symbol,
 )
 from shmipc.market.known import MOST, is_price, is_size
 from shmipc.market.liquidity import LEAST
@@ -114,7 +115,8 @@ class Exchange:
         """Take an event of the market; return what became of resting orders.
 
         `row` is a record, numpy void, or array of one. Events of other kinds than Tick,
-        TradeTick and OrderBook change nothing. TypeError if the dtype is not that of the kind.
+        TradeTick and OrderBook change nothing. TypeError if the dtype is not that of the kind,
+        ValueError for a symbol that is none.
         """
         names = _NAMES.get(kind)
         if names is None:
@@ -130,6 +132,8 @@ class Exchange:
                 self._end_day()
         market = self._markets.get(symbol)
         if market is None:
+            if symbol:
+                encode_symbol(symbol)  # its bytes may be the whole field's: numpy cuts to that
             market = self._markets[symbol] = Market()
         if kind == EventKind.TRADE_TICK:
             self._on_trade_tick(market, ts_event, *_TRADE_FIELDS(values))

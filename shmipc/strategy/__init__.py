@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from shmipc.strategy.backtest import BacktestResult, run_backtest
 from shmipc.strategy.base import BaseStrategy
+from shmipc.strategy.eviction import NotEvicted
 from shmipc.strategy.link import StrategyInfo, UnknownStrategy
 from shmipc.strategy.manager import StrategyManager
 from shmipc.strategy.session import Snapshot
 from shmipc.strategy.supervisor import Exit
+from shmipc.strategy.unread import Left
 
 __all__ = [
     "BacktestResult",
     "BaseStrategy",
     "Exit",
+    "Left",
+    "NotEvicted",
     "Snapshot",
     "StrategyInfo",
     "StrategyManager",

@@ -9,14 +9,14 @@ Rules this file keeps:
   each time everything that follows from it, orders and their reports, before anything else happens.
 - Time is that of the events (``ts_init``), for ``time_ns()``, timers and orders. It never goes
   back.
-- The rings are removed afterwards, whatever happens.
+- The rings are removed afterwards, whatever happens; where the process was killed, by the next
+  backtest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import os
 import time
@@ -27,22 +27,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmipc import Error, _core
+from shmipc._core import check_texts
 from shmipc.capture import Summary
 from shmipc.events import Order, Trade
 from shmipc.events.columns import without_reserved
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.strategy.base import BaseStrategy
+from shmipc.strategy.checks import check_object
 from shmipc.strategy.manager import StrategyManager
+from shmipc.strategy.private import discard_leftovers, private_name
 from shmipc.strategy.protocol import check_custom, market_types, orders_ring, reports_ring
 from shmipc.strategy.runtime import Runtime
 from shmipc.strategy.sources import events_of
+from shmipc.strategy.timers import MOST_AT_ONCE
 
 __all__ = ["BacktestResult", "Exchange", "run_backtest"]
 
 _logger = logging.getLogger("shmipc.strategy")
 
 _CAPACITY = 1 << 20  # bytes of a ring: events are read one by one
-_numbers = itertools.count()
 
 
 class Exchange(Protocol):
@@ -121,7 +124,8 @@ def run_backtest(
     if capacity is not None:
         strategy.order_capacity = capacity
     largest = max(made.dtype.itemsize for made in types.values())
-    engine, strategy.engine = strategy.engine, f"backtest-{os.getpid()}-{next(_numbers)}"
+    discard_leftovers()
+    engine, strategy.engine = strategy.engine, private_name()
     try:
         with StrategyManager(
             strategy.engine,
@@ -155,13 +159,14 @@ def run_backtest(
 def _checked(strategy: Any) -> BaseStrategy:
     """Return the strategy to run, made from its class where that is given."""
     if isinstance(strategy, type) and issubclass(strategy, BaseStrategy):
-        return strategy()
+        strategy = strategy()
     if not isinstance(strategy, BaseStrategy):
         what = strategy if isinstance(strategy, type) else type(strategy)
         raise TypeError(
             f"strategy is a BaseStrategy or a subclass of it, not {what.__name__}"
             + (": it does not inherit from BaseStrategy" if isinstance(strategy, type) else "")
         )
+    check_object(strategy, BaseStrategy)
     if strategy._runtime is not None:
         raise RuntimeError(
             f"strategy {strategy.strategy_id!r} is running: give run_backtest one of its own"
@@ -208,6 +213,7 @@ class _Backtest:
                 if runtime.stopping:
                     break
                 found.events += 1
+                check_texts(type(record), record)
                 if self._exchange is not None:
                     self._report(manager, self._exchange.on_event(kind, record))
                     self._settle(manager, runtime)
@@ -239,9 +245,14 @@ class _Backtest:
 
     def _advance(self, manager: StrategyManager, runtime: Runtime, ts: int) -> None:
         """Let time go on to `ts`, from one timer to the next."""
-        while runtime.timers.next_ns <= ts and not runtime.stopping:
-            self._now = max(self._now, runtime.timers.next_ns)
+        timers, steps = runtime.timers, 0
+        if timers.next_ns <= ts:
+            timers.pass_over(ts)
+        while timers.next_ns <= ts and not runtime.stopping:
+            # those that are set anew each time they come due: at the end of the jump, at last
+            self._now = max(self._now, timers.next_ns) if steps < MOST_AT_ONCE else ts
             self._settle(manager, runtime)
+            steps += 1
         self._now = max(self._now, ts)
 
     def _settle(self, manager: StrategyManager, runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ Rules this file keeps:
 
 - A subclass needs no ``__init__``: class attributes are the defaults, ``symbols`` among them, and
   keyword arguments of the constructor change them.
+- What is wrong with a subclass is found when it is made, or when it starts (checks.py).
 - What is public here is for users; what begins with an underscore is for the runtime.
 - A record that a callback gets is ring memory: it is valid until the callback returns, and
   ``.copy()`` keeps it. Arrays of :meth:`BaseStrategy.on_batch` and records of ``orders``,
@@ -23,7 +24,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc.events import encode_symbol
+from shmipc.events import (
+    Account,
+    Bar,
+    Order,
+    OrderBook,
+    Position,
+    Tick,
+    Timer,
+    Trade,
+    TradeTick,
+    encode_symbol,
+)
+from shmipc.strategy.checks import check_class, check_object, check_parameter, check_symbols
 from shmipc.strategy.orders import OrderEntry
 from shmipc.strategy.protocol import check_custom, check_id
 from shmipc.strategy.runtime import POLICIES, Runtime
@@ -71,6 +84,12 @@ class BaseStrategy(OrderEntry):
     #: Bytes of the ring that takes orders to the engine; one takes 144.
     order_capacity: int = 1 << 20
 
+    _runtime: Runtime | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_class(cls, BaseStrategy)
+
     def __init__(
         self,
         strategy_id: str | None = None,
@@ -79,7 +98,8 @@ class BaseStrategy(OrderEntry):
         symbols: Iterable[str] | None = None,
         **parameters: Any,
     ) -> None:
-        """`parameters` replace class attributes of those names.
+        """`parameters` replace class attributes of those names; one that is only annotated
+        (``size: int``) is a parameter too.
 
         Raises ValueError for names and symbols that are none, TypeError for a parameter that the
         class does not have.
@@ -87,15 +107,11 @@ class BaseStrategy(OrderEntry):
         cls = type(self)
         self.strategy_id = check_id(strategy_id or cls.strategy_id or cls.__name__, "a strategy")
         self.engine = check_id(engine or cls.engine, "an engine")
-        chosen = cls.symbols if symbols is None else symbols
-        if isinstance(chosen, (str, bytes)):
-            raise TypeError(f"symbols are several: ({chosen!r},)")
-        self.symbols = None if chosen is None else tuple(chosen)
+        self.symbols = check_symbols(cls.symbols if symbols is None else symbols)
         for symbol in self.symbols or ():
             encode_symbol(symbol)
         for name, value in parameters.items():
-            if name.startswith("_") or callable(getattr(cls, name, _missing)):
-                raise TypeError(f"{cls.__name__} has no parameter {name!r}")
+            check_parameter(cls, BaseStrategy, name)
             setattr(self, name, value)
         #: As given to the constructor.
         self.parameters = parameters
@@ -103,10 +119,13 @@ class BaseStrategy(OrderEntry):
         self.errors = 0
         #: Events overwritten before they were read, where the engine does not wait.
         self.lost = 0
+        #: In :meth:`on_timer`: periods of this timer that ended since its last call, or since it
+        #: was set, and that it was not called for.
+        self.timer_passed_over = 0
         #: How things stood at the last joining.
         self.snapshot = Snapshot()
         self._custom_types = check_custom(cls.custom)
-        self._runtime: Runtime | None = None
+        self._runtime = None
         self._reset_orders()
 
     def __repr__(self) -> str:
@@ -127,19 +146,19 @@ class BaseStrategy(OrderEntry):
     def on_disconnected(self) -> None:
         """The engine has died (it is joined again when it is back) or has closed."""
 
-    def on_tick(self, tick: Any) -> None:
+    def on_tick(self, tick: Tick) -> None:
         """A Tick. ``on_ticker`` will do as well."""
 
-    def on_ticker(self, tick: Any) -> None:
+    def on_ticker(self, tick: Tick) -> None:
         """A Tick, for a strategy that has no on_tick."""
 
-    def on_trade_tick(self, trade_tick: Any) -> None:
+    def on_trade_tick(self, trade_tick: TradeTick) -> None:
         """A TradeTick: a trade of the market."""
 
-    def on_order_book(self, book: Any) -> None:
+    def on_order_book(self, book: OrderBook) -> None:
         """An OrderBook."""
 
-    def on_bar(self, bar: Any) -> None:
+    def on_bar(self, bar: Bar) -> None:
         """A Bar."""
 
     def on_custom(self, event: Any) -> None:
@@ -151,20 +170,22 @@ class BaseStrategy(OrderEntry):
         A strategy that has this gets every market event here, in no other callback.
         """
 
-    def on_order(self, order: Any) -> None:
+    def on_order(self, order: Order) -> None:
         """An Order: what became of an order of this strategy. ``orders`` knows it already."""
 
-    def on_trade(self, trade: Any) -> None:
+    def on_trade(self, trade: Trade) -> None:
         """A Trade: a fill. ``positions`` knows it already."""
 
-    def on_account(self, account: Any) -> None:
+    def on_account(self, account: Account) -> None:
         """An Account."""
 
-    def on_position(self, position: Any) -> None:
+    def on_position(self, position: Position) -> None:
         """A Position, as the engine has it."""
 
-    def on_timer(self, timer: Any) -> None:
-        """A Timer that :meth:`set_timer` set has come due."""
+    def on_timer(self, timer: Timer) -> None:
+        """A Timer that :meth:`set_timer` set has come due. It is called once for periods that it
+        missed (in a backtest for each, up to a million): ``timer_passed_over`` says how many.
+        """
 
     def on_lost(self, count: int) -> None:
         """`count` events more were overwritten before this strategy read them."""
@@ -241,6 +262,7 @@ class BaseStrategy(OrderEntry):
         clock: Callable[[], int] | None = None,
     ) -> Iterator[Runtime]:
         """Have a runtime, and fresh books, within a with block."""
+        check_object(self, BaseStrategy)
         if self._runtime is not None:
             raise RuntimeError(f"strategy {self.strategy_id!r} runs already")
         if on_exception not in POLICIES:
@@ -287,10 +309,6 @@ class BaseStrategy(OrderEntry):
         """Let orders be sent."""
         assert session.orders is not None
         self._attach_ring(session.orders, dispatcher, clock)
-
-
-def _missing() -> None:
-    """Stands for an attribute that a class does not have."""
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Rules this file keeps:
 
-- Everything is checked before anything is sent.
+- Everything is checked before anything is sent: dtypes, and that every text ends in its field. A
+  record's texts are looked at by the send itself.
 - An event is one type look-up, one send, and one note of the last record a symbol; who reads it is
   nobody's business here. Only where the ring is full does anything else happen.
 - While it waits for room, the manager looks after the rest (:meth:`Broadcasting._service`), so
@@ -20,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from shmipc import Full, SchemaMismatch
-from shmipc._core import Latest
+from shmipc._core import Latest, check_texts
 from shmipc.events import EventKind
 from shmipc.strategy.deadline import deadline
-from shmipc.strategy.eviction import evict_slowest, slowest
+from shmipc.strategy.eviction import Evictor, NotEvicted, check_pidfds, slowest
 from shmipc.strategy.link import Link, UnknownStrategy, open_ring
 from shmipc.strategy.protocol import (
     BITMAP_LEN,
@@ -68,6 +69,8 @@ class Broadcasting:
             raise ValueError(f"slow is 'wait', 'overwrite' or 'evict', not {slow!r}")
         if not patience > 0:
             raise ValueError(f"patience is a positive number of seconds, not {patience!r}")
+        if slow == "evict":
+            check_pidfds()
         self.slow = slow
         self.patience = patience
         self.book_levels = book_levels
@@ -78,11 +81,13 @@ class Broadcasting:
         }
         self._routes: dict[type, _Route] = {}
         self._routes_of_dtypes: dict[np.dtype[Any], _Route] = {}
+        self._types = {made.dtype: made for made in types.values()}
         for kind, made in types.items():
             latest = self._latest.get(int(kind))
             route = (int(kind), _forget if latest is None else latest.update)
             self._routes[made] = self._routes_of_dtypes[made.dtype] = route
         self._stall: tuple[float, int] | None = None  # since when, and how much was sent then
+        self._blocked: str | None = None  # why who is in the way cannot be evicted
         self._events = open_ring(
             events_ring(self.name),
             capacity=capacity,
@@ -90,6 +95,13 @@ class Broadcasting:
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
+        self._evictor: Evictor | None = None
+        if slow == "evict":
+            try:
+                self._evictor = Evictor(self.name, self._events)
+            except BaseException:
+                self._events.close()
+                raise
         self._try_send: Callable[..., bool] = self._events.try_send
         self._note: Any = None  # that must go out before any event
         if self._events.stats()["took_over"]:
@@ -105,15 +117,20 @@ class Broadcasting:
         """Send an event to all strategies, or to those that `filter` names or says True of.
 
         event: a record, or a numpy item or array of one, of a market event's dtype.
-        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted.
+        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted; where
+            it cannot be, for the engine's `patience`.
 
-        Raises Full when the time is over, SchemaMismatch (a TypeError) for another dtype, and
-        UnknownStrategy for an id in `filter`. Nothing was sent then.
+        Raises Full when the time is over (NotEvicted, a Full, where eviction is the policy and
+        cannot be), SchemaMismatch (a TypeError) for another dtype, ValueError for a text that does
+        not end in its field (a symbol of 16 bytes), and UnknownStrategy for an id in `filter`.
+        Nothing was sent then.
         """
         route = self._routes.get(type(event))
         if route is None:
             event, route = self._convert(event)
         if filter is not None:
+            if type(event) in self._routes:
+                check_texts(type(event), event)
             self._broadcast_to(event, route[0], filter, timeout)
             return
         if not self._try_send(event, kind=route[0]):
@@ -133,7 +150,11 @@ class Broadcasting:
         checked: list[tuple[Any, _Route]] = []
         for event in events:
             route = self._routes.get(type(event))
-            checked.append((event, route) if route is not None else self._convert(event))
+            if route is None:
+                event, route = self._convert(event)
+            else:
+                check_texts(type(event), event)
+            checked.append((event, route))
         for sent, (event, route) in enumerate(checked):
             if not self._try_send(event, kind=route[0]):
                 left = None if end is None else max(0.0, end - time.monotonic())
@@ -149,7 +170,9 @@ class Broadcasting:
         route = self._routes_of_dtypes.get(events.dtype)
         if route is None:
             raise self._mismatch(events.dtype)
+        made = self._types[events.dtype]
         events = np.ascontiguousarray(events)
+        check_texts(made, events)
         sent = 0
 
         def send(left: float) -> bool:
@@ -173,7 +196,10 @@ class Broadcasting:
         if callable(filter):
             chosen = [link for link in self._links.values() if filter(link.strategy_id)]
         elif isinstance(filter, str):
-            raise TypeError(f"filter names several: [{filter!r}]")
+            raise TypeError(
+                f"filter must be an iterable of ids, or say True of an id, not str; did you mean "
+                f"({filter!r},)?"
+            )
         else:
             chosen = [self._link(strategy_id) for strategy_id in filter]
         if not chosen:
@@ -181,7 +207,7 @@ class Broadcasting:
         targets = bytearray(BITMAP_LEN)
         for link in chosen:
             targets[link.place >> 3] |= 1 << (link.place & 7)
-        self._send(bytes(event) + targets, kind, timeout, TARGETED)
+        self._send(bytes(event) + targets, kind, timeout, TARGETED)  # its texts were checked
 
     # ---- what is no record ---------------------------------------------------------------------
 
@@ -190,7 +216,9 @@ class Broadcasting:
         if isinstance(event, (np.void, np.ndarray)) and event.size == 1:
             route = self._routes_of_dtypes.get(event.dtype)
             if route is not None:
-                return np.ascontiguousarray(event), route
+                event = np.ascontiguousarray(event).reshape(1)
+                check_texts(self._types[event.dtype], event)
+                return event, route
         raise self._mismatch(getattr(event, "dtype", type(event)), getattr(event, "size", 1))
 
     def _mismatch(self, found: Any, size: Any = 1) -> Exception:
@@ -226,8 +254,12 @@ class Broadcasting:
             except Full:
                 now = time.monotonic()
                 self._service(now)
-                self._evict_if_due(now)
-                if end is not None and now >= end:
+                blocked = self._evict_if_due(now)
+                if end is not None and now < end:
+                    continue
+                if blocked is not None:
+                    raise NotEvicted(f"the ring of events is full: {blocked}") from None
+                if end is not None:
                     raise Full(self._who_is_slow()) from None
 
     def _send_note(self, timeout: float) -> None:
@@ -236,22 +268,20 @@ class Broadcasting:
         self._note = None
         self._try_send = self._events.try_send
 
-    def _evict_if_due(self, now: float) -> None:
-        """Nothing could be sent. If that has been so for too long, end who is in the way."""
+    def _evict_if_due(self, now: float) -> str | None:
+        """Nothing could be sent. If that has been so for too long, end who is in the way.
+
+        Returns why that cannot be, from the time on when it is due.
+        """
         sent = self._events.stats()["messages"]
         if self._stall is None or self._stall[1] != sent:
             self._stall = (now, sent)
-        if self.slow != "evict" or now - self._stall[0] < self.patience:
-            return
-        self._stall = None
-        gone = evict_slowest(self.name, self._events, self._links.values())
-        if gone is not None:
-            _logger.warning(
-                "strategy %s (pid %d) evicted: it has not read for %g s",
-                gone.strategy_id,
-                gone.pid,
-                self.patience,
-            )
+            self._blocked = None
+        if self._evictor is None or now - self._stall[0] < self.patience:
+            return self._blocked
+        self._blocked = self._evictor.evict(self._everyone())
+        self._stall = (now, sent)  # to look again
+        return self._blocked
 
     def _who_is_slow(self) -> str:
         behind = slowest(self._events)
@@ -269,6 +299,9 @@ class Broadcasting:
         if link is None:
             raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
         return link
+
+    def _everyone(self) -> Iterable[Link]:
+        raise NotImplementedError
 
     def _service(self, now: float) -> None:
         raise NotImplementedError

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from shmipc import Closed, Error, Full, ProducerDied, SchemaMismatch
-from shmipc._core import Dispatcher
+from shmipc._core import Dispatcher, check_texts
 from shmipc.events import EventKind, Order, OrderAction, Tick, order_book_type
 from shmipc.events.schema import VERSION
 from shmipc.strategy.books import check_trade
@@ -111,7 +111,8 @@ class Intake(Broadcasting):
         It is taken into the books of open orders and positions that a joining strategy is told.
         Never waits: what does not fit into the ring waits here. Raises Full when 65,536 reports
         do, UnknownStrategy, SchemaMismatch (a TypeError), ValueError for a Trade whose price or
-        quantity is not known; nothing was sent or booked then.
+        quantity is not known or a text that does not end in its field; nothing was sent or booked
+        then.
         """
         link = self._link(strategy_id)
         kind = _KINDS_OF_REPORTS.get(type(record))
@@ -125,11 +126,12 @@ class Intake(Broadcasting):
     def restore(self, strategy_id: str, records: Iterable[Any]) -> None:
         """Take records into the books without reporting them: what a former engine had known.
 
-        Raises as report() does; nothing was taken then.
+        Raises UnknownStrategy, SchemaMismatch, ValueError as report(); nothing was taken then.
         """
         link = self._link(strategy_id)
         checked = [_report_of(record) for record in records]
         for kind, record in checked:
+            check_texts(type(record), record)
             if kind == _TRADE:
                 check_trade(record)
         for kind, record in checked:
@@ -244,8 +246,20 @@ class Intake(Broadcasting):
         books = link.open
         instruments = self._instruments
 
+        def refuse(order: Any, why: str) -> None:
+            try:
+                link.refuse(order, why)
+            except Full:  # who floods us with nonsense and hears nothing waits by itself
+                raise _OrderWaits from None
+            link.received += 1
+
         def on_order(order: Any) -> None:
             client_order_id = order.client_order_id
+            try:
+                check_texts(Order, order)
+            except ValueError:  # it is of a program that fills in the bytes itself
+                refuse(order, "a text without an end")
+                return
             is_new = order.action == _NEW
             if not (  # what most orders are like, at once
                 is_new
@@ -260,11 +274,7 @@ class Intake(Broadcasting):
             ):
                 why = link.refusal(order)
                 if why is not None:
-                    try:
-                        link.refuse(order, why)
-                    except Full:  # who floods us with nonsense and hears nothing waits by itself
-                        raise _OrderWaits from None
-                    link.received += 1
+                    refuse(order, why)
                     return
             if is_new:
                 books[client_order_id] = order.copy()
@@ -299,7 +309,7 @@ class Intake(Broadcasting):
         now = time.time_ns()
         session = hello.session
         link.forget_answers()
-        link.pid, link.slot = hello.pid, hello.slot
+        link.pid, link.slot, link.session = hello.pid, hello.slot, session
         if hello.version != VERSION:
             text = f"its schema has version {hello.version}, the engine's {VERSION}"
             refused = Refused(ts_event=now, ts_init=now, session=session, text=text)

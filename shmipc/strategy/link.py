@@ -36,6 +36,7 @@ from shmipc import (
     SchemaMismatch,
     _core,
 )
+from shmipc._core import check_texts
 from shmipc.events import (
     EventKind,
     OrderAction,
@@ -44,12 +45,14 @@ from shmipc.events import (
     Side,
     TimeInForce,
 )
+from shmipc.events.schema import SYMBOL_LEN
 from shmipc.strategy.books import book_holding
-from shmipc.strategy.protocol import Control, Engine, check_id, orders_ring, reports_ring
+from shmipc.strategy.protocol import Control, Engine, Stop, check_id, orders_ring, reports_ring
+from shmipc.strategy.unread import Left, unread_orders, unread_reports
 
 __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
 
-State = Literal["registered", "connected", "disconnected", "stopped", "evicted"]
+State = Literal["registered", "connected", "disconnected", "stopped", "killed", "evicted"]
 
 SIDES = frozenset(int(side) for side in Side if side)
 ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
@@ -80,8 +83,8 @@ class StrategyInfo:
     """A line of ``StrategyManager.list_strategies()``."""
 
     strategy_id: str
-    #: "registered" (never seen), "connected", "disconnected" (died), "stopped" (left as it should)
-    #: or "evicted" (killed because it was too slow).
+    #: "registered" (never seen), "connected", "disconnected" (died), "stopped" (left as it should),
+    #: "killed" (because it was too slow, and not dead yet) or "evicted" (the same, and dead).
     state: State
     pid: int  #: of the process last seen; 0: none was
     lag: int  #: events broadcast and not yet read; 0 unless connected
@@ -126,6 +129,7 @@ class Link:
         self.symbols = symbols
         self.state: State = "registered"
         self.pid = 0
+        self.session = 0  # of its last HELLO
         self.slot = -1  # of its cursor in the events ring; -1: none
         self.lost = self.errors = self.received = 0
         self.open: dict[int, Any] = {}
@@ -167,6 +171,8 @@ class Link:
                     f"strategy {self.strategy_id!r} does not read: {len(self.waiting)} reports "
                     "wait for it"
                 )
+            if not isinstance(record, bytes):
+                check_texts(type(record), record)
             self.waiting.append((bytes(record), kind, flags))
 
     def forget_answers(self) -> None:
@@ -253,6 +259,7 @@ class Link:
     def refuse(self, order: Any, why: str) -> None:
         """Report an order as rejected. It changes no book: a refused id may be another's, open."""
         answer = order.copy()
+        answer.symbol = bytes(order)[:SYMBOL_LEN].split(b"\0")[0]  # cut, where it has no end
         answer.status = _REJECTED
         answer.text = why
         answer.ts_event = answer.ts_init = time.time_ns()
@@ -298,6 +305,23 @@ class Link:
         if self.state == "connected":
             self.state = "disconnected" if died else "stopped"
 
+    def ask_to_stop(self) -> bool:
+        """Ask the run that said HELLO last to end. False: none is connected."""
+        if self.state != "connected":
+            return False
+        now = time.time_ns()
+        note = Stop(ts_event=now, ts_init=now, session=self.session)
+        self.send(note, Control.STOP, control=True)
+        return True
+
+    def runs(self) -> bool:
+        """Is its ring of orders held by a process that has not closed it?"""
+        try:
+            found = _core.inspect_segment(self._orders_path)
+        except (Error, OSError):
+            return False
+        return bool(found["producer_alive"]) and not found["closed"]
+
     @property
     def unread(self) -> int:
         """Return how many reports are in its ring."""
@@ -307,22 +331,29 @@ class Link:
             self.complain(error)
             return 0
 
-    def close(self) -> int:
-        """Close both rings; return how many reports are lost, because they did not fit.
+    def close(self) -> tuple[int, Left]:
+        """Close both rings. Returns how many reports are lost, because they did not fit, and what
+        is left in the rings.
 
         The ring of reports is removed unless some of them are unread.
         """
         self.flush()
         lost = sum(1 for _, kind, flags in self.waiting if kind < Control.HELLO and not flags)
+        unread = False
         try:
             unread = self._last_report > self._sent - self.reports.pending
             if not unread and self.reports.attached == 0:
                 self.reports.unlink()
         except Error:  # cut, or closed: nothing to be done for it
             pass
+        reports = unread_reports(self.reports.name) if unread else 0
         try:
             self.reports.close()
         except Removed as error:
             self.complain(error)
+        self.try_open()
+        orders = 0
+        if self.orders is not None:
+            orders = unread_orders(self.orders)
         self.let_go(died=os.path.exists(self._orders_path))
-        return lost
+        return lost, Left(orders, reports)

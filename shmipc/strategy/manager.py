@@ -22,6 +22,7 @@ from shmipc import Closed, Error, Full, _core
 from shmipc.events import encode_symbol
 from shmipc.events.schema import DEFAULT_LEVELS
 from shmipc.strategy.broadcast import Slow
+from shmipc.strategy.checks import check_symbols
 from shmipc.strategy.deadline import check_seconds
 from shmipc.strategy.intake import Intake
 from shmipc.strategy.link import Link, StrategyInfo, UnknownStrategy
@@ -34,6 +35,7 @@ from shmipc.strategy.protocol import (
     reports_ring,
 )
 from shmipc.strategy.supervisor import Exit, Restart, Supervisor
+from shmipc.strategy.unread import Left
 
 __all__ = ["StrategyManager"]
 
@@ -93,6 +95,8 @@ class StrategyManager(Intake):
         self._spin = spin
         self._instruments = _instruments(instruments)
         self._links: dict[str, Link] = {}
+        #: What was left unread in the rings of strategies that were unregistered or closed.
+        self.left: dict[str, Left] = {}
         self._leaving: dict[str, Link] = {}  # unregistered, with a process that has not ended
         self._places = itertools.cycle(range(MAX_PLACES))
         self._supervisor = Supervisor(self.name)
@@ -129,9 +133,7 @@ class StrategyManager(Intake):
             )
         if len(self._links) + len(self._leaving) >= self.max_strategies:
             raise Full(f"max_strategies={self.max_strategies} allows no more of them")
-        if isinstance(symbols, (str, bytes)):
-            raise TypeError(f"symbols are several: [{symbols!r}]")
-        chosen = None if symbols is None else tuple(symbols)
+        chosen = check_symbols(symbols)
         for symbol in chosen or ():
             encode_symbol(symbol)
             if self._instruments and symbol not in self._instruments:
@@ -170,6 +172,8 @@ class StrategyManager(Intake):
     def list_strategies(self) -> list[StrategyInfo]:
         """Return how each registered strategy fares."""
         self._check_open()
+        if self._evictor is not None:
+            self._evictor.look()
         lags = {slot: lag for slot, _, lag in self._events.lags()}
         return [
             StrategyInfo(
@@ -202,15 +206,19 @@ class StrategyManager(Intake):
         on_exception: str | None = None,
         symbols: Iterable[str] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        python: str | None = None,
     ) -> int:
         """Start the strategy `target`, "module:Class", in a process of its own; return its pid.
 
         Registers it first if it is not. `parameters` go to its constructor, as JSON; `cpu`, `spin`,
         `timeout` and `on_exception` to its run(). When it ends it is started again, as `restart`
         says ("never", "on-failure", "always"), after 0.1 s, doubling up to 30 s; ``exits`` is the
-        log.
+        log. `python` is the interpreter, found in PATH unless it is a path; None: this one. The
+        working directory is this one, or "/" where this one was deleted.
 
-        Raises ValueError if it runs already or `target` is not of that form, ModuleNotFoundError.
+        Raises ValueError if it runs already or `target` is not of that form, ModuleNotFoundError,
+        RuntimeError in a frozen program, or one that embeds Python, where no interpreter is known,
+        FileNotFoundError where there is no `python`.
         """
         self._check_open()
         options = [f"--order-capacity={self._order_capacity}"]
@@ -229,22 +237,48 @@ class StrategyManager(Intake):
             options.append(f"--symbols={','.join(symbols)}")
         try:
             return self._supervisor.spawn(
-                strategy_id, target, restart=restart, options=options, parameters=parameters or {}
+                strategy_id,
+                target,
+                restart=restart,
+                options=options,
+                parameters=parameters or {},
+                python=python,
             )
         except BaseException:
             if not registered:
                 self.unregister_strategy(strategy_id)
             raise
 
-    def stop(self, strategy_id: str, grace: float = 5.0) -> None:
-        """End a spawned strategy: SIGTERM, and SIGKILL after `grace` seconds. It is not restarted.
+    def stop(self, strategy_id: str, grace: float = 5.0) -> bool:
+        """Have a strategy end as it should: on_stop, and run() returns. Waits for that.
 
-        Waits until it has ended. Raises UnknownStrategy if it was never spawned.
+        One that was spawned gets SIGTERM, SIGKILL after `grace` seconds, and is not restarted. Any
+        other is asked by a message, and waited for up to `grace` seconds; who started it may start
+        it again, and it is registered as before. Orders that it sends at its end are left for
+        receive_orders().
+
+        Returns True: it runs no more. False: it was not spawned here, and has not ended in time.
+        Raises UnknownStrategy.
         """
-        if strategy_id not in self._supervisor:
-            raise UnknownStrategy(f"strategy {strategy_id!r} was not spawned by this engine")
-        self._supervisor.stop(strategy_id, grace)
-        self._await_ends([strategy_id])
+        self._check_open()
+        if self._supervisor.stop(strategy_id, grace):
+            self._await_ends([strategy_id])
+            return True
+        link = self._links.get(strategy_id)
+        if link is None:
+            if strategy_id in self._supervisor:
+                return True
+            raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
+        self.poll()  # a HELLO that was not read yet
+        end = time.monotonic() + grace
+        if link.ask_to_stop():
+            while link.runs():
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.002)
+                self.poll()
+            self.poll()  # its BYE
+        return True
 
     def kill(self, strategy_id: str) -> None:
         """SIGKILL a spawned strategy; it is started again if its `restart` says so."""
@@ -273,10 +307,15 @@ class StrategyManager(Intake):
                 self._add_source(link)
             if link.waiting:
                 link.flush()
+        if self._evictor is not None:
+            self._evictor.look()
         self._supervisor.check()
         for name, link in list(self._leaving.items()):
             if self._supervisor.pid(name) is None and link.orders is None:
                 self._close_link(self._leaving.pop(name))
+
+    def _everyone(self) -> Iterable[Link]:
+        return (*self._links.values(), *self._leaving.values())
 
     def _link(self, strategy_id: str) -> Link:
         self._check_open()
@@ -288,21 +327,25 @@ class StrategyManager(Intake):
 
     def _close_link(self, link: Link) -> None:
         self._drop_source(link)
-        lost = link.close()
+        lost, left = link.close()
         if lost:
             _logger.error("%d reports for strategy %s did not fit", lost, link.strategy_id)
+        if any(left):
+            self.left[link.strategy_id] = left
 
-    def close(self, grace: float = 5.0, *, discard: bool = False) -> None:
+    def close(self, grace: float = 5.0, *, discard: bool = False) -> dict[str, Left]:
         """End spawned strategies (SIGTERM, SIGKILL after `grace` seconds), then the rings.
         Idempotent.
 
-        Strategies that are not ours read what is there and end by themselves; drain() before, if
-        the spawned ones are to do so too. Orders that were not received, and reports that were not
-        read, are kept for the next engine of this name, and for the strategies: stop() the spawned
-        ones and receive_orders() before, or `discard` what is left.
+        Returns how many orders and reports are left in the rings, by strategy, of those with any;
+        ``left`` has it too, and the log says it unless they are discarded. They are kept for the
+        next engine of this name, which executes those orders, and for the strategies: stop() the
+        strategies and receive_orders() before, or `discard` what is left. What a strategy
+        that is not ours sends when it hears of the end (it reads what is there, and ends by
+        itself) comes after the count.
         """
         if self._closed:
-            return
+            return self.left
         check_seconds("grace", grace)
         names = [*self._links, *self._leaving]
         try:
@@ -311,6 +354,8 @@ class StrategyManager(Intake):
             self.poll()
         finally:
             self._closed = True
+            if self._evictor is not None:
+                self._evictor.close()
             self._events.close()
             for link in (*self._links.values(), *self._leaving.values()):
                 self._close_link(link)
@@ -320,6 +365,11 @@ class StrategyManager(Intake):
                 for ring in (orders_ring, reports_ring):
                     with contextlib.suppress(Error, OSError):  # gone, or a strategy is still there
                         _core.clean_segment(_core.segment_path(ring(self.name, name)), discard=True)
+            for name, left in () if discard else self.left.items():
+                _logger.warning(
+                    "strategy %s: kept for the next engine of this name: %s", name, left
+                )
+        return self.left
 
     def __enter__(self) -> StrategyManager:
         return self
@@ -333,7 +383,7 @@ def _instruments(
 ) -> dict[str, Any]:
     """Return the Instrument record of each symbol that can be traded."""
     if isinstance(given, (str, bytes)):
-        raise TypeError(f"instruments are several: [{given!r}]")
+        check_symbols(given, "instruments")
     named: Mapping[str, Mapping[str, float]]
     named = given if isinstance(given, Mapping) else {symbol: {} for symbol in given or ()}
     now = time.time_ns()

@@ -29,11 +29,13 @@ import numpy as np
 from shmipc import Full, Producer
 from shmipc._core import Dispatcher, OrderMethod, OrderPad, Outlet
 from shmipc.events import (
+    Account,
     EventKind,
     Order,
     OrderAction,
     OrderStatus,
     OrderType,
+    Position,
     Side,
     TimeInForce,
     encode_symbol,
@@ -86,11 +88,11 @@ class OrderEntry:
     def _reset_orders(self) -> None:
         """Empty books, nobody to send to."""
         #: Open orders by client_order_id, as last heard of. Records of one's own: they stay valid.
-        self.orders: dict[int, Any] = {}
+        self.orders: dict[int, Order] = {}
         #: Positions by symbol: the engine's, and the fills since.
-        self.positions: dict[str, Any] = {}
+        self.positions: dict[str, Position] = {}
         #: The last Account that the engine reported, or None.
-        self.account: Any = None
+        self.account: Account | None = None
         #: Tradable symbols that the engine named: symbol -> Instrument record. Empty: it named
         #: none.
         self.instruments: dict[str, Any] = {}

@@ -68,6 +68,7 @@ __all__ = [
     "Refused",
     "SnapshotEnd",
     "Status",
+    "Stop",
     "Subscription",
     "Welcome",
     "check_custom",
@@ -98,6 +99,7 @@ Subscription = CONTROL_TYPES[Control.SUBSCRIPTION]
 SnapshotEnd = CONTROL_TYPES[Control.SNAPSHOT_END]
 Refused = CONTROL_TYPES[Control.REFUSED]
 Engine = CONTROL_TYPES[Control.ENGINE]
+Stop = CONTROL_TYPES[Control.STOP]
 
 #: What the engine reports to one strategy.
 REPORT_TYPES: dict[int, Any] = {
@@ -166,6 +168,11 @@ def check_custom(custom: Any) -> dict[int, type[Record]]:
                 )
         if dtype in (known.dtype for known in RECORD_TYPES.values()):
             raise ValueError(f"kind {kind}: its dtype is that of an event of the schema")
+        if own and not isinstance(given(bytes(dtype.itemsize)).symbol, str):
+            raise ValueError(
+                f"kind {kind}: its record type does not have the symbol as text: "
+                "record_type(dtype, text=('symbol',))"
+            )
         types[int(kind)] = given if own else record_type(dtype, "CustomEvent", text=("symbol",))
     return types
 

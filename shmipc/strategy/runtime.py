@@ -24,7 +24,7 @@ from shmipc import Closed, Consumer, Frame, NotFound, ProducerDied
 from shmipc._core import Dispatcher
 from shmipc.events import EventKind, OrderStatus, Timer, encode_symbol
 from shmipc.strategy.deadline import check_seconds
-from shmipc.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine
+from shmipc.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine, Stop
 from shmipc.strategy.session import Session, has_live_engine
 from shmipc.strategy.timers import NEVER, Timers
 
@@ -192,6 +192,7 @@ class Runtime:
                 interval_ns=due.interval_ns,
                 count=due.count,
             )
+            strategy.timer_passed_over = due.passed_over
             self.guard(strategy.on_timer, record)
 
     def _chores(self) -> None:
@@ -279,6 +280,7 @@ class Runtime:
             {
                 **{kind: (made, self._report_handler(kind)) for kind, made in REPORT_TYPES.items()},
                 Control.ENGINE: (Engine, lambda note: self._changed(session.reports, note)),
+                Control.STOP: (Stop, self._asked_to_stop),
             },
         )
         self._dispatcher.add(
@@ -335,6 +337,11 @@ class Runtime:
         if note.engine_session != self.session.welcome.engine_session and source is not None:
             self._drop(source)
             self._changing = True
+
+    def _asked_to_stop(self, note: Any) -> None:
+        """The engine wants this run to end, or wanted that of one before us."""
+        if note.session == self.session.asked_at:
+            self.stop()
 
     def _finish_with_engine(self) -> None:
         """A ring has ended. When the other one is read to its end too, go."""

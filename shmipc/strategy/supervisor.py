@@ -7,14 +7,19 @@ Rules this file keeps:
   0.1 s again after one that lived for 60 s.
 - A process that does not end when asked is killed when its grace is over.
 - Every end is in ``exits``. Nobody is left a zombie.
+- A child is signalled through its pidfd: its number may be another's once somebody has reaped it.
+- A start that fails (no memory, no more processes) is no exception out of :meth:`Supervisor.check`:
+  it is logged and tried again, as a death would be.
 - A strategy outlives an engine that crashes, and joins the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,10 +29,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from shmipc.strategy.deadline import check_seconds
+from shmipc.strategy.holders import is_dead
+from shmipc.strategy.interpreter import find_python
 
 __all__ = ["Exit", "Restart", "Supervisor"]
 
 Restart = Literal["never", "on-failure", "always"]
+
+_logger = logging.getLogger("shmipc.strategy")
 
 FIRST_DELAY = 0.1  # seconds
 LONGEST_DELAY = 30.0
@@ -43,12 +52,14 @@ class Exit:
     pid: int
     time: float  #: as time.time() tells it
     lived: float  #: seconds
-    code: int | None  #: exit status; None: killed by a signal
+    code: int | None  #: exit status; None: killed by a signal, or taken by another part of us
     signal: int | None  #: that killed it
     restart_in: float | None  #: seconds; None: it is not started again
 
     def __str__(self) -> str:
-        if self.signal is None:
+        if self.signal is None and self.code is None:
+            how = "its status was taken by somebody else in this process"
+        elif self.signal is None:
             how = f"exit status {self.code}"
         else:
             try:
@@ -65,6 +76,7 @@ class _Child:
     command: list[str]
     restart: Restart
     process: subprocess.Popen[bytes] | None = None
+    pinned: int | None = None  # its pidfd; None: this kernel, or a seccomp filter, gives none
     started: float = 0.0
     delay: float = FIRST_DELAY
     start_at: float | None = None  # monotonic; None: is running, or not to be started
@@ -102,6 +114,7 @@ class Supervisor:
         restart: Restart,
         options: Iterable[str],
         parameters: Mapping[str, Any],
+        python: str | None = None,
     ) -> int:
         """Start `target` ("module:Class") in a process of its own; return its pid."""
         if restart not in RESTARTS:
@@ -110,7 +123,7 @@ class Supervisor:
             raise ValueError(f"strategy {strategy_id!r} is running: stop it first")
         _check_target(target)
         command = [
-            sys.executable,
+            find_python(python),
             "-m",
             "shmipc.strategy",
             self._engine,
@@ -121,8 +134,8 @@ class Supervisor:
             json.dumps(dict(parameters)),
         ]
         child = _Child(strategy_id, command, restart)
-        self._children[strategy_id] = child
         self._start(child)
+        self._children[strategy_id] = child
         assert child.process is not None
         return child.process.pid
 
@@ -130,8 +143,26 @@ class Supervisor:
         child.start_at = None
         child.started = time.monotonic()
         child.process = subprocess.Popen(
-            child.command, stdin=subprocess.DEVNULL, env=_environment()
+            child.command,
+            stdin=subprocess.DEVNULL,
+            env=_environment(),
+            cwd=None if _here() else "/",  # Python does not start in a directory that was deleted
         )
+        with contextlib.suppress(OSError, AttributeError):  # then Popen's word has to do
+            child.pinned = os.pidfd_open(child.process.pid)
+
+    def _start_again(self, child: _Child, now: float) -> None:
+        try:
+            self._start(child)
+        except OSError as error:
+            child.start_at = now + child.delay
+            child.delay = min(2 * child.delay, LONGEST_DELAY)
+            _logger.error(
+                "strategy %s could not be started (%s): tried again in %g s",
+                *(child.strategy_id, error, child.start_at - now),
+            )
+        else:
+            child.restarts += 1
 
     def check(self) -> None:
         """Take note of who has ended, start who is due, kill whose grace is over."""
@@ -139,19 +170,23 @@ class Supervisor:
         for child in self._children.values():
             process = child.process
             if process is not None:
-                if process.poll() is not None:
-                    self._note_exit(child, process, now)
+                ended, status = _ending(child, process)
+                if ended:
+                    self._note_exit(child, process, status, now)
                 elif child.kill_at is not None and now >= child.kill_at:
-                    process.kill()
                     child.kill_at = None
+                    _signal(child, signal.SIGKILL)
             elif child.start_at is not None and now >= child.start_at:
-                child.restarts += 1
-                self._start(child)
+                self._start_again(child, now)
 
-    def _note_exit(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
-        status = process.returncode
+    def _note_exit(
+        self, child: _Child, process: subprocess.Popen[bytes], status: int | None, now: float
+    ) -> None:
         lived = now - child.started
         child.process = child.kill_at = None
+        if child.pinned is not None:
+            os.close(child.pinned)
+            child.pinned = None
         again = not child.leaving and (
             child.restart == "always" or (child.restart == "on-failure" and status != 0)
         )
@@ -165,8 +200,8 @@ class Supervisor:
                 process.pid,
                 time.time(),
                 lived,
-                status if status >= 0 else None,
-                -status if status < 0 else None,
+                status if status is not None and status >= 0 else None,
+                -status if status is not None and status < 0 else None,
                 delay if again else None,
             )
         )
@@ -181,7 +216,7 @@ class Supervisor:
         child.start_at = None
         if child.process is None:
             return False
-        child.process.send_signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
+        _signal(child, signal.SIGTERM if grace > 0 else signal.SIGKILL)
         # a stopped process (SIGSTOP) would answer SIGTERM only when it goes on
         child.kill_at = time.monotonic() + grace
         return True
@@ -191,8 +226,39 @@ class Supervisor:
         child = self._children.get(strategy_id)
         if child is None or child.process is None:
             return False
-        child.process.kill()
+        _signal(child, signal.SIGKILL)
         return True
+
+
+def _ending(child: _Child, process: subprocess.Popen[bytes]) -> tuple[bool, int | None]:
+    """Has a child ended, and with which status (below 0: minus the signal; None: not known)?"""
+    if child.pinned is None:
+        return process.poll() is not None, process.returncode
+    if not is_dead(child.pinned):
+        return False, None
+    try:
+        found = os.waitid(os.P_PIDFD, child.pinned, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:  # a SIGCHLD handler, or a wait for any child, was there before us
+        process.returncode = 0  # so that Popen does not ask for that number again
+        return True, None
+    assert found is not None
+    status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+    process.returncode = status
+    return True, status
+
+
+def _signal(child: _Child, number: signal.Signals) -> None:
+    """Send a signal to a child that runs. One that has ended is noted by check()."""
+    assert child.process is not None
+    try:
+        if child.pinned is None:
+            child.process.send_signal(number)  # looks first whether it is still ours
+        else:
+            signal.pidfd_send_signal(child.pinned, number)
+    except ProcessLookupError:
+        pass
+    except OSError as error:  # it runs as another user now
+        _logger.error("strategy %s: %s cannot be sent: %s", child.strategy_id, number.name, error)
 
 
 def _check_target(target: str) -> None:
@@ -206,7 +272,16 @@ def _check_target(target: str) -> None:
         raise ModuleNotFoundError(f"there is no module {module!r}", name=module)
 
 
+def _here() -> list[str]:
+    """Return the working directory; none where it was deleted."""
+    try:
+        return [os.getcwd()]
+    except OSError:
+        return []
+
+
 def _environment() -> dict[str, str]:
     """Return this environment, with what can be imported here importable there."""
-    paths = [path or os.getcwd() for path in sys.path]
+    here = _here()
+    paths = [part for path in sys.path for part in ([path] if path else here)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

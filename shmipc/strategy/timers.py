@@ -1,7 +1,8 @@
 """A strategy's timers: named, in ns of whatever clock the caller reads.
 
 A repeating timer that is late skips the periods it missed (``catch_up=False``, for a clock that
-runs by itself) or fires for each of them (for a clock that jumps from event to event).
+runs by itself) or fires for each of them (for a clock that jumps from event to event), unless there
+are more than ``MOST_AT_ONCE``: then it fires once. How many it passed over is told with the next.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import math
 
 from shmipc.events import encode_symbol
 
-__all__ = ["NEVER", "Due", "Timers"]
+__all__ = ["MOST_AT_ONCE", "NEVER", "Due", "Timers"]
 
+#: Times that a timer fires for one jump of a clock. For a timer of 1 s that is a pause of 11 days;
+#: a capture whose times begin with a 0 jumps by half a century.
+MOST_AT_ONCE = 1_000_000
 NEVER = 1 << 63  # later than any int64 time
 
 
@@ -26,6 +30,7 @@ class Due:
     due_ns: int
     interval_ns: int
     count: int  #: how often it has come due, this time included
+    passed_over: int = 0  #: periods that ended since the last time, and were not fired for
 
 
 @dataclasses.dataclass
@@ -34,6 +39,7 @@ class _Timer:
     interval_ns: int
     repeat: bool
     count: int = 0
+    passed_over: int = 0
 
 
 class Timers:
@@ -75,15 +81,35 @@ class Timers:
             return None
         due_ns, _, timer = heapq.heappop(self._heap)
         timer.count += 1
+        passed_over, timer.passed_over = timer.passed_over, 0
         if timer.repeat:
             next_ns = due_ns + timer.interval_ns
-            if next_ns <= now_ns and not self._catch_up:
-                next_ns = now_ns + timer.interval_ns
+            if next_ns <= now_ns:
+                late = (now_ns - due_ns) // timer.interval_ns
+                if not self._catch_up:
+                    passed_over += late
+                    next_ns = now_ns + timer.interval_ns
+                elif late > MOST_AT_ONCE:
+                    passed_over += late
+                    next_ns += late * timer.interval_ns
             self._push(next_ns, timer)
         else:
             del self._named[timer.name]
             self._tidy()
-        return Due(timer.name, due_ns, timer.interval_ns, timer.count)
+        return Due(timer.name, due_ns, timer.interval_ns, timer.count, passed_over)
+
+    def pass_over(self, now_ns: int) -> None:
+        """Have timers that would fire more than MOST_AT_ONCE times by `now_ns` fire once.
+
+        For a clock that is stepped from one time to the next: pop_due() sees no jump then.
+        """
+        for index, (due_ns, number, timer) in enumerate(self._heap):
+            late = (now_ns - due_ns) // timer.interval_ns
+            if timer.repeat and late > MOST_AT_ONCE:
+                timer.passed_over += late
+                self._heap[index] = (due_ns + late * timer.interval_ns, number, timer)
+        heapq.heapify(self._heap)
+        self._tidy()
 
     def _push(self, due_ns: int, timer: _Timer) -> None:
         heapq.heappush(self._heap, (due_ns, next(self._numbers), timer))

@@ -199,7 +199,7 @@ int source_open_bytes(PyObject *object, struct source *source)
         return 0;
     }
     if (record_check_any(object)) {
-        return source_open_record(object, source);
+        return source_open_record_to_send(object, source);
     }
     if (PyUnicode_Check(object)) {
         PyErr_SetString(PyExc_TypeError,

@@ -226,6 +226,7 @@ static PyMethodDef module_methods[] = {
     {"inspect_segment", module_inspect_segment, METH_O, inspect_segment_doc},
     {"clean_segment", METHOD(module_clean_segment), FASTCALL, clean_segment_doc},
     {"record_type", METHOD(module_record_type), FASTCALL, record_type_doc},
+    {"check_texts", METHOD(module_check_texts), METH_FASTCALL, check_texts_doc},
     {"_restore_record", module_restore_record, METH_VARARGS, NULL},
     {"_restore_record_type", module_restore_record_type, METH_VARARGS, NULL},
     {"_reduce_record_type", module_reduce_record_type, METH_O, NULL},

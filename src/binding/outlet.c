@@ -161,6 +161,9 @@ static int fill_in(const OutletObject *self, const RecordObject *record, PyObjec
             return -1;
         }
     }
+    if (SHMIPC_UNLIKELY(!record_texts_end(self->type, bytes))) {
+        return record_refuse_text(self->type, bytes, 0);
+    }
     if (self->time_count > 0 && !read_clock(self, &now)) {
         return -1;
     }

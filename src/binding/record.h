@@ -62,6 +62,8 @@ typedef struct {
     size_t len;               /* the dtype's itemsize */
     Py_ssize_t count;
     struct record_field *fields;
+    size_t *text_ends; /* offsets of the last bytes of the texts: zero in what is sent */
+    Py_ssize_t text_count;
     struct cached_text *texts;   /* TEXT_CACHE_COUNT of them, or NULL; changes under the GIL */
     struct record_object *spare; /* a list by `data` of owned records, not tracked; under the GIL */
     int spare_count;
@@ -79,6 +81,23 @@ typedef struct record_object {
 extern PyType_Spec record_spec;
 extern PyType_Spec record_meta_spec;
 extern PyType_Spec field_spec;
+
+/* ---- record_text.c -------------------------------------------------------------------------- */
+
+/* Do all texts of these bytes of a record end within their fields? */
+static inline bool record_texts_end(const RecordTypeObject *type, const unsigned char *bytes)
+{
+    unsigned char last = 0;
+    for (Py_ssize_t i = 0; i < type->text_count; i++) {
+        last |= bytes[type->text_ends[i]];
+    }
+    return last == 0;
+}
+
+/* Say which does not. -1 with ValueError. */
+int record_refuse_text(const RecordTypeObject *type, const unsigned char *bytes, uint64_t row);
+extern const char check_texts_doc[];
+PyObject *module_check_texts(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 /* ---- record.c, record_life.c ---------------------------------------------------------------- */
 
@@ -233,6 +252,8 @@ int record_open_source(RecordTypeObject *type, PyObject *object, struct source *
 bool record_has_dtype(RecordTypeObject *type, PyObject *dtype);
 /* A record as one item of a typed ring, or as a message's bytes. */
 int source_open_record(PyObject *record, struct source *source);
+/* The same of what other processes will read: ValueError where a text has no end. */
+int source_open_record_to_send(PyObject *record, struct source *source);
 int source_open_record_item(HandleObject *handle, PyObject *record, struct source *source);
 
 #endif

@@ -106,8 +106,13 @@ static int fill_field(struct record_field *field, PyObject *name, PyObject *entr
 
 static int mark_text(RecordTypeObject *type)
 {
-    bool has_text = false;
-    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(type->text); k++) {
+    const Py_ssize_t text_count = PyTuple_GET_SIZE(type->text);
+    type->text_ends = PyMem_Calloc((size_t)text_count + 1, sizeof(*type->text_ends));
+    if (type->text_ends == NULL) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t k = 0; k < text_count; k++) {
         PyObject *name = PyTuple_GET_ITEM(type->text, k);
         Py_ssize_t i = 0;
         while (i < type->count &&
@@ -123,11 +128,11 @@ static int mark_text(RecordTypeObject *type)
         }
         type->fields[i].code = FIELD_TEXT;
         type->fields[i].number = FIELD_TEXT;
-        has_text = true;
+        type->text_ends[k] = type->fields[i].offset + type->fields[i].len - 1;
     }
-    (void)has_text;
+    type->text_count = text_count;
 #ifndef Py_GIL_DISABLED /* two threads would need a lock for it */
-    if (has_text) {
+    if (text_count > 0) {
         type->texts = PyMem_Calloc(TEXT_CACHE_COUNT, sizeof(*type->texts));
         if (type->texts == NULL) {
             (void)PyErr_NoMemory();
@@ -247,6 +252,19 @@ int source_open_record(PyObject *record, struct source *source)
     return source->array == NULL ? -1 : 0;
 }
 
+int source_open_record_to_send(PyObject *record, struct source *source)
+{
+    if (source_open_record(record, source) != 0) {
+        return -1;
+    }
+    if (SHMIPC_UNLIKELY(!record_texts_end(record_layout_of(record), source->data))) {
+        (void)record_refuse_text(record_layout_of(record), source->data, 0);
+        source_close(source);
+        return -1;
+    }
+    return 0;
+}
+
 int source_open_record_item(HandleObject *handle, PyObject *record, struct source *source)
 {
     PyObject *dtype = record_layout_of(record)->dtype;
@@ -257,7 +275,7 @@ int source_open_record_item(HandleObject *handle, PyObject *record, struct sourc
                      handle->name, handle->dtype, handle->shape, Py_TYPE(record)->tp_name, dtype);
         return -1;
     }
-    return source_open_record(record, source);
+    return source_open_record_to_send(record, source);
 }
 
 static int refuse_source(const RecordTypeObject *type, PyObject *dtype)

@@ -149,6 +149,7 @@ static void meta_dealloc(PyObject *object)
     PyObject *twin = atomic_load_explicit(&self->twin, memory_order_relaxed); /* nobody else's */
     struct record_field *fields = self->fields;
     struct cached_text *texts = self->texts;
+    size_t *text_ends = self->text_ends;
     const Py_ssize_t count = self->count;
     record_free_spare(self);
     PyType_Type.tp_dealloc(object);
@@ -161,6 +162,7 @@ static void meta_dealloc(PyObject *object)
     }
     PyMem_Free(fields);
     PyMem_Free(texts);
+    PyMem_Free(text_ends);
     Py_XDECREF(dtype);
     Py_XDECREF(twin);
     Py_XDECREF(text);

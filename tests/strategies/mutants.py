@@ -111,15 +111,15 @@ MUTANTS = (
     Mutant(
         "nobody is said to be evicted",
         "strategy/eviction.py",
-        'link.state, link.pid = "evicted", pid',
+        'link.state, link.pid = "evicted", killed.pid',
         "pass",
         STALLS,
     ),
     Mutant(
         "a broadcast waits for 3 s more than it may",
         "strategy/broadcast.py",
-        "if end is not None and now >= end:",
-        "if end is not None and now >= end + 3:",
+        "if end is not None and now < end:",
+        "if end is not None and now < end + 3:",
         STALLS,
     ),
     Mutant(
