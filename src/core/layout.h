@@ -39,8 +39,7 @@
 #define SHMIPC_LINE 128
 #define SHMIPC_MAX_CONSUMERS 1024u
 #define SHMIPC_MEMBER_WORDS (SHMIPC_MAX_CONSUMERS / 64u)
-#define SHMIPC_PID_KEPT UINT32_C(0xffffffff) /* in a slot: kept for a consumer that has not come \
-                                              */
+#define SHMIPC_PID_KEPT UINT32_C(0xffffffff) /* in a slot: kept for who has not come */
 #define SHMIPC_MAX_SCHEMA_LEN (64u * 1024u)
 #define SHMIPC_MAX_AREA_LEN (UINT64_C(1) << 46) /* twice this still fits a 47-bit address space */
 
