@@ -74,8 +74,7 @@ static PyObject *inspect_consumers(const struct shmipc_segment *segment)
         PyObject *consumer = Py_BuildValue(
             "{sI sI sO sO sO sK}", "slot", i, "pid", pid, "alive", alive ? Py_True : Py_False,
             "kept", kept ? Py_True : Py_False, "pid_is_local", pid_is_local(segment, pid, alive),
-            "cursor_pos",
-            (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
+            "cursor_pos", (unsigned long long)shmipc_load_relaxed(&shared->slots[i].cursor_pos));
         if (consumer == NULL || PyList_Append(list, consumer) != 0) {
             Py_CLEAR(list);
         }

@@ -39,7 +39,7 @@ static int check_rows(const RecordTypeObject *type, const struct rows *rows)
         return -1;
     }
     for (uint64_t row = 0; row < rows->count; row++) {
-        const unsigned char *bytes = rows->data + row * rows->row_len;
+        const unsigned char *bytes = rows->data + (Py_ssize_t)row * rows->stride;
         if (SHMIPC_UNLIKELY(!record_texts_end(type, bytes))) {
             return record_refuse_text(type, bytes, row);
         }
@@ -50,13 +50,13 @@ static int check_rows(const RecordTypeObject *type, const struct rows *rows)
 const char check_texts_doc[] =
     "check_texts(record_type, records, /)\n--\n\n"
     "Raise ValueError unless every text (`text=` of the type) of `records` ends with a zero byte\n"
-    "within its field. records: a record of the type, or a one-dimensional C-contiguous array of\n"
-    "its dtype. Producer.send(record) and Outlet do so by themselves.";
+    "within its field. records: a record of the type, or a one-dimensional array of its dtype.\n"
+    "Producer.send(record) and Outlet do so by themselves.";
 
 PyObject *module_check_texts(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     struct module_state *state = PyModule_GetState(module);
-    struct rows rows = {NULL, 0, 0, NULL};
+    struct rows rows = {0};
     if (nargs != 2 || !record_type_check(state, args[0])) {
         PyErr_SetString(PyExc_TypeError, "check_texts takes a record type and records of it");
         return NULL;
