@@ -181,6 +181,9 @@ namespace Shmipc
         [DllImport(Library)] internal static extern void
         shmipc_producer_options_init(out NativeProducerOptions options);
         [DllImport(Library)] internal static extern int
+        shmipc_producer_open(out ProducerHandle producer, byte[] name,
+                             ref NativeProducerOptions options);
+        [DllImport(Library)] internal static extern int
         shmipc_producer_open_holding(out ProducerHandle producer, byte[] name,
                                      ref NativeProducerOptions options, uint holdFor);
         [DllImport(Library)] internal static extern int

@@ -179,7 +179,7 @@ BREAKAGES = {
     "hasty": "is torn|were read to the end",
     "trusting": "is torn",
     "stays": "left behind",
-    "slow": "neither went on nor was told",
+    "slow": "neither went on nor was told|does not get on",
 }
 
 
