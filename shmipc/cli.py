@@ -24,8 +24,8 @@ __all__ = ["main"]
 _POSITION_MASK = (1 << 64) - 1
 _PREFIX = "shmipc."
 _WIDEST_CELL = 120  # of the table; JSON has all
-# somebody else's file, a symbolic link: it says nothing of other files
-_FAULTS_OF_A_FILE = {errno.EACCES, errno.EPERM, errno.ELOOP}
+# no /proc, no descriptors, no memory: what it says of one file is nothing of that file
+_FAULTS_OF_THE_MACHINE = {errno.ENOSYS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,7 +185,7 @@ def _inspect(path: str) -> dict[str, Any] | None:
     except shmipc.NotFound:
         return None
     except OSError as error:
-        if error.errno not in _FAULTS_OF_A_FILE:
+        if error.errno in _FAULTS_OF_THE_MACHINE:
             raise
         return {"fault": str(error)}
     except shmipc.Corrupt as error:

@@ -21,7 +21,7 @@ from samples import ALIGNED, NESTED, SCHEMAS, TICK
 from toolchain import API, C_WARNINGS, CORE, NATIVE_ENV, SANITIZE, c_compiler, compile_with
 
 import shmipc
-from shmipc import events
+from shmipc.events import schema
 
 SOURCES = (API / "dtype.c", API / "dtype_word.c", CORE / "error.c")
 DRIVER = Path(__file__).resolve().parent / "c" / "read_dtypes.c"
@@ -87,8 +87,8 @@ def described(dtype: Any) -> str:
 
 DTYPES = [
     *SCHEMAS,
-    *((event.dtype, ()) for event in events.EVENTS),
-    *((events.order_book_dtype(levels), (2,)) for levels in (1, 3, 1000)),
+    *((event.dtype, ()) for event in schema.EVENTS),
+    *((schema.order_book_dtype(levels), (2,)) for levels in (1, 3, 1000)),
     (np.dtype([("a", "u1"), ("b", "<f8"), ("c", "<u2")], align=True), ()),
     (np.dtype([("a", "u1"), ("b", [("c", "<u2"), ("d", "u1")], (3,))], align=True), (2, 3)),
     (np.dtype([("a", ALIGNED), ("b", NESTED, (2, 1)), ("c", TICK)], align=True), ()),

@@ -204,11 +204,13 @@ static int any_runs(PyObject *children)
 
 bool producer_is_succeeded(ProducerObject *self)
 {
-    const struct shmipc_segment *segment = &self->core.segment;
+    struct shmipc_segment *segment = &self->core.segment;
     PyObject *children = self->children;
     self->children = NULL;
-    bool coming = segment->fd >= 0 && shmipc_lock_is_held(segment, SHMIPC_LOCK_SUCCESSOR, 1);
-    if (!coming && segment->fd >= 0 && children != NULL) {
+    /* Without our descriptor the question fails, which is not to look like a successor. */
+    const bool asks = shmipc_segment_check_fd(segment);
+    bool coming = asks && shmipc_lock_is_held(segment, SHMIPC_LOCK_SUCCESSOR, 1);
+    if (!coming && asks && children != NULL) {
         coming = any_runs(children) != 0;
     }
     Py_XDECREF(children);
