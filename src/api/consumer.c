@@ -26,31 +26,6 @@ void shmipc_consumer_options_init(struct shmipc_consumer_options *options)
     }
 }
 
-/* Attach, waiting for the ring to exist. */
-static int attach(struct shmipc_consumer *self, const char *path,
-                  const struct shmipc_consumer_options *options)
-{
-    static const enum shmipc_start_option starts[] = {SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST,
-                                                      SHMIPC_START_AT_EARLIEST};
-    const uint64_t deadline_ns = shmipc_deadline_after(options->timeout_ns);
-    uint64_t nap_ns = OPEN_NAP_MIN_NS;
-    struct shmipc_error error;
-    for (;;) {
-        const enum shmipc_status status =
-            shmipc_consumer_role_open(&self->role, path, starts[options->start], &error);
-        if (status == SHMIPC_OK) {
-            return SHMIPC_SUCCESS;
-        }
-        const uint64_t now_ns = shmipc_now_ns();
-        if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
-            return shmipc_result_keep(&error, SIDE);
-        }
-        const uint64_t left_ns = deadline_ns - now_ns;
-        shmipc_wait_nap(left_ns < nap_ns ? left_ns : nap_ns);
-        nap_ns = nap_ns * 2 < OPEN_NAP_MAX_NS ? nap_ns * 2 : OPEN_NAP_MAX_NS;
-    }
-}
-
 static int check_expected(const struct shmipc_consumer *self,
                           const struct shmipc_expectation *expected)
 {
@@ -81,23 +56,52 @@ static int check_options(const struct shmipc_consumer_options *options)
     return shmipc_check_timeout(options->timeout_ns);
 }
 
-/* Attach, and look whether the ring is what was expected. A result. */
-static int attach_and_check(struct shmipc_consumer *self, const char *path,
-                            const struct shmipc_consumer_options *options,
-                            const struct shmipc_expectation *expected)
+/* Is the ring that was found what was expected? Nobody is attached yet. A result. */
+static int check_found(struct shmipc_consumer *self, const struct shmipc_consumer_options *options,
+                       const struct shmipc_expectation *expected)
 {
-    int result = attach(self, path, options);
-    if (result != SHMIPC_SUCCESS) {
-        return result;
-    }
+    int result = SHMIPC_SUCCESS;
+    free(self->schema); /* of one that went before we had joined it */
     self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
     if (result == SHMIPC_SUCCESS && options->dtype != NULL) {
         result = check_expected(self, expected);
     }
     if (result != SHMIPC_SUCCESS) {
-        shmipc_consumer_role_close(&self->role);
+        shmipc_segment_close(&self->role.segment);
     }
     return result;
+}
+
+/* Attach, waiting for the ring to exist. A result. */
+static int attach(struct shmipc_consumer *self, const char *path,
+                  const struct shmipc_consumer_options *options,
+                  const struct shmipc_expectation *expected)
+{
+    static const enum shmipc_start_option starts[] = {SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST,
+                                                      SHMIPC_START_AT_EARLIEST};
+    const uint64_t deadline_ns = shmipc_deadline_after(options->timeout_ns);
+    uint64_t nap_ns = OPEN_NAP_MIN_NS;
+    struct shmipc_error error;
+    for (;;) {
+        enum shmipc_status status = shmipc_consumer_role_find(&self->role, path, &error);
+        if (status == SHMIPC_OK) {
+            const int result = check_found(self, options, expected);
+            if (result != SHMIPC_SUCCESS) {
+                return result;
+            }
+            status = shmipc_consumer_role_join(&self->role, starts[options->start], &error);
+        }
+        if (status == SHMIPC_OK) {
+            return SHMIPC_SUCCESS;
+        }
+        const uint64_t now_ns = shmipc_now_ns();
+        if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
+            return shmipc_result_keep(&error, SIDE);
+        }
+        const uint64_t left_ns = deadline_ns - now_ns;
+        shmipc_wait_nap(left_ns < nap_ns ? left_ns : nap_ns);
+        nap_ns = nap_ns * 2 < OPEN_NAP_MAX_NS ? nap_ns * 2 : OPEN_NAP_MAX_NS;
+    }
 }
 
 static int open_role(struct shmipc_consumer *self, const char *path,
@@ -114,7 +118,7 @@ static int open_role(struct shmipc_consumer *self, const char *path,
                                          options->item_size);
     }
     if (result == SHMIPC_SUCCESS) {
-        result = attach_and_check(self, path, options, expected);
+        result = attach(self, path, options, expected);
     }
     free(expected);
     if (result == SHMIPC_SUCCESS) {

@@ -5,9 +5,8 @@
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)
 #define OPEN_NAP_MAX_NS UINT64_C(10000000)
-#define OPEN_HINT_NS                                                            \
-    UINT64_C(2000000000) /* a wait this long may be for a name that is misspelt \
-                          */
+/* A wait this long may be for a name that is misspelt. */
+#define OPEN_HINT_NS UINT64_C(2000000000)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
@@ -90,52 +89,103 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
-/* Try to attach, or sleep until the next attempt may be made. Without the GIL. */
-static enum shmipc_status open_or_nap(ConsumerObject *self, const char *path,
-                                      enum shmipc_start_option start, uint64_t deadline_ns,
-                                      uint64_t *nap_ns, struct shmipc_error *error)
+/* How far an open has come. Nobody is attached before the dtype was read, so a ring of one that
+ * cannot be read has lost no place to us. */
+struct opening {
+    const char *path;
+    enum shmipc_start_option start;
+    uint64_t deadline_ns;
+    uint64_t nap_ns;
+    bool found; /* the file is open */
+    bool read;  /* the dtype of this file was read: */
+    dev_t device;
+    ino_t inode;
+    bool joined;
+};
+
+/* Find the ring and, once its dtype was read, attach; or sleep until the next attempt may be made.
+ * Without the GIL. OK: joined, or the dtype is to be read. */
+static enum shmipc_status open_or_nap(ConsumerObject *self, struct opening *opening,
+                                      struct shmipc_error *error)
 {
-    const enum shmipc_status status = shmipc_consumer_role_open(&self->core, path, start, error);
+    const struct shmipc_segment *segment = &self->core.segment;
+    enum shmipc_status status = SHMIPC_OK;
+    if (!opening->found) {
+        status = shmipc_consumer_role_find(&self->core, opening->path, error);
+        opening->found = status == SHMIPC_OK;
+        opening->read =
+            opening->read && segment->device == opening->device && segment->inode == opening->inode;
+        if (status == SHMIPC_OK && !opening->read) {
+            return SHMIPC_OK;
+        }
+    }
+    if (status == SHMIPC_OK) {
+        status = shmipc_consumer_role_join(&self->core, opening->start, error);
+        opening->joined = status == SHMIPC_OK;
+        opening->found = opening->joined;
+    }
     const uint64_t now_ns = shmipc_now_ns();
-    if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
+    if (status != SHMIPC_NOT_FOUND || now_ns >= opening->deadline_ns) {
         return status;
     }
-    const uint64_t left_ns = deadline_ns - now_ns;
-    shmipc_wait_nap(left_ns < *nap_ns ? left_ns : *nap_ns);
-    *nap_ns = *nap_ns * 2 < OPEN_NAP_MAX_NS ? *nap_ns * 2 : OPEN_NAP_MAX_NS;
+    const uint64_t left_ns = opening->deadline_ns - now_ns;
+    shmipc_wait_nap(left_ns < opening->nap_ns ? left_ns : opening->nap_ns);
+    opening->nap_ns = opening->nap_ns * 2 < OPEN_NAP_MAX_NS ? opening->nap_ns * 2 : OPEN_NAP_MAX_NS;
     return SHMIPC_AGAIN;
 }
 
+/* What the ring that was found carries. */
+static int read_dtype(ConsumerObject *self, struct opening *opening)
+{
+    HandleObject *handle = &self->handle;
+    Py_CLEAR(handle->dtype);
+    Py_CLEAR(handle->shape);
+    if (self->core.segment.geometry.item_len == 0) {
+        handle->shape = PyTuple_New(0);
+    } else {
+        (void)schema_decode(handle->state, &self->core.segment, &handle->dtype, &handle->shape);
+    }
+    if (handle->shape == NULL) {
+        shmipc_segment_close(&self->core.segment);
+        return -1;
+    }
+    opening->read = true;
+    opening->device = self->core.segment.device;
+    opening->inode = self->core.segment.inode;
+    return 0;
+}
+
 /* Attach, waiting for the ring to exist. */
-static int open_core(ConsumerObject *self, const char *path, enum shmipc_start_option start,
-                     struct patience *patience)
+static int open_core(ConsumerObject *self, struct opening *opening)
 {
     uint64_t hint_ns = 0;
     struct gil_absence absence;
     struct shmipc_error error;
     enum shmipc_status status;
-    uint64_t nap_ns = OPEN_NAP_MIN_NS;
-    const uint64_t deadline_ns = patience_deadline(patience);
     do {
         if (PyErr_CheckSignals() != 0) {
+            shmipc_segment_close(&self->core.segment);
             return -1;
         }
         gil_leave(&absence);
         do {
-            status = open_or_nap(self, path, start, deadline_ns, &nap_ns, &error);
+            status = open_or_nap(self, opening, &error);
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
         const uint64_t now_ns = shmipc_now_ns();
         hint_ns = hint_ns == 0 ? now_ns + OPEN_HINT_NS : hint_ns;
         if (status == SHMIPC_AGAIN && now_ns >= hint_ns) {
             hint_ns = SHMIPC_NEVER;
-            if (hint_not_found(self->handle.name, path, error.text) != 0) {
+            if (hint_not_found(self->handle.name, opening->path, error.text) != 0) {
                 return -1;
             }
         }
-    } while (status == SHMIPC_AGAIN);
+        if (status == SHMIPC_OK && !opening->joined && read_dtype(self, opening) != 0) {
+            return -1;
+        }
+    } while (status == SHMIPC_AGAIN || (status == SHMIPC_OK && !opening->joined));
     if (status != SHMIPC_OK) {
-        (void)raise_error(self->handle.state, &error, path);
+        (void)raise_error(self->handle.state, &error, opening->path);
         return -1;
     }
     return 0;
@@ -164,7 +214,7 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     static const char *const names[] = {"name", "start", "timeout", "spin", NULL};
     ConsumerObject *self = (ConsumerObject *)object;
     PyObject *name, *start = NULL, *timeout = NULL, *spin_seconds = NULL;
-    enum shmipc_start_option option;
+    struct opening opening = {.nap_ns = OPEN_NAP_MIN_NS};
     char path[SHMIPC_PATH_MAX];
     struct shmipc_spin spin;
     struct shmipc_error error;
@@ -177,29 +227,21 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
-    if (self->handle.state == NULL || name_text == NULL || parse_start(start, &option) != 0 ||
-        parse_timeout(timeout, &patience) != 0 || parse_spin(spin_seconds, &spin) != 0) {
+    if (self->handle.state == NULL || name_text == NULL ||
+        parse_start(start, &opening.start) != 0 || parse_timeout(timeout, &patience) != 0 ||
+        parse_spin(spin_seconds, &spin) != 0) {
         return -1;
     }
     if (shmipc_segment_path(name_text, (size_t)name_len, path, &error) != SHMIPC_OK) {
         PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
         return -1;
     }
-    if (handle_remember(&self->handle, name, spin_seconds) != 0 ||
-        open_core(self, path, option, &patience) != 0) {
+    opening.path = path;
+    opening.deadline_ns = patience_deadline(&patience);
+    if (handle_remember(&self->handle, name, spin_seconds) != 0 || open_core(self, &opening) != 0) {
         return -1;
     }
-    if (self->core.ring.ring.item_stride == 0) {
-        self->handle.shape = PyTuple_New(0);
-    } else {
-        (void)schema_decode(self->handle.state, &self->core.segment, &self->handle.dtype,
-                            &self->handle.shape);
-    }
-    if (self->handle.shape == NULL) {
-        detach(self);
-        return -1;
-    }
-    self->start = option;
+    self->start = opening.start;
     self->core.spin = spin;
     return 0;
 }

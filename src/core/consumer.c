@@ -104,18 +104,20 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
     return SHMIPC_OK;
 }
 
-enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
-                                             const char *path, enum shmipc_start_option start,
-                                             struct shmipc_error *error)
+enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consumer,
+                                             const char *path, struct shmipc_error *error)
 {
     memset(consumer, 0, sizeof *consumer);
     consumer->segment.fd = -1;
     consumer->asymmetric = shmipc_wait_register();
-    enum shmipc_status status = shmipc_segment_open(&consumer->segment, path, error);
-    if (status != SHMIPC_OK) {
-        return status;
-    }
-    status = shmipc_gate_enter(&consumer->segment, error);
+    return shmipc_segment_open(&consumer->segment, path, error);
+}
+
+enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
+                                             enum shmipc_start_option start,
+                                             struct shmipc_error *error)
+{
+    enum shmipc_status status = shmipc_gate_enter(&consumer->segment, error);
     if (status == SHMIPC_OK) {
         status = attach(consumer, start, error);
         shmipc_gate_leave(&consumer->segment);
@@ -127,6 +129,14 @@ enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consum
         shmipc_segment_close(&consumer->segment);
     }
     return status;
+}
+
+enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
+                                             const char *path, enum shmipc_start_option start,
+                                             struct shmipc_error *error)
+{
+    const enum shmipc_status status = shmipc_consumer_role_find(consumer, path, error);
+    return status == SHMIPC_OK ? shmipc_consumer_role_join(consumer, start, error) : status;
 }
 
 /* ---- close --------------------------------------------------------------------------------- */

@@ -32,9 +32,19 @@ struct shmipc_consumer_role {
     struct shmipc_segment segment;
 };
 
-/* Attach to an existing ring; tried once. NOT_FOUND: no such ring, or one that has ended and has
- * nothing for us: try again later. BUSY: every slot is taken by a live consumer. INVALID: a durable
- * ring has no "latest". CORRUPT, OS. `consumer` must stay where it is until closed. */
+/* First half of an open: the file is open and checked, and nobody has noticed. Whoever finds that
+ * it is not what was wanted (another dtype) lets it go by shmipc_segment_close: a refused consumer
+ * has taken no place. NOT_FOUND, CORRUPT, OS. `consumer` must stay where it is until closed. */
+enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consumer,
+                                             const char *path, struct shmipc_error *error);
+/* Second half: attach. NOT_FOUND: the ring went meanwhile, or has ended and has nothing for us:
+ * find it again later. BUSY: every slot is taken by a live consumer. INVALID: a durable ring has no
+ * "latest". CORRUPT, OS. Closed again where this fails. */
+enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
+                                             enum shmipc_start_option start,
+                                             struct shmipc_error *error);
+
+/* Both halves, for whoever takes what there is; tried once. */
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
                                              const char *path, enum shmipc_start_option start,
                                              struct shmipc_error *error);

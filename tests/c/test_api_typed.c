@@ -203,6 +203,33 @@ static void test_other_dtype_is_refused(void)
     shmipc_producer_free(producer);
 }
 
+/* Whoever is refused was never there: it has not used up a place that is kept for others, and has
+ * not gone as the last one of a dead producer's ring. */
+static void test_refused_consumer_takes_no_place(void)
+{
+    struct shmipc_producer_options options;
+    struct shmipc_producer *producer;
+    struct shmipc_consumer *consumer;
+    struct shmipc_view view;
+    const struct tick tick = tick_of(7);
+    struct tick received;
+    shmipc_producer_options_init(&options);
+    options.dtype = TICK;
+    options.capacity = 8;
+    options.consumers = 2;
+    DONE(shmipc_producer_open_holding(&producer, "x", &options, 1));
+    DONE(shmipc_producer_send(producer, &tick, sizeof tick, 0, 0, 0));
+    for (int i = 0; i < 3; i++) {
+        CHECK_RESULT(open_expecting("<f8", NULL, 0, 0, &consumer), SHMIPC_E_MISMATCH);
+    }
+    CHECK_RESULT(shmipc_producer_wait_for_consumers(producer, 1, 0), SHMIPC_E_NOT_FOUND);
+    DONE(open_expecting(TICK, NULL, 0, 0, &consumer));
+    DONE(shmipc_consumer_recv(consumer, &received, sizeof received, &view, 0));
+    CHECK(is_tick(&received, 7));
+    shmipc_consumer_free(consumer);
+    shmipc_producer_free(producer);
+}
+
 static void test_message_calls_refuse_a_typed_ring(void)
 {
     struct api_pair pair = api_open("<f8", 8, 1, SHMIPC_BLOCK);
@@ -261,6 +288,7 @@ int main(int argc, char **argv)
         TEST(test_send_n_sends_what_fits),
         TEST(test_large_items_are_strided),
         TEST(test_other_dtype_is_refused),
+        TEST(test_refused_consumer_takes_no_place),
         TEST(test_message_calls_refuse_a_typed_ring),
         TEST(test_overwritten_items_are_counted),
     };

@@ -38,11 +38,15 @@ static unsigned char *map_foreign_cut(void)
 
 static void open_a_rig(void)
 {
+    static bool is_open; /* one struct is opened once */
     static struct rig rig;
     struct shmipc_spec spec = rig_message_spec(1);
     const struct rlimit none = {0, 0};
     CHECK_EQ(setrlimit(RLIMIT_CORE, &none), 0);
-    rig_open(&rig, &spec);
+    if (!is_open) {
+        is_open = true;
+        rig_open(&rig, &spec);
+    }
 }
 
 static void die_of_a_foreign_fault(void *argument)
