@@ -49,6 +49,7 @@ IMPLEMENTS = {
     "holder": "segment",
     "locks": "segment",
     "mapping": "segment",
+    "producer_wait": "producer",
     "ring_consumer": "ring",
 }
 # file of the public C API -> what it may include: of the API, and "core/..."; one below another

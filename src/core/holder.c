@@ -120,9 +120,11 @@ static enum shmipc_holder look_through(const struct shmipc_segment *segment, uin
         return SHMIPC_HOLDER_UNKNOWN;
     }
     while (holder == SHMIPC_HOLDER_ELSEWHERE && next_mapping(maps, &mapping)) {
-        const bool ourself = pid == (uint32_t)getpid() &&
-                             mapping.start < (uintptr_t)segment->base + segment->map_len &&
-                             (uintptr_t)segment->base < mapping.end;
+        const bool area = mapping.start < (uintptr_t)segment->base + segment->map_len &&
+                          (uintptr_t)segment->base < mapping.end;
+        const bool anchor =
+            mapping.start <= (uintptr_t)segment->anchor && (uintptr_t)segment->anchor < mapping.end;
+        const bool ourself = pid == (uint32_t)getpid() && (area || anchor);
         any = true;
         if (mapping.major == ours->major && mapping.minor == ours->minor &&
             mapping.inode == ours->inode && !ourself) {

@@ -235,8 +235,7 @@ static uint64_t drop_name(void *arg)
 enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
                                        struct shmipc_error *error)
 {
-    (void)path;
-    (void)error;
+    (void)path, (void)error;
     memset(segment, 0, sizeof *segment);
     segment->fd = -1;
     if (model_system("open", NULL, look_for_name, NULL) == 0) {
@@ -264,8 +263,7 @@ enum shmipc_status shmipc_segment_set_mode(struct shmipc_segment *segment, uint3
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error)
 {
-    (void)writable;
-    (void)error;
+    (void)writable, (void)error;
     segment->header = kernel_header;
     segment->data = area_bytes;
     return SHMIPC_OK;
@@ -339,10 +337,7 @@ enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segme
 ssize_t shmipc_segment_pread(const struct shmipc_segment *segment, void *to, size_t len,
                              uint64_t off)
 {
-    (void)segment;
-    (void)to;
-    (void)len;
-    (void)off;
+    (void)segment, (void)to, (void)len, (void)off;
     refuse("a schema"); /* rings here have none */
 }
 
