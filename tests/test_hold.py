@@ -224,3 +224,23 @@ def test_pickled_producer_opens_no_new_hold() -> None:
     with Consumer("h", timeout=0) as consumer:
         assert drain(consumer) == [b"0", b"1"]
     assert not segment_path("h").exists()
+
+
+def test_joiner_gets_the_place_for_which_most_is_kept() -> None:
+    """What a take-over keeps from its own beginning on comes after what was kept from message 0."""
+    body = """
+        producer = Producer("h", consumers=3, hold_for=2)
+        producer.send_many([b"0", b"1"])
+        consumer = Consumer("h", timeout=0)  # the first of the two
+        say("ready")
+        hear()
+        """
+    with Peer(body) as peer:
+        peer.expect()
+        peer.kill()
+    with Producer("h", consumers=3, hold_for=2) as producer:
+        assert producer.stats()["kept"] == 2
+        with Consumer("h", timeout=0) as second, Consumer("h", timeout=0) as third:
+            producer.send(b"2")
+            assert drain(second) == [b"0", b"1", b"2"]
+            assert drain(third) == [b"2"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import subprocess
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from helpers import HOLD_CONSUMER, PRODUCE_THEN_HOLD, Peer, discard, run_clean, segment_path
+from helpers import HOLD_CONSUMER, PRODUCE_THEN_HOLD, Peer, discard, segment_path
 
 import shmipc
 from shmipc import Consumer, Producer, Removed
@@ -263,17 +265,21 @@ def test_last_consumer_of_a_dead_producer_leaves_what_it_has_not_read() -> None:
     discard("r")
 
 
+def take_it(producer: Any, go: Any) -> None:
+    go.wait(60)
+    producer.close()
+
+
 def test_last_consumer_leaves_the_file_to_the_producer_that_it_was_handed_to() -> None:
-    run_clean(
-        """
-        import pickle
-        producer = Producer("r", capacity=4096)
-        consumer = Consumer("r", timeout=5)
-        handed = pickle.dumps(producer)
+    context = multiprocessing.get_context("spawn")
+    go = context.Event()
+    producer = Producer("r", capacity=4096)
+    with Consumer("r", timeout=5):
+        child = context.Process(target=take_it, args=(producer, go))
+        child.start()  # it was started, and waits for the role from its unpickling on
         producer.close()
-        consumer.close()
-        assert os.listdir(os.environ["SHMIPC_DIR"]) == ["shmipc.r"]
-        pickle.loads(handed).close()
-        assert os.listdir(os.environ["SHMIPC_DIR"]) == []
-        """
-    )
+    assert segment_path("r").exists()
+    go.set()
+    child.join(60)
+    assert child.exitcode == 0
+    assert not segment_path("r").exists()

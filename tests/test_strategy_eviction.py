@@ -164,7 +164,7 @@ class TestProof:
     def test_lock_bytes_are_those_of_the_layout(self) -> None:
         layout = (ROOT / "src/core/layout.h").read_text()
         assert f"SHMIPC_LOCK_PRODUCER = {holders.LOCK_PRODUCER}," in layout
-        assert f"SHMIPC_LOCK_SLOT0 = {holders.LOCK_SLOT0} " in layout
+        assert f"SHMIPC_LOCK_SLOT0 = {holders.LOCK_SLOT0}," in layout
 
 
 #: Goes on in a child that is pid 1 of a namespace of its own; says its number here.

@@ -231,6 +231,7 @@ def test_package_goes_on_where_the_vector_stops(name: str) -> None:
     """A producer takes the segment over and sends what comes next."""
     vector = vectors.load(name)
     segment_path("v").write_bytes(vector.filled())
+    segment_path("v").chmod(0o600)  # what permits more than its producer wants is not taken over
     geometry = struct.unpack_from("<6I", vector.content, 8)
     kinds: dict[str, Any] = {"consumers": geometry[4]}
     kinds["overflow"] = {1: "block", 2: "overwrite"}[geometry[3]]

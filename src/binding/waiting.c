@@ -210,9 +210,10 @@ int wait_for_attached(ProducerObject *producer, uint32_t count, struct patience 
     if (status == SHMIPC_TIMEOUT) {
         struct shmipc_error error;
         (void)shmipc_fail(&error, SHMIPC_NOT_FOUND, 0,
-                          "%u of the %u consumers waited for are attached: are they started, with "
-                          "the same name and SHMIPC_DIR?",
-                          shmipc_producer_role_count_attached(&producer->core), count);
+                          "%u of the %u consumers waited for are attached to %s: are they started, "
+                          "with the same name and SHMIPC_DIR?",
+                          shmipc_producer_role_count_attached(&producer->core), count,
+                          producer->core.segment.path);
         (void)raise_error(producer->handle.state, &error, producer->core.segment.path);
         return -1;
     }

@@ -9,11 +9,32 @@
 /* ---- open ---------------------------------------------------------------------------------- */
 
 /* A kept place if there is one, else any that is free. */
+/* Of the places that are kept, the one for which most is kept: a take-over keeps further ones from
+ * where it begins. Relaxed: behind the gate, whose lock orders the slots. */
+static bool find_kept(const struct shmipc_ring *ring, uint32_t *oldest)
+{
+    uint64_t oldest_pos = 0;
+    bool found = false;
+    for (uint32_t slot = 0; slot < ring->slots; slot++) {
+        const uint64_t pos = shmipc_load_relaxed(&ring->shared->slots[slot].cursor_pos);
+        if (shmipc_ring_is_kept(ring, slot) && (!found || shmipc_pos_before(pos, oldest_pos))) {
+            *oldest = slot;
+            oldest_pos = pos;
+            found = true;
+        }
+    }
+    return found;
+}
+
 static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint32_t *slot,
                                      bool *kept, struct shmipc_error *error)
 {
     const struct shmipc_segment *segment = &consumer->segment;
     const uint32_t slots = segment->geometry.slots;
+    *kept = find_kept(&consumer->ring.ring, slot);
+    if (*kept && shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
+        return SHMIPC_OK;
+    }
     for (int pass = 0; pass < 2; pass++) {
         *kept = pass == 0;
         for (*slot = 0; *slot < slots; (*slot)++) {

@@ -20,10 +20,10 @@ enum shmipc_status {
     SHMIPC_BUSY,      /* somebody alive holds the role */
     SHMIPC_MISMATCH,  /* the segment is of another kind, dtype, shape or size */
     SHMIPC_CORRUPT,   /* bytes in shared memory that we never write, or a descriptor is lost */
-    SHMIPC_REMOVED,   /* somebody removed the segment's file while it was in use */
     SHMIPC_TOO_LARGE, /* would not fit even an empty ring */
     SHMIPC_INVALID,   /* a bad argument */
-    SHMIPC_OS         /* the system refused; see os_error */
+    SHMIPC_OS,        /* the system refused; see os_error */
+    SHMIPC_REMOVED    /* somebody removed the segment's file while it was in use */
 };
 
 struct shmipc_error {

@@ -269,6 +269,29 @@ def corrupt(world: World) -> None:
     path.unlink(missing_ok=True)
 
 
+def removed(world: World) -> None:
+    """A ring's file goes under its users: both are told, the reader after what is there."""
+    ring = world.ring()
+    path = world.directory / f"shmipc.{ring}"
+    writer, reader = world.start(world.languages[0]), world.start(world.languages[1])
+    world.produce(ring, capacity=1 << 16, by=writer)
+    world.consume(ring, by=reader)
+    plan = Plan(world.seed, 30, 900, 1000)
+    writer.ask(f"send send {plan.words()} 1 0").wants()
+    path.unlink()
+    for mode in ("recv", "read"):
+        taken = Taken.parse(reader.ask(f"take {mode} 2000 1 0"))
+        check(taken.end == "REMOVED", f"{taken.who} reads {taken.end} from a file that is gone")
+        check(ring in taken.text, f"the text of REMOVED does not name the ring: {taken.text!r}")
+    reader.ask("close consumer").wants()
+    writer.ask("close producer").wants()  # everything was read
+    ring = world.ring()
+    world.produce(ring, capacity=1 << 16, by=writer)
+    writer.ask(f"send send {plan.words()} 1 0").wants()
+    (world.directory / f"shmipc.{ring}").unlink()
+    names(writer.ask("close producer").wants("REMOVED"), ring)  # and nobody can come for it
+
+
 def refused_by_the_system(world: World) -> None:
     """A directory that is not there: the system's error, and its place in the text."""
     nowhere = world.directory / "nowhere"
@@ -279,6 +302,15 @@ def refused_by_the_system(world: World) -> None:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (busy, missing, mismatch, corrupt, misuse, layouts, refused_by_the_system)
+    for scenario in (
+        busy,
+        missing,
+        mismatch,
+        corrupt,
+        removed,
+        misuse,
+        layouts,
+        refused_by_the_system,
+    )
 }
 ALONE = ("misuse", "layouts", "refused_by_the_system")

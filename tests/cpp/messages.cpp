@@ -308,8 +308,8 @@ TEST(what_is_held_for_two_reaches_both_from_message_0_on)
     THROWS(shmipc::InvalidArgument, Producer<>("ring", options));
     options.hold_for = 2;
     Producer<> out("ring", options);
-    out.send("first");
-    out.send("second");
+    out.send_text("first");
+    out.send_text("second");
     out.close();
     for (int i = 0; i < 2; i++) {
         Consumer<> in("ring");

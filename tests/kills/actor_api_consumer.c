@@ -261,18 +261,13 @@ static int read_somehow(void)
     return how == 1 ? peek_and_release() : read_a_frame();
 }
 
-/* A read may be the call that tells of a death; it is told once. The number of producers then. */
+/* A read may be the call that tells of a death; it is told once. The number of producers then,
+ * which is another once a successor has opened. */
 static int told_of = -1;
-
-static int count_producers(void)
-{
-    const int producers = board->producers;
-    return board->arriving != 0 ? -1 : producers;
-}
 
 static bool read_some(void)
 {
-    const int producers = count_producers();
+    const int producers = board->producers;
     const int result = read_somehow();
     told_of = result == SHMIPC_E_PRODUCER_DIED ? producers : -1;
     if (result == SHMIPC_E_EMPTY || result == SHMIPC_E_CLOSED || result == SHMIPC_E_PRODUCER_DIED) {
@@ -287,7 +282,7 @@ static bool read_some(void)
 static bool wait_for_more(void)
 {
     int result = SHMIPC_SUCCESS;
-    if (told_of != -1 && told_of == count_producers()) {
+    if (told_of != -1 && told_of == board->producers) {
         told_of = -1;
         return true; /* and no successor has come meanwhile */
     }
