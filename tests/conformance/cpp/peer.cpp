@@ -172,6 +172,15 @@ std::string do_await(const Words &words)
     return ready ? "ok 0" : "error EMPTY 0 " + make_error_code(shmipc::Errc::empty).message();
 }
 
+/* What a close has to say, as an exception. */
+template <class Producer> void close_and_tell(Producer &producer)
+{
+    std::error_code error;
+    if (producer && !producer.close(error)) {
+        shmipc::detail::check(error.value());
+    }
+}
+
 std::string do_line(const Words &words)
 {
     const std::string &verb = words[0];
@@ -226,8 +235,8 @@ std::string do_line(const Words &words)
     }
     if (verb == "close") {
         if (words[1] == "producer") {
-            sending.items.close();
-            sending.messages.close();
+            close_and_tell(sending.items);
+            close_and_tell(sending.messages);
         } else {
             taking.items.close();
             taking.messages.close();
