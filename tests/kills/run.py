@@ -66,14 +66,14 @@ MUTANTS = (
     ),
     Mutant(
         "dead consumers are never evicted",
-        "producer.c",
+        "producer_wait.c",
         "            if (shmipc_lock_try(segment, byte)) {\n",
         "            if (ring->slots > 1024 && shmipc_lock_try(segment, byte)) {\n",
         "neither went on nor was told",
     ),
     Mutant(
         "a place that is kept is let go as a dead consumer's",
-        "producer.c",
+        "producer_wait.c",
         "            if (slot >= slots || shmipc_ring_is_kept(ring, slot) ||\n",
         "            if (slot >= slots ||\n",
         "was kept for it",
@@ -155,9 +155,8 @@ API_MUTANTS = (
     Mutant(
         "the producer's close only frees",
         "producer.c",
-        "        shmipc_producer_role_close(&producer->role, false);\n    }\n"
-        "    shmipc_handle_unlock",
-        "        shmipc_segment_close(&producer->role.segment);\n    }\n    shmipc_handle_unlock",
+        "if (shmipc_producer_role_close(&producer->role, false) == SHMIPC_REMOVED) {",
+        "shmipc_segment_close(&producer->role.segment);\n        if (false) {",
         "left behind",
         "api",
     ),
