@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define NO_ADVICE 0x7ffe /* no madvise(2) has it: EINVAL */
+
 static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct shmipc_segment *open_segments;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -64,7 +66,11 @@ static void take_number(int fd)
 
 /* A forked child shares our open file descriptions, so its copies of the descriptors would keep
  * our locks alive after our death. The child's handler closes them and marks the handles. Anchors
- * it has not (MADV_DONTFORK): where they were is a hole that something else may fill. */
+ * it has not (MADV_DONTFORK): where they were is a hole that something else may fill. An emulator
+ * of user mode (qemu) drops that advice and says 0; it says 0 to advice that does not exist, too,
+ * and by that it is known. There the child has the anchors, and unmaps them. */
+static bool advice_ignored; /* written with open_mutex held; read in a child, by its only thread */
+
 static void before_fork(void)
 {
     (void)pthread_mutex_lock(&open_mutex);
@@ -81,6 +87,9 @@ static void after_fork_in_child(void)
     shmipc_store_relaxed(&forks, shmipc_load_relaxed(&forks) + 1);
     for (struct shmipc_segment *segment = open_segments; segment != NULL; segment = segment->next) {
         segment->forked = true;
+        if (advice_ignored && segment->anchor != NULL) {
+            (void)munmap(segment->anchor, (size_t)sysconf(_SC_PAGESIZE));
+        }
         segment->anchor = NULL;
         if (shmipc_segment_check_fd(segment)) {
             (void)close(segment->fd);
@@ -174,6 +183,7 @@ bool shmipc_segment_anchor(struct shmipc_segment *segment)
         errno = reason;
         anchor = MAP_FAILED;
     }
+    advice_ignored = anchor != MAP_FAILED && madvise(anchor, page_len, NO_ADVICE) == 0;
     segment->anchor = anchor != MAP_FAILED ? anchor : NULL;
     (void)pthread_mutex_unlock(&open_mutex);
     return anchor != MAP_FAILED;
