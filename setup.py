@@ -44,20 +44,20 @@ def headers(*directories):
 
 EXTENSION = Extension(
     "shmipc._core",
-    sources=sorted(glob("src/core/*.c") + glob("src/binding/*.c")),
-    depends=headers("src/core", "src/binding"),
+    sources=sorted(glob("src/core/*/*.c") + glob("src/binding/**/*.c", recursive=True)),
+    depends=headers("src/core/*", "src/binding/*"),
     include_dirs=[numpy.get_include()],
     extra_compile_args=FLAGS,
     extra_link_args=[STAYS],
 )
 LIBRARY = Extension(
     "shmipc.lib.libshmipc",
-    sources=sorted(glob("src/core/*.c") + glob("src/api/*.c")),
+    sources=sorted(glob("src/core/*/*.c") + glob("src/api/*.c")),
     depends=[
-        *headers("src/core", "src/api", "shmipc/include"),
+        *headers("src/core/*", "src/api", "shmipc/include"),
         *(SYMBOLS, VERSION_FILE, "setup.py"),
     ],
-    include_dirs=["src/core", "shmipc/include"],
+    include_dirs=["shmipc/include"],
     define_macros=[("SHMIPC_VERSION", f'"{VERSION}"')],
     extra_compile_args=[*FLAGS, "-pthread"],
     extra_link_args=[

@@ -9,30 +9,30 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "abi"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "native" / "abi"))
 
 import api_symbols
 
 IN_SDIST = (
-    "src/core/ring.h",
-    "src/binding/module.h",
+    "src/core/ring/ring.h",
+    "src/binding/base/module.h",
     "src/api/libshmipc.map",
     "shmipc/_core.pyi",
     "shmipc/py.typed",
     "shmipc/include/shmipc.h",
     "shmipc/include/shmipc.hpp",
     "shmipc/include/shmipc_events.h",
-    "tests/abi/run.py",
-    "tests/abi/libshmipc-1.abi",
-    "tests/abi/constants-1.txt",
-    "tests/c/run.py",
-    "tests/c/test.h",
-    "tests/c/vectors/message_ring.txt",
-    "tests/fuzz/run.py",
-    "tests/fuzz/hook.h",
-    "tests/kills/run.py",
-    "tests/model/run.py",
-    "tests/soak/run.py",
+    "tests/native/abi/run.py",
+    "tests/native/abi/libshmipc-1.abi",
+    "tests/native/abi/constants-1.txt",
+    "tests/native/c/run.py",
+    "tests/native/c/test.h",
+    "tests/native/c/vectors/message_ring.txt",
+    "tests/trials/fuzz/run.py",
+    "tests/trials/fuzz/hook.h",
+    "tests/trials/kills/run.py",
+    "tests/trials/model/run.py",
+    "tests/trials/soak/run.py",
     "tests/conftest.py",
     "examples/hello.py",
     "benchmarks/run.py",

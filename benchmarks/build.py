@@ -159,7 +159,7 @@ def _compile_core(directory: Path) -> None:
     """Compile src/core once for all that link it; if that fails, leave the reason in `fault`."""
     objects = directory / "core"
     objects.mkdir()
-    sources = [str(path) for path in sorted(CORE.glob("*.c"))]
+    sources = [str(path) for path in sorted(CORE.rglob("*.c"))]
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if not sources:
         (objects / "fault").write_text("absent: src/core is not in this tree")

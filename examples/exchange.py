@@ -17,10 +17,10 @@ import time
 from collections import Counter
 
 from shmipc import StrategyManager
-from shmipc.capture import CaptureError, Summary
-from shmipc.market import Exchange, Ledger
-from shmipc.market.feed import feed
-from shmipc.market.synthetic import synthetic
+from shmipc.trading.capture import CaptureError, Summary
+from shmipc.trading.market import Exchange, Ledger
+from shmipc.trading.market.feed import feed
+from shmipc.trading.market.synthetic import synthetic
 
 
 def main() -> int:

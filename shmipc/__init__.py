@@ -41,7 +41,7 @@ from shmipc._native import get_include, get_library_dirs
 from shmipc._version import __version__
 
 if TYPE_CHECKING:
-    from shmipc.strategy import BaseStrategy, StrategyManager, run_backtest
+    from shmipc.trading.strategy import BaseStrategy, StrategyManager, run_backtest
 
 __all__ = [
     "BaseStrategy",
@@ -77,9 +77,9 @@ def __getattr__(name: str) -> Any:
     """Import the strategy layer, and with it numpy, when it is first asked for."""
     if name not in ("BaseStrategy", "StrategyManager", "run_backtest"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import shmipc.strategy
+    import shmipc.trading.strategy
 
-    value = globals()[name] = getattr(shmipc.strategy, name)
+    value = globals()[name] = getattr(shmipc.trading.strategy, name)
     return value
 
 

@@ -12,8 +12,8 @@
 
 #include "bench.h"
 
-#include "consumer.h"
-#include "producer.h"
+#include "../../src/core/ring/consumer.h"
+#include "../../src/core/ring/producer.h"
 
 #ifndef SHMIPC_BENCH_FRAMING
 #error "say what is passed: -DSHMIPC_BENCH_FRAMING=1, 2 or 3"

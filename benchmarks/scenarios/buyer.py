@@ -19,7 +19,7 @@ WARM = 500
 
 def strategy_class(stamps: Any = None) -> type:
     """The class to run; its `seen` counts ticks."""
-    from shmipc.strategy import BaseStrategy
+    from shmipc.trading.strategy import BaseStrategy
 
     class Buyer(BaseStrategy):
         timeout = 20.0

@@ -30,7 +30,7 @@ ENGINE = "dispatch"
 
 def strategies() -> dict[str, Any]:
     """A strategy for each event: one that reads, and one that reads and keeps what it has read."""
-    from shmipc.strategy import BaseStrategy
+    from shmipc.trading.strategy import BaseStrategy
 
     class Ticks(BaseStrategy):
         def on_tick(self, tick: Any) -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     from contextlib import ExitStack
 
-    from shmipc.strategy import StrategyManager
+    from shmipc.trading.strategy import StrategyManager
 
     common.pin(common.PRODUCER)
     samples: dict[str, list[float]] = {"call": []}

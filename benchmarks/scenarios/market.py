@@ -28,7 +28,7 @@ class Kind:
     """One of the two events measured: the names of the fields that prove it, and its callback."""
 
     def __init__(self, name: str) -> None:
-        from shmipc.events import EventKind, Tick, TradeTick
+        from shmipc.trading.events import EventKind, Tick, TradeTick
 
         self.name = name
         self.record: Any = {"tick": Tick, "trade": TradeTick}[name]

@@ -26,7 +26,7 @@ ENGINE = "onbatch"
 
 def strategy_class(kind: market.Kind) -> type:
     """The strategy that takes arrays."""
-    from shmipc.strategy import BaseStrategy
+    from shmipc.trading.strategy import BaseStrategy
 
     numbers, values = kind.number, kind.value
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("event", choices=("tick", "trade"))
     parser.add_argument("--share", type=float, default=1.0)
     options = parser.parse_args()
-    from shmipc.strategy import StrategyManager
+    from shmipc.trading.strategy import StrategyManager
 
     kind = market.Kind(options.event)
     count = int(COUNT * options.share)

@@ -71,8 +71,8 @@ def main() -> None:
     parser.add_argument("--legs", action="store_true")
     parser.add_argument("--collect", action="store_true")
     options = parser.parse_args()
-    from shmipc.events import OrderStatus, Tick
-    from shmipc.strategy import StrategyManager
+    from shmipc.trading.events import OrderStatus, Tick
+    from shmipc.trading.strategy import StrategyManager
 
     rounds = WARM + max(1000, int(ROUNDS * options.share))
     stamps = memoryview(mmap.mmap(-1, 16 * rounds)).cast("q") if options.legs else None

@@ -33,7 +33,7 @@ CAPACITY = 1 << 22  # 52,000 trade ticks: the ring is filled several times over
 
 def strategy_class() -> type:
     """A strategy that checks every event, of either kind, in as few steps as that takes."""
-    from shmipc.strategy import BaseStrategy
+    from shmipc.trading.strategy import BaseStrategy
 
     class Checking(BaseStrategy):
         timeout = 20.0
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0)
     options = parser.parse_args()
-    from shmipc.strategy import StrategyManager
+    from shmipc.trading.strategy import StrategyManager
 
     kind = market.Kind(options.event)
     count = max(1000, int(options.count * options.share))

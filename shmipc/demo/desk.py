@@ -25,15 +25,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from shmipc import _core, capture
+from shmipc import _core
 from shmipc.demo.table import Progress, columns
 from shmipc.demo.watched import CLASSES, Witness
-from shmipc.events import EventKind, OrderAction, decode_symbol
-from shmipc.market.exchange import Exchange
-from shmipc.market.feed import feed
-from shmipc.market.ledger import Ledger
-from shmipc.market.synthetic import synthetic
-from shmipc.strategy import StrategyManager
+from shmipc.trading import capture
+from shmipc.trading.events import EventKind, OrderAction, decode_symbol
+from shmipc.trading.market.exchange import Exchange
+from shmipc.trading.market.feed import feed
+from shmipc.trading.market.ledger import Ledger
+from shmipc.trading.market.synthetic import synthetic
+from shmipc.trading.strategy import StrategyManager
 
 __all__ = ["run"]
 
@@ -134,7 +135,7 @@ def run(*, strategies: int, path: str | None, seconds: float, as_json: bool, qui
     finally:
         progress.clear()
     symbols = sorted({decode_symbol(row["symbol"][0]) for _, row in events})
-    logging.getLogger("shmipc.strategy").setLevel(logging.CRITICAL)  # exits are shown below
+    logging.getLogger("shmipc.trading.strategy").setLevel(logging.CRITICAL)  # exits are shown below
     name = f"demo-{os.getpid()}-{secrets.token_hex(4)}"
     found: dict[str, Any] = {}
     before = signal.signal(signal.SIGTERM, _end)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmipc import _names
-from shmipc.capture import BOOK_TICKER, EVENT, FIRST, LAST
+from shmipc.trading.capture import BOOK_TICKER, EVENT, FIRST, LAST
 
 #: Set in a tick's flags, and as a frame's stamp, when it was sent at a measured pace: only
 #: then is its age a latency rather than the time it queued behind others.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import shmipc
-from shmipc import capture
 from shmipc.demo import proof
 from shmipc.demo.worker import Reporter
+from shmipc.trading import capture
 
 RING_RECORDS = 32768  # 2 MiB
 SEND_RECORDS = 4096

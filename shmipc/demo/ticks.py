@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import shmipc
-from shmipc.capture import EVENT
 from shmipc.demo import proof
 from shmipc.demo.worker import Reporter
+from shmipc.trading.capture import EVENT
 
 TICK_LEN = EVENT.itemsize
 BLOCK = 1024  # ticks made, sent and checked at a time

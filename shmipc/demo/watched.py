@@ -14,8 +14,8 @@ from typing import Any
 from shmipc.demo.strategies.market_maker import MarketMaker
 from shmipc.demo.strategies.mean_reversion import MeanReversion
 from shmipc.demo.strategies.momentum import Momentum
-from shmipc.events import EventKind
-from shmipc.strategy import BaseStrategy
+from shmipc.trading.events import EventKind
+from shmipc.trading.strategy import BaseStrategy
 
 __all__ = ["CLASSES", "WatchedMarketMaker", "WatchedMeanReversion", "WatchedMomentum", "Witness"]
 

@@ -2,8 +2,8 @@
  * shmipc_events.h: the events of shmipc's strategy layer, and the control messages between engine
  * and strategies, as they lie in shared memory.
  *
- * Written by `python -m shmipc.events.cheader` from shmipc/events/schema.py and control.py: change
- * it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
+ * Written by `python -m shmipc.trading.events.cheader` from schema.py and control.py beside it:
+ * change it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
  *
  * Times are ns since 1970 (UTC). Prices are in the quote currency, sizes and quantities in the base
  * unit; one that is not known is NaN. 0 is NONE in every enumeration. Texts end with a zero byte;

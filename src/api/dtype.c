@@ -1,7 +1,7 @@
 #include "dtype.h"
 
 #include "dtype_word.h"
-#include "../core/layout.h"
+#include "../core/base/layout.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* Records in records: with more, the schema has more brackets than a peer's parser takes
- * (src/binding/literal.c: 64, of which the pair, each record and its field, and a shape take). */
+ * (src/binding/base/literal.c: 64, of which the pair, each record and its field, and a shape take).
+ */
 #define MAX_RECORDS 31
 #define MAX_AXES 31   /* of an item or a field: numpy 1 has 32 dimensions */
 #define MAX_QUOTED 80 /* bytes of the caller's text that an error repeats */

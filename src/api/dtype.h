@@ -12,7 +12,7 @@
 #ifndef SHMIPC_DTYPE_H
 #define SHMIPC_DTYPE_H
 
-#include "../core/error.h"
+#include "../core/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>

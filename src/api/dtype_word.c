@@ -121,7 +121,8 @@ const char *shmipc_format_read(const char *text, size_t len, struct shmipc_forma
 /* ---- letters -------------------------------------------------------------------------------- */
 
 /* Characters beyond ASCII that a name may have: of the many that Python prints as they are, blocks
- * that it has long known and that have no gaps. tests/test_api_dtype.py looks at each of them. */
+ * that it has long known and that have no gaps. tests/native/test_api_dtype.py looks at each of
+ * them. */
 static const uint32_t LETTERS[][2] = {
     {0xa1, 0xac},     {0xae, 0x377},    {0x386, 0x386},   {0x388, 0x38a},   {0x38c, 0x38c},
     {0x38e, 0x3a1},   {0x3a3, 0x52f},   {0x1e00, 0x1f15}, {0x3041, 0x3096}, {0x30a0, 0x30ff},

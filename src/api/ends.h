@@ -8,8 +8,8 @@
 #ifndef SHMIPC_API_ENDS_H
 #define SHMIPC_API_ENDS_H
 
-#include "../core/consumer.h"
-#include "../core/producer.h"
+#include "../core/ring/consumer.h"
+#include "../core/ring/producer.h"
 #include "handle.h"
 
 #define SHMIPC_MAX_WAITED (1u << 20) /* consumers in one shmipc_wait */

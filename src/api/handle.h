@@ -50,8 +50,8 @@
 #ifndef SHMIPC_API_HANDLE_H
 #define SHMIPC_API_HANDLE_H
 
-#include "../core/atomic.h"
-#include "../core/layout.h"
+#include "../core/base/atomic.h"
+#include "../core/base/layout.h"
 #include "result.h"
 
 #include <stdbool.h>

@@ -9,7 +9,7 @@
 #define SHMIPC_API_RESULT_H
 
 #include "../../shmipc/include/shmipc.h"
-#include "../core/error.h"
+#include "../core/base/error.h"
 
 enum shmipc_side { SHMIPC_SIDE_PRODUCER, SHMIPC_SIDE_CONSUMER };
 

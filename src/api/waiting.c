@@ -1,6 +1,6 @@
 /* waiting.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
-#include "../core/waitset.h"
+#include "../core/ring/waitset.h"
 #include "cancel.h"
 #include "reading.h"
 

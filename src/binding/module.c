@@ -1,6 +1,6 @@
 /* module.c: the module: its state, its types, its functions. */
-#include "module.h"
-#include "record.h"
+#include "base/module.h"
+#include "record/record.h"
 
 /* ---- functions ------------------------------------------------------------------------------ */
 

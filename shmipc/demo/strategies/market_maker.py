@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 from shmipc import Full
-from shmipc.events import OrderAction, Side, TimeInForce
-from shmipc.strategy import BaseStrategy
+from shmipc.trading.events import OrderAction, Side, TimeInForce
+from shmipc.trading.strategy import BaseStrategy
 
 __all__ = ["MarketMaker"]
 

@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 from shmipc import Full
-from shmipc.events import Side, TimeInForce
-from shmipc.strategy import BaseStrategy
+from shmipc.trading.events import Side, TimeInForce
+from shmipc.trading.strategy import BaseStrategy
 
 __all__ = ["Momentum"]
 

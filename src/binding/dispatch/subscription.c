@@ -1,0 +1,230 @@
+/* subscription.c: a ring and the handlers of its messages, as given to Dispatcher.add(). */
+#include "dispatcher.h"
+#include "../base/module.h"
+
+static void handler_clear(struct handler *handler)
+{
+    Py_CLEAR(handler->type);
+    Py_CLEAR(handler->callable);
+    Py_CLEAR(handler->key);
+    Py_CLEAR(handler->record);
+    Py_CLEAR(handler->batch);
+}
+
+void subscription_drop(struct subscription *source)
+{
+    if (--source->refs > 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < source->handler_count; i++) {
+        handler_clear(&source->handlers[i]);
+    }
+    Py_XDECREF(source->consumer);
+    Py_XDECREF(source->on_lost);
+    symbol_table_free(&source->symbols);
+    PyMem_Free(source->handlers);
+    PyMem_Free(source->gathered);
+    PyMem_Free(source->scratch);
+    PyMem_Free(source);
+}
+
+void subscription_inherit(struct subscription *source, struct subscription *from)
+{
+    for (uint32_t i = 0; i < from->gathered_count; i++) {
+        struct handler *old = from->gathered[i];
+        struct handler *handler = subscription_handler(source, old->kind);
+        if (handler == NULL || handler->type != old->type || handler->batch_count > 0) {
+            continue; /* not wanted any more, or as something else */
+        }
+        const uint64_t left = old->batch_count - old->batch_done;
+        memmove(old->batch_data, old->batch_data + old->batch_done * old->len,
+                (size_t)left * old->len);
+        handler->batch = old->batch; /* with our reference */
+        handler->batch_data = old->batch_data;
+        handler->batch_room = old->batch_room;
+        handler->batch_count = left;
+        old->batch = NULL;
+        source->gathered[source->gathered_count++] = handler;
+    }
+    from->gathered_count = 0;
+}
+
+int subscription_traverse(const struct subscription *source, visitproc visit, void *arg)
+{
+    Py_VISIT(source->consumer);
+    Py_VISIT(source->on_lost);
+    for (uint32_t i = 0; i < source->handler_count; i++) {
+        Py_VISIT(source->handlers[i].type);
+        Py_VISIT(source->handlers[i].callable);
+        Py_VISIT(source->handlers[i].key);
+        Py_VISIT(source->handlers[i].record);
+        Py_VISIT(source->handlers[i].batch);
+    }
+    return 0;
+}
+
+/* (record_type, callable) or (record_type, callable, "batch"). */
+static int parse_handler(struct module_state *state, const struct subscription *source,
+                         PyObject *key, PyObject *value, struct handler *handler, bool *batch)
+{
+    uint64_t kind;
+    const bool typed = source->consumer->handle.dtype != NULL;
+    if (parse_integer("a kind", key, 0, UINT16_MAX, 0, &kind) != 0) {
+        return -1;
+    }
+    if ((kind == 0) != typed) {
+        PyErr_Format(PyExc_ValueError,
+                     typed ? "ring %R is typed: its items are of kind 0, not %R"
+                           : "ring %R has no messages of kind %R",
+                     source->consumer->handle.name, key);
+        return -1;
+    }
+    if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 3 ||
+        !record_type_check(state, PyTuple_GET_ITEM(value, 0)) ||
+        !PyCallable_Check(PyTuple_GET_ITEM(value, 1))) {
+        PyErr_Format(PyExc_TypeError,
+                     "a handler is (record type, callable) or (record type, callable, \"batch\"), "
+                     "not %R",
+                     value);
+        return -1;
+    }
+    *batch = PyTuple_GET_SIZE(value) == 3;
+    if (*batch) {
+        PyObject *word = PyTuple_GET_ITEM(value, 2);
+        if (!PyUnicode_Check(word) || PyUnicode_CompareWithASCIIString(word, "batch") != 0) {
+            PyErr_Format(PyExc_ValueError, "a handler's third item is \"batch\", not %R", word);
+            return -1;
+        }
+    }
+    handler->type = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(value, 0));
+    handler->callable = Py_NewRef(PyTuple_GET_ITEM(value, 1));
+    handler->key = Py_NewRef(key);
+    handler->len = record_len_of(handler->type);
+    handler->kind = (uint16_t)kind;
+    if (typed) {
+        const int same = PyObject_RichCompareBool(record_dtype_of(handler->type),
+                                                  source->consumer->handle.dtype, Py_EQ);
+        if (same == 0) {
+            PyErr_Format(state->exceptions[EXCEPTION_SCHEMA_MISMATCH],
+                         "ring %R has items of dtype %R, the handler's record type %R of %R",
+                         source->consumer->handle.name, source->consumer->handle.dtype,
+                         handler->type, record_dtype_of(handler->type));
+        }
+        return same == 1 ? 0 : -1;
+    }
+    return 0;
+}
+
+static int parse_handlers(struct module_state *state, struct subscription *source,
+                          PyObject *handlers)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    if (!PyDict_Check(handlers)) {
+        PyErr_Format(PyExc_TypeError, "handlers is a dict from kinds to handlers, not %.200s",
+                     Py_TYPE(handlers)->tp_name);
+        return -1;
+    }
+    PyObject *copy = PyDict_Copy(handlers); /* __index__ of a key is Python code */
+    if (copy == NULL) {
+        return -1;
+    }
+    const size_t count = (size_t)PyDict_GET_SIZE(copy);
+    source->handlers = PyMem_Calloc(count + 1, sizeof *source->handlers);
+    source->gathered = PyMem_Calloc(count + 1, sizeof *source->gathered);
+    if (source->handlers == NULL || source->gathered == NULL) {
+        PyErr_NoMemory();
+        Py_DECREF(copy);
+        return -1;
+    }
+    int result = 0;
+    while (result == 0 && PyDict_Next(copy, &at, &key, &value)) {
+        struct handler *handler = &source->handlers[source->handler_count++];
+        bool batch = false;
+        result = parse_handler(state, source, key, value, handler, &batch);
+        handler->single = !batch;
+        source->batches = source->batches || batch;
+        if (handler->kind < 256 && source->handler_count < 256) {
+            source->index[handler->kind] = (uint8_t)source->handler_count;
+        }
+        if (handler->len > source->scratch_len) {
+            source->scratch_len = handler->len;
+        }
+    }
+    Py_DECREF(copy);
+    return result;
+}
+
+static int parse_symbols(struct subscription *source, PyObject *symbols)
+{
+    if (symbols == NULL || symbols == Py_None) {
+        return 0;
+    }
+    if (PyBytes_Check(symbols) || PyUnicode_Check(symbols)) {
+        PyErr_SetString(PyExc_TypeError, "symbols is an iterable of symbols, not one");
+        return -1;
+    }
+    source->filtered = true;
+    PyObject *iterator = PyObject_GetIter(symbols);
+    PyObject *symbol;
+    int result = iterator == NULL ? -1 : 0;
+    while (result == 0 && (symbol = PyIter_Next(iterator)) != NULL) {
+        struct symbol_key key;
+        result =
+            symbol_parse(symbol, &key) != 0 || symbol_add(&source->symbols, key) == NULL ? -1 : 0;
+        Py_DECREF(symbol);
+    }
+    Py_XDECREF(iterator);
+    return PyErr_Occurred() != NULL ? -1 : result;
+}
+
+struct subscription *subscription_new(struct module_state *state, PyObject *consumer,
+                                      PyObject *handlers, PyObject *symbols, PyObject *place,
+                                      PyObject *from_seq, bool retry, PyObject *on_lost)
+{
+    uint64_t number;
+    if (!PyObject_TypeCheck(consumer, state->consumer_type)) {
+        PyErr_Format(PyExc_TypeError, "a Dispatcher reads Consumers, not %.200s",
+                     Py_TYPE(consumer)->tp_name);
+        return NULL;
+    }
+    if (!handle_was_opened((HandleObject *)consumer)) {
+        (void)handle_refuse((HandleObject *)consumer);
+        return NULL;
+    }
+    if (on_lost != NULL && on_lost != Py_None && !PyCallable_Check(on_lost)) {
+        PyErr_SetString(PyExc_TypeError, "on_lost is a callable or None");
+        return NULL;
+    }
+    struct subscription *source = PyMem_Calloc(1, sizeof *source);
+    if (source == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    source->refs = 1;
+    source->consumer = (ConsumerObject *)Py_NewRef(consumer);
+    source->on_lost = on_lost == NULL || on_lost == Py_None ? NULL : Py_NewRef(on_lost);
+    source->retry = retry;
+    source->lost_told = source->consumer->core.ring.lost;
+    if (parse_handlers(state, source, handlers) != 0 || parse_symbols(source, symbols) != 0 ||
+        parse_integer("from_seq", from_seq, 0, UINT64_MAX, 0, &source->from_seq) != 0 ||
+        parse_integer("place", place, 0, SHMIPC_MAX_CONSUMERS - 1, UINT64_MAX, &number) != 0) {
+        subscription_drop(source);
+        return NULL;
+    }
+    source->place = number == UINT64_MAX ? -1 : (int32_t)number;
+    if (retry && source->batches) {
+        PyErr_SetString(PyExc_ValueError, "retry=True is for single events, not for batches");
+        subscription_drop(source);
+        return NULL;
+    }
+    if (source->consumer->core.ring.ring.overwrite) {
+        source->scratch = PyMem_Malloc(source->scratch_len + TARGETS_LEN);
+        if (source->scratch == NULL) {
+            PyErr_NoMemory();
+            subscription_drop(source);
+            return NULL;
+        }
+    }
+    return source;
+}

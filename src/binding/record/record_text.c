@@ -1,0 +1,83 @@
+/*
+ * record_text.c: the one check that texts end within their fields. numpy cuts what is too long to
+ * the field's whole length; whoever reads such a field as a C string reads into the next.
+ */
+#include "../base/module.h"
+#include "record.h"
+
+int record_refuse_text(const RecordTypeObject *type, const unsigned char *bytes, uint64_t row)
+{
+    const char *name = strrchr(type->heap.ht_type.tp_name, '.');
+    name = name == NULL ? type->heap.ht_type.tp_name : name + 1;
+    for (Py_ssize_t i = 0; i < type->count; i++) {
+        const struct record_field *field = &type->fields[i];
+        if (field->code != FIELD_TEXT || bytes[field->offset + field->len - 1] == 0) {
+            continue;
+        }
+        PyObject *found =
+            PyBytes_FromStringAndSize((const char *)bytes + field->offset, (Py_ssize_t)field->len);
+        if (found != NULL) {
+            PyErr_Format(PyExc_ValueError,
+                         "field %R of a %.200s (row %llu) is %R, without a terminating zero: it "
+                         "holds %zu bytes and that zero. numpy cuts longer texts to %zu bytes "
+                         "without a word: check lengths before they enter an array",
+                         field->name, name, (unsigned long long)row, found, field->len - 1,
+                         field->len);
+            Py_DECREF(found);
+        }
+        return -1;
+    }
+    PyErr_SetString(PyExc_SystemError, "shmipc: a text that does end was refused");
+    return -1;
+}
+
+static int check_rows(const RecordTypeObject *type, const struct rows *rows)
+{
+    if (rows->row_len != type->len) {
+        PyErr_Format(PyExc_ValueError, "rows of %zu bytes are no records of %zu", rows->row_len,
+                     type->len);
+        return -1;
+    }
+    for (uint64_t row = 0; row < rows->count; row++) {
+        const unsigned char *bytes = rows->data + (Py_ssize_t)row * rows->stride;
+        if (SHMIPC_UNLIKELY(!record_texts_end(type, bytes))) {
+            return record_refuse_text(type, bytes, row);
+        }
+    }
+    return 0;
+}
+
+const char check_texts_doc[] =
+    "check_texts(record_type, records, /)\n--\n\n"
+    "Raise ValueError unless every text (`text=` of the type) of `records` ends with a zero byte\n"
+    "within its field. records: a record of the type, or a one-dimensional array of its dtype.\n"
+    "Producer.send(record) and Outlet do so by themselves.";
+
+PyObject *module_check_texts(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct module_state *state = PyModule_GetState(module);
+    struct rows rows = {0};
+    if (nargs != 2 || !record_type_check(state, args[0])) {
+        PyErr_SetString(PyExc_TypeError, "check_texts takes a record type and records of it");
+        return NULL;
+    }
+    const RecordTypeObject *type = (RecordTypeObject *)args[0];
+    if (Py_TYPE(args[1]) == (PyTypeObject *)args[0]) {
+        struct source source;
+        if (source_open_record(args[1], &source) != 0) {
+            return NULL;
+        }
+        const int result =
+            record_texts_end(type, source.data) ? 0 : record_refuse_text(type, source.data, 0);
+        source_close(&source);
+        return result == 0 ? Py_NewRef(Py_None) : NULL;
+    }
+    const int many = rows_open(args[1], &rows);
+    if (many == 0) {
+        PyErr_Format(PyExc_TypeError, "check_texts takes records of %R, not %.200s", type,
+                     Py_TYPE(args[1])->tp_name);
+    }
+    const int result = many == 1 ? check_rows(type, &rows) : -1;
+    Py_XDECREF(rows.array);
+    return result == 0 ? Py_NewRef(Py_None) : NULL;
+}
