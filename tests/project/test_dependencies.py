@@ -89,7 +89,8 @@ C_FILES = sorted(path for path in (ROOT / "src").rglob("*.[ch]"))
 # What a C file gives to others: functions, and data that a header declares. clang-format puts every
 # definition at the start of a line.
 DEFINITION = re.compile(
-    r"^(static )?(?!static|typedef|extern|return|else)[A-Za-z][\w \t\*]*?\b(\w+)\s*(?:\(|\[\] ?=|=)",
+    r"^(static )?(?!static|typedef|extern|return|else)"
+    r"[A-Za-z][\w \t\*]*?\b(\w+)\s*(?:\(|\[\] ?=|=)",
     re.M,
 )
 
