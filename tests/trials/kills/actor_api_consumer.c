@@ -261,15 +261,21 @@ static int read_somehow(void)
     return how == 1 ? peek_and_release() : read_a_frame();
 }
 
-/* A read may be the call that tells of a death; it is told once. The number of producers then,
- * which is another once a successor has opened. */
+/* A read may be the call that tells of a death; it is told once. The number of producers before
+ * that read, which is another once a successor arrives; -1: nothing was told, or one was arriving.
+ */
 static int told_of = -1;
 
 static bool read_some(void)
 {
     const int producers = board->producers;
+    const bool arriving = board->arriving != 0; /* after the count: it goes up while one arrives */
     const int result = read_somehow();
-    told_of = result == SHMIPC_E_PRODUCER_DIED ? producers : -1;
+    told_of = -1;
+    if (result == SHMIPC_E_PRODUCER_DIED) {
+        seat->told_ns = shmipc_now_ns();
+        told_of = arriving ? -1 : producers;
+    }
     if (result == SHMIPC_E_EMPTY || result == SHMIPC_E_CLOSED || result == SHMIPC_E_PRODUCER_DIED) {
         return false;
     }

@@ -7,6 +7,7 @@ broke a promise. Needs the installed extension.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from conductor import Conductor
 from residents import work
 
 SHM = "/dev/shm"
+# Hints of a long wait: on a loaded machine they are in order, and stderr is for violations.
+logging.getLogger("shmipc").addHandler(logging.NullHandler())
 
 
 def parse() -> argparse.Namespace:
