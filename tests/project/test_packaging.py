@@ -27,7 +27,7 @@ def test_package_is_typed() -> None:
     files = importlib.resources.files("shmipc")
     assert files.joinpath("py.typed").is_file()
     assert files.joinpath("_core.pyi").is_file()
-    assert files.joinpath("events", "records.pyi").is_file()
+    assert files.joinpath("trading", "events", "records.pyi").is_file()
 
 
 def test_importing_starts_nothing_and_prints_nothing() -> None:

@@ -17,8 +17,7 @@ from shmipc import Producer
 # counts what a failure may leave, and checks that a peer in another process goes on
 BODY = """
     import errno, resource
-    sys.path.insert(0, os.path.dirname(args[0]))
-    from injection import Bystander, belongings
+    from bystander import Bystander, belongings
     bystander = Bystander()
     def limited(which, value, open_it, expected, word):
         before = belongings()
@@ -78,7 +77,7 @@ def test_limit_is_a_clear_error_and_leaves_nothing(body: str, shm_dir: Path) -> 
         assert consumer.recv() == b"at once again"
     bystander.close()
     """
-    run_clean(BODY + body + after, __file__)
+    run_clean(BODY + body + after)
 
 
 # ---- in namespaces of their own ------------------------------------------------------------------

@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 
 import shmipc
-from helpers import Peer
-from shmipc import Consumer, Frame, Producer, Reservation, _core
+from shmipc import Consumer, Producer, _core
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+from bystander import Bystander, belongings
 
 ALLOWED = (OSError, MemoryError, shmipc.Error)
 DIRECTORY = Path(os.environ["SHMIPC_DIR"])
@@ -159,46 +161,6 @@ def whose(error: BaseException) -> BaseException:
         return OthersLostIt()
     error.__traceback__ = error.__context__ = None
     return error
-
-
-class Bystander:
-    """A ring of this process with a peer in another one; its traffic must never notice."""
-
-    def __init__(self) -> None:
-        self.peer = Peer(
-            """
-            consumer, answers = Consumer("ping"), Producer("pong")
-            say("ready")
-            for frame in consumer:
-                answers.send(frame)
-            answers.close()
-            """
-        )
-        self.producer = Producer("ping")
-        self.consumer = Consumer("pong")
-        self.peer.expect()
-        self.sent = 0
-
-    def check(self) -> None:
-        self.sent += 1
-        self.producer.send(b"%d" % self.sent)
-        assert self.consumer.recv(20) == b"%d" % self.sent
-
-    def close(self) -> None:
-        self.producer.close()
-        self.peer.finish()
-        self.consumer.close()
-        self.peer.__exit__(None, None, None)
-
-
-def belongings() -> tuple[int, int, list[str], list[int]]:
-    """Descriptors, mappings of segments, files, and references to our types."""
-    with open("/proc/self/maps") as maps:
-        mapped = sum(str(DIRECTORY) in line for line in maps)
-    kinds = (Producer, Consumer, Frame, Reservation, _core.Error)
-    references = [sys.getrefcount(kind) for kind in kinds]
-    files = sorted(path.name for path in DIRECTORY.iterdir())
-    return len(os.listdir("/proc/self/fd")), mapped, files, references
 
 
 class Sweep:
