@@ -10,8 +10,9 @@
  * the engine, which talks to strategies as docs/strategies.md says. For an engine of your own keep
  * the last, and put your feed and your gateway in the place of the others.
  *
- * The capture's format is that of shmipc.trading.capture, and the events are those that shmipc.trading.market.feed
- * makes of it, byte for byte. A line that is none is counted and left out, whatever it holds.
+ * The capture's format is that of shmipc.trading.capture, and the events are those that
+ * shmipc.trading.market.feed makes of it, byte for byte. A line that is none is counted and left
+ * out, whatever it holds.
  */
 #include "shmipc.hpp"
 #include "shmipc_events.h"

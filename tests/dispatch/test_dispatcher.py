@@ -25,6 +25,8 @@ from dispatching import (
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher
 
+pytestmark = pytest.mark.binding
+
 
 def test_each_event_is_handed_over_in_order(rig: Rig) -> None:
     rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)})

@@ -12,6 +12,8 @@ from dispatching import EVENT, EVENT_KIND, OTHER_KIND, Event, Other, Rig, event,
 from shmipc import Consumer, Producer, SchemaMismatch
 from shmipc._core import Dispatcher
 
+pytestmark = pytest.mark.binding
+
 
 def test_batches_are_what_one_by_one_would_be_whatever_lies_between() -> None:
     draw = random.Random(7)

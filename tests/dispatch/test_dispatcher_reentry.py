@@ -17,6 +17,8 @@ from dispatching import EVENT, EVENT_KIND, OTHER_KIND, Event, Other, Rig
 from shmipc import Consumer, Empty, Producer
 from shmipc._core import Dispatcher, Latest
 
+pytestmark = pytest.mark.binding
+
 COLLECTS_WHILE_IT_ALLOCATES = sys.version_info < (3, 12)
 
 

@@ -28,6 +28,8 @@ from helpers import segment_path
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher
 
+pytestmark = pytest.mark.binding
+
 
 def test_several_rings_take_turns(ring_name: str) -> None:
     rigs = [Rig(f"{ring_name}-{i}", capacity=1 << 20) for i in range(20)]

@@ -23,6 +23,8 @@ from samples import ALIGNED, NESTED, SCHEMAS, TICK
 from shmipc.trading.events import schema
 from toolchain import API, C_WARNINGS, CORE, NATIVE_ENV, SANITIZE, c_compiler, compile_with
 
+pytestmark = pytest.mark.once
+
 SOURCES = (API / "dtype.c", API / "dtype_word.c", CORE / "base" / "error.c")
 DRIVER = Path(__file__).resolve().parent / "c" / "read_dtypes.c"
 MAX_SCHEMA_LEN = 64 * 1024

@@ -12,6 +12,8 @@ import pytest
 
 import shmipc
 
+pytestmark = pytest.mark.once
+
 ABI = Path(__file__).resolve().parent / "abi"
 
 

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 C = Path(__file__).resolve().parent / "c"
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_c import runner
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 INCLUDE = ROOT / "shmipc" / "include"
 DOCUMENT = ROOT / "docs" / "c-api.md"

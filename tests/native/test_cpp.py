@@ -39,7 +39,10 @@ RUNS = list(zip(COMPILERS, STANDARDS, strict=False))
 
 TICK = np.dtype([("time", "i8"), ("price", "f8"), ("size", "f4"), ("side", "i1")], align=True)
 
-pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C++ compiler: install g++ or clang++")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not COMPILERS, reason="no C++ compiler: install g++ or clang++"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ from shmipc.trading.events import EventKind, OrderStatus, Position, Trade
 from shmipc.trading.market.feed import feed_batches
 from shmipc.trading.strategy.protocol import Control
 
+pytestmark = pytest.mark.once
+
 BUY, SELL = 1, -1
 NEW, CANCEL, MODIFY = 1, 2, 3
 MARKET, LIMIT, STOP_MARKET = 1, 2, 3

@@ -26,6 +26,8 @@ from toolchain import (
     cxx_compilers,
 )
 
+pytestmark = pytest.mark.once
+
 FILLS = Path(__file__).resolve().parent / "cpp" / "engine" / "fills.cpp"
 
 

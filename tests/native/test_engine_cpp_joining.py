@@ -27,6 +27,8 @@ from shmipc.trading.events import EventKind, Tick
 from shmipc.trading.strategy.protocol import SNAPSHOT, Control
 from toolchain import C_WARNINGS, INCLUDE, compile_with, cxx_compilers
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def start() -> Iterator[Start]:

@@ -11,6 +11,8 @@ import pytest
 
 from toolchain import INCLUDE, SANITIZE, c_compilers, compile_with, cxx_compilers
 
+pytestmark = pytest.mark.once
+
 STRICT = Path(__file__).resolve().parent / "strict"
 C_STANDARDS = ("c11", "c17", "c2x")
 CXX_STANDARDS = ("c++17", "c++20", "c++2b")

@@ -12,6 +12,8 @@ import pytest
 
 import shmipc
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -14,6 +14,8 @@ from hypothesis.extra import numpy as hypothesis_numpy
 
 from shmipc import record_type
 
+pytestmark = pytest.mark.binding
+
 PLAIN = np.dtype([("a", "<i4"), ("b", "<f8"), ("s", "S6"), ("t", "S6")])
 Plain = record_type(PLAIN, "Plain", text=("t",))
 

@@ -20,6 +20,8 @@ import shmipc
 from helpers import DEADLINE, in_thread, run_clean
 from shmipc import Consumer, Producer, Record, record_type
 
+pytestmark = pytest.mark.binding
+
 PLAIN = np.dtype([("a", "<i4"), ("b", "<f8"), ("s", "S6"), ("t", "S6")])
 Plain = record_type(PLAIN, "Plain", text=("t",), module=__name__)
 

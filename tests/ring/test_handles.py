@@ -12,6 +12,8 @@ import shmipc
 from helpers import discard, segment_path
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 
 

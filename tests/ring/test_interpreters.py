@@ -19,6 +19,8 @@ import shmipc
 from helpers import check_payload, discard, in_thread, payload, run_python
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 
 

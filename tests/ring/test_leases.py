@@ -17,6 +17,8 @@ import shmipc
 from helpers import Peer, discard, in_thread, run_clean
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 DATA = bytes(range(256)) * 4
 

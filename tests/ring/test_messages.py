@@ -16,6 +16,8 @@ import shmipc
 from helpers import discard, in_thread
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 LARGEST = AREA - 16
 

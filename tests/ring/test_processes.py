@@ -17,6 +17,8 @@ import shmipc
 from helpers import Peer, discard, eventually, in_thread, run_clean, segment_path
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 
 

@@ -14,6 +14,8 @@ from helpers import discard
 from samples import TICK, same, sample
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 
 @pytest.fixture
 def ticks() -> Any:

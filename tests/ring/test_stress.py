@@ -12,6 +12,8 @@ import shmipc
 from helpers import Peer
 from shmipc import Producer
 
+pytestmark = pytest.mark.once
+
 READER = """
     import random
     from helpers import check_payload

@@ -21,6 +21,8 @@ import shmipc
 from helpers import check_payload, discard, eventually, in_thread, payload, run_clean
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 MISUSE = (RuntimeError, ValueError, BufferError, shmipc.Closed, shmipc.Empty, shmipc.Full)
 

@@ -12,6 +12,8 @@ from helpers import Peer, discard, in_thread
 from samples import ALIGNED, SCHEMAS, TICK, same, sample
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.binding
+
 
 def take_all(consumer: Any) -> Any:
     """A copy of everything that is ready, however many batches it comes in."""

@@ -23,7 +23,10 @@ from shmipc import Consumer, Producer
 
 AREA = 4096
 PAGES = os.sysconf("SC_PAGESIZE") == 4096 and sys.byteorder == "little"
-pytestmark = pytest.mark.skipif(not PAGES, reason="vectors are little-endian, with 4096-byte pages")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not PAGES, reason="vectors are little-endian, with 4096-byte pages"),
+]
 
 CREATE_AND_DIE = """
     producer = Producer("v", capacity=4096, consumers=2)

@@ -19,6 +19,8 @@ from helpers import DEADLINE, Peer, discard, eventually, in_thread, interrupted_
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher
 
+pytestmark = pytest.mark.binding
+
 AREA = 4096
 
 

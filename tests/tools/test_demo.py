@@ -25,6 +25,8 @@ from shmipc.demo import proof, table
 from shmipc.demo.crew import Crew, CrewError
 from shmipc.trading import capture
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SHMIPC_TEST_DATA") or ROOT.parent / "shared" / "data")
 REAL = DATA / "binance-usdm-btcusdt-20240808.gz"

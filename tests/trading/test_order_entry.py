@@ -22,6 +22,8 @@ from shmipc.trading.events import EventKind, Order, OrderStatus, Side
 from shmipc.trading.strategy import BaseStrategy
 from shmipc.trading.strategy.orders import OrderEntry
 
+pytestmark = pytest.mark.binding
+
 
 class Trader(BaseStrategy):
     def on_order(self, order: Any) -> None:

@@ -14,6 +14,8 @@ import pytest
 from shmipc import Consumer, Producer
 from shmipc._core import Dispatcher, Outlet, record_type
 
+pytestmark = pytest.mark.binding
+
 ORDER = np.dtype(
     [
         ("symbol", "S16"),

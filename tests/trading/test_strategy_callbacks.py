@@ -16,6 +16,8 @@ from shmipc.trading.events import Bar, EventKind
 from shmipc.trading.strategy import BaseStrategy
 from shmipc.trading.strategy.timers import MOST_AT_ONCE, NEVER, Timers
 
+pytestmark = pytest.mark.binding
+
 
 class Fails(BaseStrategy):
     """Raises for each tick with an odd sequence."""

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 CONFORMANCE = Path(__file__).resolve().parent
 SHORT = ("sizes", "kinds", "records", "close", "hold", "overrun", "kill_consumer", "misuse")
 

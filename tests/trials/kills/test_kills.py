@@ -15,6 +15,8 @@ import pytest
 
 from shmipc import _core
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[3]
 CORE = ROOT / "src" / "core"
 HOOK = b"shmipc_step_hook"

@@ -23,6 +23,8 @@ from hypothesis.stateful import (
 import shmipc
 from shmipc import Consumer, Producer
 
+pytestmark = pytest.mark.once
+
 AREA = 4096
 names = (f"model{number}" for number in itertools.count())
 sizes = st.integers(0, 1500)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 SOAK = Path(__file__).resolve().parent / "run.py"
 SETTLE = 90  # seconds for its end, of which it needs one or two
 

@@ -1,6 +1,7 @@
 /*
  * peer.cpp: the C++ peer of the conformance tests. One process that does what
- * tests/trials/conformance/run.py says, line by line: README.md beside this directory has the protocol.
+ * tests/trials/conformance/run.py says, line by line: README.md beside this directory has the
+ * protocol.
  *
  * Owns:     the commands and their answers, over shmipc.hpp. stream.cpp sends and takes, misuse.cpp
  *           breaks the rules.
