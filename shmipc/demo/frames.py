@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import shmipc
 from shmipc import video
 from shmipc.demo import proof
-from shmipc.demo.worker import Reporter
+from shmipc.demo.reporter import Reporter
 
 CAPACITY = 4  # frames: 24 MiB of 1080p, which fits the 64 MiB /dev/shm of a Docker container
 VIDEO_BYTES = 48 << 20  # the ring of a video of whatever size

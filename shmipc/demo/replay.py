@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import shmipc
 from shmipc.demo import proof
-from shmipc.demo.worker import Reporter
+from shmipc.demo.reporter import Reporter
 from shmipc.trading import capture
 
 RING_RECORDS = 32768  # 2 MiB

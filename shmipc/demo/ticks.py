@@ -13,7 +13,7 @@ import numpy as np
 
 import shmipc
 from shmipc.demo import proof
-from shmipc.demo.worker import Reporter
+from shmipc.demo.reporter import Reporter
 from shmipc.trading.capture import EVENT
 
 TICK_LEN = EVENT.itemsize

@@ -1,7 +1,7 @@
 """One process of the demo: take orders on stdin, report on stdout, both as lines of JSON.
 
 An order is ``{"role": NAME, "args": {...}}``; a role is a function of :data:`ROLES` that gets a
-:class:`Reporter` and its arguments and returns what it found. A report is one of
+Reporter and its arguments and returns what it found. A report is one of
 
 - ``{"event": "hello"}`` once, when the process can take orders;
 - ``{"event": "ready", ...}`` when a role says so;
@@ -25,55 +25,32 @@ from collections.abc import Callable
 from typing import Any
 
 import shmipc
+from shmipc.demo import frames, replay, ticks
+from shmipc.demo.reporter import Reporter
 from shmipc.video import VideoError
 
-__all__ = ["PROGRESS_SECONDS", "Reporter", "main"]
+__all__ = ["main"]
 
-PROGRESS_SECONDS = 0.25  # often enough to look alive, too rare to disturb a measurement
 _EXIT_SECONDS = 3.0  # how long a role may take to close its handles once stdin has ended
-
-
-class Reporter:
-    """Writes reports for the process that gives the orders."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._next = 0.0
-
-    def send(self, event: str, **fields: Any) -> None:
-        """Write one report; a vanished reader is the end of this process."""
-        data = json.dumps({"event": event, **fields}).encode() + b"\n"
-        while data:
-            data = data[os.write(self._fd, data) :]
-
-    def progress(self, done: int, total: int | None = None) -> None:
-        """Report `done` (of `total`) unless that was done a moment ago."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + PROGRESS_SECONDS
-            self.send("progress", done=done, total=total)
 
 
 Role = Callable[..., dict[str, Any]]
 
 
-def _roles() -> dict[str, Role]:
-    from shmipc.demo import frames, replay, ticks
-
-    return {
-        "frames.produce": frames.produce,
-        "frames.consume": frames.consume,
-        "video.produce": frames.produce_video,
-        "video.consume": frames.consume_video,
-        "single.produce": ticks.produce_singly,
-        "single.consume": ticks.consume_singly,
-        "ping": ticks.ping,
-        "pong": ticks.pong,
-        "batch.produce": ticks.produce_batches,
-        "batch.consume": ticks.consume_batches,
-        "capture.produce": replay.produce,
-        "capture.consume": replay.consume,
-    }
+ROLES: dict[str, Role] = {
+    "frames.produce": frames.produce,
+    "frames.consume": frames.consume,
+    "video.produce": frames.produce_video,
+    "video.consume": frames.consume_video,
+    "single.produce": ticks.produce_singly,
+    "single.consume": ticks.consume_singly,
+    "ping": ticks.ping,
+    "pong": ticks.pong,
+    "batch.produce": ticks.produce_batches,
+    "batch.consume": ticks.consume_batches,
+    "capture.produce": replay.produce,
+    "capture.consume": replay.consume,
+}
 
 
 def describe(error: BaseException) -> str:
@@ -110,14 +87,13 @@ def main() -> int:
     os.dup2(2, 1)  # a stray print must not corrupt the reports
     orders = _Orders()
     try:
-        roles = _roles()
         threading.Thread(target=orders.listen, daemon=True).start()
         report.send("hello")
         while (line := orders.queue.get()) is not None:
             order = json.loads(line)
             orders.busy = True
             try:
-                result = roles[order["role"]](report, **order["args"])
+                result = ROLES[order["role"]](report, **order["args"])
             except Exception as error:
                 report.send("error", message=describe(error))
             else:

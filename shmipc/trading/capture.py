@@ -36,7 +36,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc import Error
+from shmipc._core import Error
 from shmipc.trading._unpack import BOM, GZIP, ZSTD, Text, Unreadable, describe
 
 __all__ = [

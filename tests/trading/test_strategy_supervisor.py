@@ -14,7 +14,7 @@ from desk import Engine, accepted, tick
 from helpers import DEADLINE
 from shmipc.trading.events import OrderAction, OrderStatus
 from shmipc.trading.strategy import UnknownStrategy, supervisor
-from shmipc.trading.strategy.command import load_class, run_named
+from shmipc.trading.strategy.program import load_class, run_named
 
 
 def is_alive(pid: int) -> bool:

@@ -1,9 +1,8 @@
-"""``python -m shmipc.trading.strategy ENGINE ID MODULE:CLASS``: see
-shmipc.trading.strategy.command."""
+"""``python -m shmipc.trading.strategy ENGINE ID MODULE:CLASS``: see program.py."""
 
 import sys
 
-from shmipc.trading.strategy.command import run_named
+from shmipc.trading.strategy.program import run_named
 
 if __name__ == "__main__":
     sys.exit(run_named())

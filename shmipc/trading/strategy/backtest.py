@@ -26,8 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc import Error, _core
-from shmipc._core import check_texts
+from shmipc import _core
+from shmipc._core import Error, check_texts
 from shmipc.trading.capture import Summary
 from shmipc.trading.events import Order, Trade
 from shmipc.trading.events.columns import without_reserved

@@ -37,6 +37,7 @@ from shmipc.trading.events import (
     encode_symbol,
 )
 from shmipc.trading.strategy.checks import check_class, check_object, check_parameter, check_symbols
+from shmipc.trading.strategy.command import run_class
 from shmipc.trading.strategy.orders import OrderEntry
 from shmipc.trading.strategy.protocol import check_custom, check_id
 from shmipc.trading.strategy.runtime import POLICIES, Runtime
@@ -247,8 +248,6 @@ class BaseStrategy(OrderEntry):
     @classmethod
     def main(cls, argv: Sequence[str] | None = None) -> int:
         """Run as a program: ``--help`` tells its arguments. Returns the exit status."""
-        from shmipc.trading.strategy.command import run_class
-
         return run_class(cls, argv)
 
     # ---- for the runtime -----------------------------------------------------------------------

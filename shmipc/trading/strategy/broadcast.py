@@ -20,8 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shmipc import Full, SchemaMismatch
-from shmipc._core import Latest, check_texts
+from shmipc._core import Full, Latest, SchemaMismatch, check_texts
 from shmipc.trading.events import EventKind
 from shmipc.trading.strategy.deadline import deadline
 from shmipc.trading.strategy.eviction import Evictor, NotEvicted, check_pidfds, slowest

@@ -1,74 +1,33 @@
-"""A strategy as a program: its own (``MyStrategy.main()``), or any class by name.
-
-``python -m shmipc.trading.strategy ENGINE ID MODULE:CLASS`` is what ``StrategyManager.spawn``
-starts.
-"""
+"""A strategy as a program: its arguments, its exit status. BaseStrategy stands on this file."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shmipc import Error
+from shmipc._core import Error
 from shmipc.trading.strategy.runtime import POLICIES
 
-if TYPE_CHECKING:
-    from shmipc.trading.strategy.base import BaseStrategy
-
-__all__ = ["load_class", "run_class", "run_named"]
+__all__ = ["add_options", "run_class", "run_with"]
 
 
-def run_class(cls: type[BaseStrategy], argv: Sequence[str] | None = None) -> int:
-    """Run a strategy as the arguments say; return the exit status."""
+def run_class(cls: Any, argv: Sequence[str] | None = None) -> int:
+    """Run a subclass of BaseStrategy as the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(description=(cls.__doc__ or cls.__name__).splitlines()[0])
     parser.add_argument("--engine", metavar="NAME", help=f"default: {cls.engine}")
     parser.add_argument("--id", metavar="ID", help=f"default: {cls.strategy_id or cls.__name__}")
-    _add_options(parser)
+    add_options(parser)
     options = parser.parse_args(argv)
-    return _run(cls, options.id, options.engine, options)
+    return run_with(cls, options.id, options.engine, options)
 
 
-def run_named(argv: Sequence[str] | None = None) -> int:
-    """Run the class that the arguments name; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m shmipc.trading.strategy")
-    parser.add_argument("engine", metavar="ENGINE")
-    parser.add_argument("id", metavar="ID")
-    parser.add_argument("strategy", metavar="MODULE:CLASS")
-    _add_options(parser)
-    options = parser.parse_args(argv)
-    try:
-        cls = load_class(options.strategy)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        print(f"{parser.prog}: {options.strategy}: {error}", file=sys.stderr)
-        return 2
-    return _run(cls, options.id, options.engine, options)
-
-
-def load_class(path: str) -> type[BaseStrategy]:
-    """Return the subclass of BaseStrategy that ``MODULE:CLASS`` names.
-
-    Raises ValueError, ImportError, AttributeError or TypeError where it names none.
-    """
-    from shmipc.trading.strategy.base import BaseStrategy
-
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise ValueError(f"{path!r} is not of the form MODULE:CLASS")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, BaseStrategy)):
-        raise TypeError(f"{path!r} is no subclass of BaseStrategy")
-    return found
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every strategy's program understands."""
     parser.add_argument("--symbols", metavar="A,B", help="only events of these symbols")
     parser.add_argument("--cpu", type=int, metavar="N", help="run on this CPU only")
     parser.add_argument(
@@ -87,12 +46,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order-capacity", type=int, metavar="BYTES", help=argparse.SUPPRESS)
 
 
-def _run(
-    cls: type[BaseStrategy],
+def run_with(
+    cls: Any,
     strategy_id: str | None,
     engine: str | None,
     options: argparse.Namespace,
 ) -> int:
+    """Run an instance of `cls`; return the exit status."""
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     parameters = dict(options.parameters)
     if options.order_capacity is not None:

@@ -23,7 +23,8 @@ import os
 import signal
 from collections.abc import Iterable
 
-from shmipc import Full, Producer, _core
+from shmipc import _core
+from shmipc._core import Full, Producer
 from shmipc.trading.strategy.holders import (
     LOCK_PRODUCER,
     LOCK_SLOT0,

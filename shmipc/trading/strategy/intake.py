@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from shmipc import Closed, Error, Full, ProducerDied, SchemaMismatch
-from shmipc._core import Dispatcher, check_texts
+from shmipc._core import Closed, Dispatcher, Error, Full, ProducerDied, SchemaMismatch, check_texts
 from shmipc.trading.events import EventKind, Order, OrderAction, Tick, order_book_type
 from shmipc.trading.events.schema import VERSION
 from shmipc.trading.strategy.books import check_trade

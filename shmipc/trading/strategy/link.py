@@ -23,7 +23,8 @@ import time
 from collections import deque
 from typing import Any, Literal
 
-from shmipc import (
+from shmipc import _core
+from shmipc._core import (
     Busy,
     Consumer,
     ConsumerDied,
@@ -34,9 +35,8 @@ from shmipc import (
     Producer,
     Removed,
     SchemaMismatch,
-    _core,
+    check_texts,
 )
-from shmipc._core import check_texts
 from shmipc.trading.events import (
     EventKind,
     OrderAction,

@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shmipc import Closed, Error, Full, _core
+from shmipc import _core
+from shmipc._core import Closed, Error, Full
 from shmipc.trading.events import encode_symbol
 from shmipc.trading.events.schema import DEFAULT_LEVELS
 from shmipc.trading.strategy.broadcast import Slow

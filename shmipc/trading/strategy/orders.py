@@ -26,8 +26,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
-from shmipc import Full, Producer
-from shmipc._core import Dispatcher, OrderMethod, OrderPad, Outlet
+from shmipc._core import Dispatcher, Full, OrderMethod, OrderPad, Outlet, Producer
 from shmipc.trading.events import (
     Account,
     EventKind,

@@ -14,7 +14,8 @@ import os
 import re
 import secrets
 
-from shmipc import Error, _core
+from shmipc import _core
+from shmipc._core import Error
 
 __all__ = ["discard_leftovers", "private_name"]
 

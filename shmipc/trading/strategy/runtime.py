@@ -18,18 +18,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shmipc import Closed, Consumer, Frame, NotFound, ProducerDied
-from shmipc._core import Dispatcher
+from shmipc._core import Closed, Consumer, Dispatcher, Frame, NotFound, ProducerDied
 from shmipc.trading.events import EventKind, OrderStatus, Timer, encode_symbol
 from shmipc.trading.strategy.deadline import check_seconds
 from shmipc.trading.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine, Stop
 from shmipc.trading.strategy.session import Session, has_live_engine
 from shmipc.trading.strategy.timers import NEVER, Timers
-
-if TYPE_CHECKING:
-    from shmipc.trading.strategy.base import BaseStrategy
 
 __all__ = ["POLICIES", "Runtime"]
 
@@ -57,14 +53,17 @@ class Runtime:
 
     def __init__(
         self,
-        strategy: BaseStrategy,
+        strategy: Any,
         *,
         spin: float | None,
         timeout: float | None,
         on_exception: str,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        """`clock`: what time it is, where time is that of events and not the machine's."""
+        """Prepare a run of `strategy`, a BaseStrategy (which stands on this file).
+
+        `clock`: what time it is, where time is that of events and not the machine's.
+        """
         if on_exception not in POLICIES:
             raise ValueError(f"on_exception is one of {', '.join(POLICIES)}, not {on_exception!r}")
         check_seconds("timeout", timeout)

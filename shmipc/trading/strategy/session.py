@@ -24,7 +24,8 @@ import os
 import time
 from typing import Any
 
-from shmipc import (
+from shmipc import _core
+from shmipc._core import (
     Busy,
     Closed,
     Consumer,
@@ -37,7 +38,6 @@ from shmipc import (
     Producer,
     ProducerDied,
     Removed,
-    _core,
 )
 from shmipc.trading.events import EventKind
 from shmipc.trading.events.schema import VERSION

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shmipc import SchemaMismatch
-from shmipc._core import Record
+from shmipc._core import Record, SchemaMismatch
 from shmipc.trading.capture import Summary
 from shmipc.trading.events import EventKind, kind_of
 from shmipc.trading.events.columns import columns_of, fits, misfits, rows_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-from shmipc import Closed, Consumer, Corrupt, Empty, Error, Frame, ProducerDied
+from shmipc._core import Closed, Consumer, Corrupt, Empty, Error, Frame, ProducerDied
 from shmipc.trading.events import EventKind
 from shmipc.trading.strategy.protocol import REPORT_TYPES, SNAPSHOT
 
