@@ -195,8 +195,8 @@ def test_crew_reports_the_error_of_a_role_in_one_line(directory: Path) -> None:
 
 def test_crew_does_not_wait_for_a_stuck_process_for_ever(directory: Path) -> None:
     with Crew(ignore) as crew:
-        crew.stall_seconds = 1.0
         [worker] = crew.grow(1)
+        crew.stall_seconds = 1.0  # not for its start, which takes what it takes
         worker.order("single.consume", ring="nobody-sends-here")
         with pytest.raises(CrewError, match="no sign of life"):
             crew.gather((worker,))
