@@ -1,5 +1,6 @@
 /* consumer.c: the consumer of shmipc.h: its life and its facts. Its reading is in reading.c. */
 #define _GNU_SOURCE
+#include "../core/ring/opening.h"
 #include "cancel.h"
 #include "ends.h"
 
@@ -8,8 +9,11 @@
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 #define SIDE SHMIPC_SIDE_CONSUMER
-#define OPEN_NAP_MIN_NS UINT64_C(500000)
-#define OPEN_NAP_MAX_NS UINT64_C(10000000)
+
+static_assert((int)SHMIPC_RESUME == SHMIPC_START_RESUME &&
+                  (int)SHMIPC_LATEST == SHMIPC_START_LATEST &&
+                  (int)SHMIPC_EARLIEST == SHMIPC_START_EARLIEST,
+              "the options' start is the core's");
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -77,31 +81,24 @@ static int attach(struct shmipc_consumer *self, const char *path,
                   const struct shmipc_consumer_options *options,
                   const struct shmipc_expectation *expected)
 {
-    static const enum shmipc_start_option starts[] = {SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST,
-                                                      SHMIPC_START_AT_EARLIEST};
-    const uint64_t deadline_ns = shmipc_deadline_after(options->timeout_ns);
-    uint64_t nap_ns = OPEN_NAP_MIN_NS;
+    struct shmipc_opening opening;
     struct shmipc_error error;
-    for (;;) {
-        enum shmipc_status status = shmipc_consumer_role_find(&self->role, path, &error);
-        if (status == SHMIPC_OK) {
+    shmipc_opening_begin(&opening, path, (enum shmipc_start)options->start,
+                         shmipc_deadline_after(options->timeout_ns));
+    while (!opening.joined) {
+        const enum shmipc_status status = shmipc_opening_try(&opening, &self->role, &error);
+        if (status != SHMIPC_OK && status != SHMIPC_AGAIN) {
+            return shmipc_result_keep(&error, SIDE);
+        }
+        if (status == SHMIPC_OK && !opening.joined) {
             const int result = check_found(self, options, expected);
             if (result != SHMIPC_SUCCESS) {
                 return result;
             }
-            status = shmipc_consumer_role_join(&self->role, starts[options->start], &error);
+            shmipc_opening_accept(&opening, &self->role);
         }
-        if (status == SHMIPC_OK) {
-            return SHMIPC_SUCCESS;
-        }
-        const uint64_t now_ns = shmipc_now_ns();
-        if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
-            return shmipc_result_keep(&error, SIDE);
-        }
-        const uint64_t left_ns = deadline_ns - now_ns;
-        shmipc_wait_nap(left_ns < nap_ns ? left_ns : nap_ns);
-        nap_ns = nap_ns * 2 < OPEN_NAP_MAX_NS ? nap_ns * 2 : OPEN_NAP_MAX_NS;
     }
+    return SHMIPC_SUCCESS;
 }
 
 static int open_role(struct shmipc_consumer *self, const char *path,

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "handle.h"
 
+#include "../core/segment/descriptor.h"
+
 #include "../core/segment/segment.h"
 #include "../core/wait/wait.h"
 #include "cancel.h"

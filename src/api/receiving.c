@@ -68,12 +68,7 @@ int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
                           uint64_t *deadline_ns)
 {
     struct shmipc_consumer_role *role = &consumer->role;
-    const bool brief = timeout_ns != 0 && shmipc_spin_is_whole(&role->spin);
-    const int polls = brief ? SHMIPC_BRIEF_POLLS : 1;
-    enum shmipc_status status = SHMIPC_EMPTY;
-    for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
-        status = shmipc_ring_readable(&role->ring);
-    }
+    const enum shmipc_status status = shmipc_consumer_role_poll_briefly(role, timeout_ns != 0);
     if (status != SHMIPC_EMPTY) {
         return shmipc_consumer_fail(consumer, status);
     }

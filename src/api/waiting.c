@@ -1,6 +1,6 @@
 /* waiting.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
-#include "../core/ring/waitset.h"
+#include "../core/ring/waited_consumer.h"
 #include "cancel.h"
 #include "reading.h"
 
@@ -34,7 +34,7 @@ static int set_fill(struct waiting *waiting, size_t count)
             return result;
         }
         waiting->entered++;
-        set->roles[i] = &waiting->consumers[i]->role;
+        set->members[i] = shmipc_waited_consumer(&waiting->consumers[i]->role);
     }
     return SHMIPC_SUCCESS;
 }
@@ -44,7 +44,7 @@ static void set_leave(struct waiting *waiting)
     for (size_t i = 0; i < waiting->entered; i++) {
         shmipc_handle_leave(&waiting->consumers[i]->handle);
     }
-    free(waiting->set.roles); /* the block's beginning */
+    free(waiting->set.members); /* the block's beginning */
 }
 
 /* Those that were ready because somebody called them out are not, unless that ends the wait. */

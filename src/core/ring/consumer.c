@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "consumer.h"
 
+#include "../segment/holder.h"
+#include "../segment/locks.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,13 +62,13 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
 
 /* Behind the gate of an open segment. NOT_FOUND: it is going away. */
 static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
-                                 enum shmipc_start_option start, struct shmipc_error *error)
+                                 enum shmipc_start start, struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &consumer->segment;
     struct shmipc_ring *ring = &consumer->ring.ring;
     enum shmipc_status status;
     enum shmipc_start where =
-        start == SHMIPC_START_AT_EARLIEST ? SHMIPC_START_EARLIEST : SHMIPC_START_LATEST;
+        start == SHMIPC_START_EARLIEST ? SHMIPC_START_EARLIEST : SHMIPC_START_LATEST;
     uint32_t slot = 0;
     bool kept = false;
 
@@ -77,7 +80,7 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
         return status;
     }
     shmipc_ring_attach(ring, segment);
-    if (ring->durable && start == SHMIPC_START_AT_LATEST) {
+    if (ring->durable && start == SHMIPC_START_LATEST) {
         return shmipc_fail(error, SHMIPC_INVALID, 0,
                            "%s is a durable queue (consumers=1, overflow=\"block\"): its consumer "
                            "resumes at the first unreleased message, so start=\"latest\" would "
@@ -88,9 +91,9 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
     if (shmipc_load_acquire(&ring->shared->identity.closed) != 0) {
         const bool retained = shmipc_load_relaxed(&ring->shared->commit.head_pos) !=
                               shmipc_load_relaxed(&ring->shared->retention.tail_pos);
-        const bool owed = start == SHMIPC_START_DEFAULT && shmipc_segment_is_owed(segment);
+        const bool owed = start == SHMIPC_START_RESUME && shmipc_segment_is_owed(segment);
         if (ring->durable ? !shmipc_segment_is_owed(segment)
-                          : !owed && !(retained && start == SHMIPC_START_AT_EARLIEST)) {
+                          : !owed && !(retained && start == SHMIPC_START_EARLIEST)) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT,
                                "the producer of %s has closed it and nothing is left in it",
                                segment->path);
@@ -101,7 +104,7 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
         return status;
     }
     SHMIPC_STEP(ATTACH_SLOT);
-    if (kept && start == SHMIPC_START_DEFAULT) {
+    if (kept && start == SHMIPC_START_RESUME) {
         where = SHMIPC_START_KEPT; /* it stays kept until the pid is stored: nothing else changes */
     } else if (shmipc_load_relaxed(&ring->shared->slots[slot].pid) == SHMIPC_PID_KEPT) {
         /* First: if we die with the cursor moved, or the bit set, the place is a dead consumer's,
@@ -135,7 +138,7 @@ enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consum
 }
 
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
-                                             enum shmipc_start_option start,
+                                             enum shmipc_start start,
                                              struct shmipc_error *error)
 {
     enum shmipc_status status = shmipc_gate_enter(&consumer->segment, error);
@@ -153,7 +156,7 @@ enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consum
 }
 
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
-                                             const char *path, enum shmipc_start_option start,
+                                             const char *path, enum shmipc_start start,
                                              struct shmipc_error *error)
 {
     const enum shmipc_status status = shmipc_consumer_role_find(consumer, path, error);

@@ -16,8 +16,6 @@
 #include "role.h"
 #include "../wait/wait.h"
 
-enum shmipc_start_option { SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST, SHMIPC_START_AT_EARLIEST };
-
 struct shmipc_consumer_role {
     struct shmipc_ring_consumer ring; /* hot; first */
     bool asymmetric;                  /* membarrier does our half of the barrier (wait.h) */
@@ -41,12 +39,12 @@ enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consum
  * find it again later. BUSY: every slot is taken by a live consumer. INVALID: a durable ring has no
  * "latest". CORRUPT, OS. Closed again where this fails. */
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
-                                             enum shmipc_start_option start,
+                                             enum shmipc_start start,
                                              struct shmipc_error *error);
 
 /* Both halves, for whoever takes what there is; tried once. */
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
-                                             const char *path, enum shmipc_start_option start,
+                                             const char *path, enum shmipc_start start,
                                              struct shmipc_error *error);
 
 /* Leave. Everything not released goes to the next consumer of a durable ring. The last one out of
@@ -68,6 +66,18 @@ static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *con
         shmipc_wait_wanted(&consumer->ring.ring.shared->space.sleepers, consumer->asymmetric)) {
         shmipc_consumer_role_wake_producer(consumer, old_pos);
     }
+}
+
+/* Poll for data, briefly where the caller is going to wait. No system call. OK, EMPTY, CORRUPT. */
+static inline enum shmipc_status
+shmipc_consumer_role_poll_briefly(struct shmipc_consumer_role *consumer, bool is_to_wait)
+{
+    const int polls = is_to_wait ? shmipc_spin_brief_polls(&consumer->spin) : 1;
+    enum shmipc_status status = SHMIPC_EMPTY;
+    for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
+        status = shmipc_ring_readable(&consumer->ring);
+    }
+    return status;
 }
 
 /* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT, REMOVED.

@@ -3,6 +3,10 @@
 #define _GNU_SOURCE
 #include "producer.h"
 
+#include "../segment/descriptor.h"
+#include "../segment/holder.h"
+#include "../segment/locks.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,6 +2,8 @@
  * producer.h. */
 #include "producer.h"
 
+#include "../segment/locks.h"
+
 /* Durable: has the one consumer died, and nobody was told yet? DIED, OK. */
 static enum shmipc_status look_after_reader(struct shmipc_producer_role *producer)
 {

@@ -129,13 +129,24 @@ struct shmipc_message {
     uint16_t flags;
 };
 
-/* KEPT: where the slot's cursor stands, in a place that was kept. */
-enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST, SHMIPC_START_KEPT };
+/* Where a consumer starts to read. */
+enum shmipc_start {
+    SHMIPC_START_RESUME,   /* durable: at the first unreleased; kept slot: at its cursor; else LATEST */
+    SHMIPC_START_LATEST,   /* at the next message or item to come */
+    SHMIPC_START_EARLIEST, /* at the oldest one retained */
+    SHMIPC_START_KEPT      /* for shmipc_ring_join: at the cursor of a kept slot */
+};
 
 /* True if position `a` is before `b`. Positions wrap; no two live ones are 2^63 apart. */
 static inline bool shmipc_pos_before(uint64_t a, uint64_t b)
 {
     return (int64_t)(a - b) < 0;
+}
+
+/* Can a message or item start at `pos`? Message headers are aligned words. */
+static inline bool shmipc_ring_is_aligned(const struct shmipc_ring *ring, uint64_t pos)
+{
+    return ring->item_stride != 0 || pos % SHMIPC_MESSAGE_ALIGN == 0;
 }
 
 /* ---- setting up (any side; nobody else sees the struct yet) -------------------------------- */

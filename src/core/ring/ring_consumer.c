@@ -1,5 +1,4 @@
-/* ring_consumer.c: the consumer's slow half of ring.h. Labels (R1, W3 ...) are the ones tabled
- * there. */
+/* ring_consumer.c: the consumer's slow paths of ring.h. Labels (R1, W3 ...) as tabled there. */
 #include "ring.h"
 
 #include <stddef.h>

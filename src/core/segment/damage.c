@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "segment.h"
 
+#include "descriptor.h"
+
 #include <errno.h>
 #include <linux/magic.h>
 #include <string.h>

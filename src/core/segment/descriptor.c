@@ -1,7 +1,7 @@
 /* descriptor.c: the descriptor that holds a segment's locks: opened, listed for fork, kept alive by
  * an anchor, compared before it is trusted, let go. See segment.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -241,7 +241,7 @@ void shmipc_segment_close(struct shmipc_segment *segment)
      * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
     (void)pthread_mutex_lock(&open_mutex);
     if (segment->listed && !segment->forked) {
-        shmipc_segment_drop_temporary(segment);
+        shmipc_path_drop_temporary(segment->path, segment->temporary);
     }
     detach(segment);
     delist(segment);

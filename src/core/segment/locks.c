@@ -1,6 +1,7 @@
 /* locks.c: roles as open-file-description locks on single bytes. See segment.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "locks.h"
+#include "descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -30,34 +30,15 @@
 #define SHMIPC_SEGMENT_H
 
 #include "../base/error.h"
-#include "fault.h"
 #include "../base/step.h"
+#include "fault.h"
+#include "geometry.h"
+#include "path.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-#define SHMIPC_NAME_MAX 200u
-#define SHMIPC_DEFAULT_DIR "/dev/shm"
-#define SHMIPC_FILE_PREFIX "shmipc."
-/* No name of a ring; then 16 hexadecimal digits and ".tmp". */
-#define SHMIPC_TEMPORARY_PREFIX ".shmipc."
-#define SHMIPC_PATH_MAX 4096u
-
-/* What a creator asks for. */
-struct shmipc_spec {
-    enum shmipc_framing framing;
-    enum shmipc_overflow overflow;
-    uint32_t slots;
-    uint64_t item_len;  /* typed: bytes of an item, > 0 */
-    uint64_t capacity;  /* message: bytes; typed: items; 0: the default */
-    const char *schema; /* typed: opaque bytes */
-    uint32_t schema_len;
-    uint32_t mode;     /* permission bits of the file */
-    uint32_t hold_for; /* consumers that everything from here on is kept for; block only */
-    uint64_t origin_pos;
-};
 
 struct shmipc_segment {
     int fd;      /* -1 in a forked child and after close */
@@ -80,33 +61,9 @@ struct shmipc_segment {
     bool listed;
     struct shmipc_segment *previous; /* all open segments of this process, for fork */
     struct shmipc_segment *next;
-    char temporary[32]; /* the name it has until it is published; "": none */
+    char temporary[SHMIPC_TEMPORARY_MAX]; /* the name it has until it is published; "": none */
     char path[SHMIPC_PATH_MAX];
 };
-
-/* "[A-Za-z0-9][A-Za-z0-9._-]{0,199}" */
-bool shmipc_name_is_valid(const char *name, size_t len);
-
-/* $SHMIPC_DIR, or /dev/shm. The pointer is the environment's. */
-const char *shmipc_segment_dir(void);
-
-/* "DIR/shmipc.NAME". INVALID with a text if the name or the length will not do. */
-enum shmipc_status shmipc_segment_path(const char *name, size_t len, char path[SHMIPC_PATH_MAX],
-                                       struct shmipc_error *error);
-
-/* Bytes of data area that a request needs, rounded up to a power of two of whole pages; 0 if it
- * cannot be had. */
-uint64_t shmipc_area_len_for(const struct shmipc_spec *spec);
-uint64_t shmipc_item_stride_for(uint64_t item_len);
-
-/* Items (typed) or bytes (message) that a geometry holds. */
-uint64_t shmipc_capacity_of(const struct shmipc_geometry *geometry);
-
-/* The geometry that a request comes to. The request was checked: its area can be had. */
-void shmipc_geometry_init(struct shmipc_geometry *geometry, const struct shmipc_spec *spec);
-
-/* What is wrong with a geometry, or NULL. `file_len` is fstat's word, which is the truth. */
-const char *shmipc_geometry_fault(const struct shmipc_geometry *geometry, uint64_t file_len);
 
 /* An unnamed file with its blocks reserved and its geometry and schema written; not yet mapped.
  * Where the file system has no unnamed files (O_TMPFILE), one with a name that is no ring's.
@@ -114,9 +71,6 @@ const char *shmipc_geometry_fault(const struct shmipc_geometry *geometry, uint64
 enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const char *path,
                                          const struct shmipc_spec *spec,
                                          struct shmipc_error *error);
-
-/* Remove the name that a segment was created under, if it has one and still goes by it. */
-void shmipc_segment_drop_temporary(struct shmipc_segment *segment);
 
 /* Give a created segment its name. BUSY: the name was taken meanwhile. */
 enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
@@ -210,51 +164,7 @@ bool shmipc_segment_unlink(const struct shmipc_segment *segment);
 enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
                                           struct shmipc_error *error);
 
-/* Drop the descriptor and the anchor, and with them every lock; the mapping stays. */
-void shmipc_segment_detach(struct shmipc_segment *segment);
-
 /* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
 void shmipc_segment_close(struct shmipc_segment *segment);
-
-/* open(2) into segment->fd and enlist for fork, as one step. -1 with errno. */
-void shmipc_segment_open_fd(struct shmipc_segment *segment, const char *path, int flags,
-                            mode_t mode);
-/* The same file once more, by another open. The caller closes it. -1 with errno. */
-int shmipc_segment_open_again(const struct shmipc_segment *segment);
-/* Keep the open that has the locks, whoever closes its descriptor. False with errno. */
-bool shmipc_segment_anchor(struct shmipc_segment *segment);
-/* Is `fd` still what we opened? False also once it is detached. A system call. */
-bool shmipc_segment_check_fd(struct shmipc_segment *segment);
-
-/* Forks since this program's first open: differs from an earlier answer in a forked child. */
-uint32_t shmipc_fork_count(void);
-
-/* ---- locks --------------------------------------------------------------------------------- */
-
-/* Take the lock of byte `byte`. False: somebody else has it, or the system refused; errno says
- * which. */
-bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte);
-/* Was it somebody else's? `reason` is errno. */
-bool shmipc_lock_is_taken(int reason);
-void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
-/* Does anybody else hold a lock in [byte, byte + count)? */
-bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);
-
-/* The pid that the holder of a lock has written is what it calls itself, maybe in another pid
- * namespace. HERE: a process of this number maps this file, as we see processes; ELSEWHERE: none
- * does; UNKNOWN: we may not look. Ask while the lock is held; only for words. Reads /proc. */
-enum shmipc_holder { SHMIPC_HOLDER_UNKNOWN, SHMIPC_HOLDER_HERE, SHMIPC_HOLDER_ELSEWHERE };
-enum shmipc_holder shmipc_holder_find(const struct shmipc_segment *segment, uint32_t pid);
-/* What to say after "process PID": that it is another namespace's, or "". */
-const char *shmipc_holder_note(const struct shmipc_segment *segment, uint32_t pid);
-
-/* Can the question be asked at all? Without an answer no death would be seen. OS, OK. */
-enum shmipc_status shmipc_lock_probe(const struct shmipc_segment *segment,
-                                     struct shmipc_error *error);
-
-/* Try for the gate for up to 2 s: it is only ever held for microseconds, unless its holder is
- * stopped. BUSY, CORRUPT (the descriptor is lost), OS, OK. */
-enum shmipc_status shmipc_gate_enter(struct shmipc_segment *segment, struct shmipc_error *error);
-void shmipc_gate_leave(const struct shmipc_segment *segment);
 
 #endif

@@ -56,9 +56,8 @@
 #define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000) /* about three futex wake-ups */
 #define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)     /* the budget never adapts below this */
 #define SHMIPC_SPIN_RETRY 16 /* short sleeps before the whole budget is tried again */
-/* Polls before a wait begins: about a microsecond, less than going to wait and coming back costs
- * (the clock, Python's GIL), and longer than an answer takes that is on its way from another core.
- */
+/* Polls before a wait begins: about a microsecond. Beginning and ending a wait costs more (the
+ * clock, Python's GIL), and an answer that is on its way from another core takes less. */
 #define SHMIPC_BRIEF_POLLS 1000
 
 /* CLOCK_MONOTONIC, nanoseconds. */
@@ -133,10 +132,16 @@ struct shmipc_spin {
 void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive);
 void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept);
 
-/* Are brief polls worth it? Where spinning has not paid of late, neither would they. */
-static inline bool shmipc_spin_is_whole(const struct shmipc_spin *spin)
+/* How often to poll before a wait begins. Once where spinning has not paid of late: then brief polls
+ * would not pay either. */
+static inline int shmipc_spin_brief_polls(const struct shmipc_spin *spin)
 {
-    return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns;
+    return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns ? SHMIPC_BRIEF_POLLS : 1;
+}
+/* ... of `count` members, so that all of them together take about three microseconds at most. */
+static inline int64_t shmipc_brief_polls_of_each(int64_t count)
+{
+    return count > 2 ? 2 * SHMIPC_BRIEF_POLLS / count : SHMIPC_BRIEF_POLLS;
 }
 
 /*

@@ -61,7 +61,7 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
         struct shmipc_message message;
         enum shmipc_status status = SHMIPC_OK;
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(rig_send(&producer.ring, len), SHMIPC_OK);
             CHECK_EQ(shmipc_producer_role_notify(&producer), SHMIPC_OK);
@@ -105,7 +105,7 @@ static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
     spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
     for (int round = 0; round < 2; round++) {
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < round * 3; i++) {
             CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
         }
@@ -131,7 +131,7 @@ static void test_cut_file_made_long_again_contradicts_the_positions(void)
         struct shmipc_message message;
         unsigned char copy[64];
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
         }
@@ -225,7 +225,7 @@ static void wait_for_data(void *argument)
 {
     struct shmipc_consumer_role consumer;
     (void)argument;
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     test_gate_open(&ready);
     CHECK_EQ(await_data(&consumer, PATIENCE), expected_end);
     shmipc_consumer_role_close(&consumer);
@@ -295,10 +295,10 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     shmipc_waitset_place(&set, memory, 2);
     for (int i = 0; i < 2; i++) {
         const char *path = test_path(names[i]);
-        set.roles[i] = &consumers[i];
         CHECK_EQ(shmipc_producer_role_open(&producers[i], path, &spec, &error), SHMIPC_OK);
-        CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_DEFAULT, &error),
+        CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_RESUME, &error),
                  SHMIPC_OK);
+        set.members[i] = shmipc_waited_consumer(&consumers[i]);
     }
     cut("y", 0);
     shmipc_waitset_begin(&set);
@@ -324,7 +324,7 @@ static void copy_until_cut(void *argument)
     struct shmipc_consumer_role consumer;
     struct shmipc_message message;
     CHECK(copy != NULL);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     for (bool told = false;; told = true) {
         CHECK_EQ(shmipc_ring_peek(&consumer.ring, &message), SHMIPC_OK);
         if (shmipc_segment_is_damaged(&consumer.segment)) {

@@ -37,14 +37,14 @@ static void test_each_of_those_it_holds_for_gets_message_0(void)
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
     send_some(&producer, 10);
     for (uint32_t i = 0; i < 3; i++) {
-        open_consumer(&consumers[i], i == 1 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT);
+        open_consumer(&consumers[i], i == 1 ? SHMIPC_START_EARLIEST : SHMIPC_START_RESUME);
         CHECK_EQ(count_kept(&producer), 2 - i);
         CHECK_EQ(shmipc_producer_role_count_attached(&producer), i + 1);
         for (uint64_t seq = 0; seq < 10; seq++) {
             receive_one(&consumers[i], seq);
         }
     }
-    open_consumer(&consumers[3], SHMIPC_START_DEFAULT); /* one more than that: at the next */
+    open_consumer(&consumers[3], SHMIPC_START_RESUME); /* one more than that: at the next */
     send_one(&producer);
     for (int i = 0; i < 4; i++) {
         receive_one(&consumers[i], 10);
@@ -68,7 +68,7 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
     CHECK_EQ(producer.evicted, 0);
     CHECK_EQ(count_kept(&producer), 1);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     for (uint64_t seq = 0; seq < sent; seq++) {
         receive_one(&consumer, seq);
     }
@@ -87,11 +87,11 @@ static void test_latest_uses_a_kept_place_up_and_joins_at_the_next(void)
     struct shmipc_consumer_role latest, other;
     open_producer(&producer, &spec);
     send_some(&producer, 3);
-    open_consumer(&latest, SHMIPC_START_AT_LATEST);
+    open_consumer(&latest, SHMIPC_START_LATEST);
     CHECK_EQ(count_kept(&producer), 1);
     send_one(&producer);
     receive_one(&latest, 3);
-    open_consumer(&other, SHMIPC_START_DEFAULT);
+    open_consumer(&other, SHMIPC_START_RESUME);
     CHECK_EQ(count_kept(&producer), 0);
     for (uint64_t seq = 0; seq < 4; seq++) {
         receive_one(&other, seq);
@@ -113,10 +113,10 @@ static void test_ring_outlives_its_producers_close_until_those_it_holds_for_have
     shmipc_producer_role_close(&producer, false);
     CHECK_EQ(shmipc_segment_foresee(path, false, &result, &error), SHMIPC_OK);
     CHECK_EQ(result, SHMIPC_CLEAN_PENDING);
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_AT_LATEST, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_LATEST, &error),
              SHMIPC_NOT_FOUND);
     for (int i = 0; i < 2; i++) {
-        open_consumer(&consumer, i == 0 ? SHMIPC_START_DEFAULT : SHMIPC_START_AT_EARLIEST);
+        open_consumer(&consumer, i == 0 ? SHMIPC_START_RESUME : SHMIPC_START_EARLIEST);
         for (uint64_t seq = 0; seq < 3; seq++) {
             receive_one(&consumer, seq);
         }
@@ -124,7 +124,7 @@ static void test_ring_outlives_its_producers_close_until_those_it_holds_for_have
         shmipc_consumer_role_close(&consumer);
         CHECK(test_exists(path) == (i == 0));
     }
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_RESUME, &error),
              SHMIPC_NOT_FOUND);
 }
 
@@ -152,8 +152,8 @@ static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
     shmipc_producer_role_close(&producer, false);
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 2);
-    open_consumer(&first, SHMIPC_START_DEFAULT);
-    open_consumer(&second, SHMIPC_START_DEFAULT);
+    open_consumer(&first, SHMIPC_START_RESUME);
+    open_consumer(&second, SHMIPC_START_RESUME);
     receive_one(&first, 0);
     receive_one(&second, 0);
     shmipc_consumer_role_close(&first);
@@ -173,15 +173,15 @@ static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
     test_gate_pass(&ready);
     const pid_t dying = test_fork(be_a_consumer, NULL);
     test_gate_pass(&ready);
-    open_consumer(&attached, SHMIPC_START_AT_EARLIEST);
+    open_consumer(&attached, SHMIPC_START_EARLIEST);
     test_kill(dying);
     test_kill(child);
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 2);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_some(&producer, 2);
-    open_consumer(&late, SHMIPC_START_DEFAULT);
-    open_consumer(&early, SHMIPC_START_AT_EARLIEST); /* the oldest retained, as ever */
+    open_consumer(&late, SHMIPC_START_RESUME);
+    open_consumer(&early, SHMIPC_START_EARLIEST); /* the oldest retained, as ever */
     CHECK_EQ(count_kept(&producer), 0);
     for (uint64_t seq = 0; seq < 4; seq++) {
         receive_one(&attached, seq);
@@ -246,7 +246,7 @@ static void test_half_kept_place_is_a_free_one(void)
     while (producer.ring.head_pos < 2 * producer.ring.ring.area_len) {
         CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
     }
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(shmipc_load_relaxed(&slot->pid), (uint32_t)getpid());
     const uint64_t next = producer.ring.next_seq;
     send_one(&producer);
@@ -266,7 +266,7 @@ static void test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_joi
         open_producer(&producer, &spec);
         send_some(&producer, 3);
         shmipc_store_relaxed(&producer.ring.ring.shared->slots[0].cursor_pos, lies[i]);
-        CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_DEFAULT, &error),
+        CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_RESUME, &error),
                  SHMIPC_CORRUPT);
         CHECK(shmipc_segment_unlink(&producer.segment));
         shmipc_producer_role_close(&producer, false);

@@ -1,5 +1,7 @@
 /* test_segment.c: names, geometry, the file's life, its mapping, locks, and fork. */
 #define _GNU_SOURCE
+#include "../../../src/core/segment/descriptor.h"
+#include "../../../src/core/segment/locks.h"
 #include "rig.h"
 
 #include <fcntl.h>

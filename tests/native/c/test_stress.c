@@ -280,7 +280,7 @@ static void play_consumer(void *argument)
     struct shmipc_wait wait = {0};
     struct shmipc_error error;
     struct tally tally = {0};
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("play"), SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("play"), SHMIPC_START_RESUME, &error),
              SHMIPC_OK);
     shmipc_spin_init(&consumer.spin, play->spin_ns, false);
     for (;;) {

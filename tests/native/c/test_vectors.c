@@ -132,7 +132,7 @@ static void open_ring(struct shmipc_spec spec)
 static void attach(int which)
 {
     CHECK_EQ(
-        shmipc_consumer_role_open(&consumers[which], test_path("v"), SHMIPC_START_DEFAULT, &error),
+        shmipc_consumer_role_open(&consumers[which], test_path("v"), SHMIPC_START_RESUME, &error),
         SHMIPC_OK);
 }
 
@@ -396,7 +396,7 @@ static void test_core_reads_the_vectors(void)
         CHECK_EQ(close(fd), 0);
         struct shmipc_consumer_role *consumer = &consumers[0];
         CHECK_EQ(
-            shmipc_consumer_role_open(consumer, test_path("v"), SHMIPC_START_AT_EARLIEST, &error),
+            shmipc_consumer_role_open(consumer, test_path("v"), SHMIPC_START_EARLIEST, &error),
             SHMIPC_OK);
         for (size_t k = 0; k < vector.get_count; k++) {
             const struct get *get = &vector.gets[k];

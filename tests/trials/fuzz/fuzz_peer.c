@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "stage.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -301,14 +303,14 @@ static void consume(struct stage *stage, uint32_t index, uint8_t what)
 
 static void wait_for_any(struct stage *stage)
 {
-    struct shmipc_consumer_role *joined[CONSUMERS];
+    struct shmipc_waited joined[CONSUMERS];
     shmipc_atomic_u32 *words[CONSUMERS];
     uint32_t marks[CONSUMERS];
     bool ready[CONSUMERS];
-    struct shmipc_waitset set = {.roles = joined, .words = words, .marks = marks, .ready = ready};
+    struct shmipc_waitset set = {.members = joined, .words = words, .marks = marks, .ready = ready};
     for (uint32_t i = 0; i < CONSUMERS; i++) {
         if (stage->consumers[i].joined) {
-            joined[set.count++] = &stage->consumers[i].core;
+            joined[set.count++] = shmipc_waited_consumer(&stage->consumers[i].core);
         }
     }
     shmipc_waitset_begin(&set);

@@ -236,8 +236,8 @@ static void read_some(void)
 static void open_consumer(struct script *script, bool *consuming)
 {
     if (!*consuming) {
-        const enum shmipc_start_option start =
-            (script_u8(script) & 1) != 0 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT;
+        const enum shmipc_start start =
+            (script_u8(script) & 1) != 0 ? SHMIPC_START_EARLIEST : SHMIPC_START_RESUME;
         const enum shmipc_status status = shmipc_consumer_role_open(&consumer, path, start, &error);
         REQUIRE(is_answer(status));
         *consuming = status == SHMIPC_OK;

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "stage.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>

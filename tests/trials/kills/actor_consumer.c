@@ -9,7 +9,7 @@
 #define MOST_LEASES 3
 
 static struct shmipc_consumer_role consumer;
-static enum shmipc_start_option start_at;
+static enum shmipc_start start_at;
 static struct shmipc_lease leases[MOST_LEASES];
 static bool is_leased[MOST_LEASES];
 
@@ -207,12 +207,13 @@ static bool read_some(void)
 static enum shmipc_status wait_for_any(void)
 {
     /* The same one twice: enough to sleep as for several rings. */
-    struct shmipc_consumer_role *both[2] = {&consumer, &consumer};
+    struct shmipc_waited both[2] = {shmipc_waited_consumer(&consumer),
+                                    shmipc_waited_consumer(&consumer)};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
     struct shmipc_waitset set = {
-        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
+        .count = 2, .members = both, .words = words, .marks = marks, .ready = ready};
     shmipc_waitset_begin(&set);
     enum shmipc_status status = shmipc_waitset_sleep(&set, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK) {
@@ -259,8 +260,8 @@ _Noreturn void be_consumer(void)
         .close = close_it,
     };
     start_at = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED
-                   ? SHMIPC_START_AT_EARLIEST
-                   : SHMIPC_START_DEFAULT;
+                   ? SHMIPC_START_EARLIEST
+                   : SHMIPC_START_RESUME;
     live_by_reading(&by_role);
     _exit(0);
 }

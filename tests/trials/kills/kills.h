@@ -19,7 +19,7 @@
 #define SHMIPC_KILLS_H
 
 #include "../../../src/core/ring/producer.h"
-#include "../../../src/core/ring/waitset.h"
+#include "../../../src/core/ring/waited_consumer.h"
 
 #include <sys/types.h>
 

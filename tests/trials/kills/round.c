@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "round.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

@@ -82,8 +82,8 @@ MUTANTS = (
     Mutant(
         "who comes to a kept place starts at the next message",
         "consumer.c",
-        "    if (kept && start == SHMIPC_START_DEFAULT) {\n",
-        "    if (kept && start > SHMIPC_START_AT_EARLIEST) {\n",
+        "    if (kept && start == SHMIPC_START_RESUME) {\n",
+        "    if (kept && start > SHMIPC_START_EARLIEST) {\n",
         "was kept for it",
     ),
     Mutant(

@@ -93,7 +93,7 @@ void open_producer(int thread)
     model_check(try_open_producer(thread) == SHMIPC_OK, "a free ring can be produced to");
 }
 
-enum shmipc_status open_consumer(int thread, enum shmipc_start_option start)
+enum shmipc_status open_consumer(int thread, enum shmipc_start start)
 {
     struct shmipc_error error;
     struct shmipc_consumer_role *consumer = &consumers[thread];
@@ -295,7 +295,7 @@ enum shmipc_status receive_batch(int thread)
 void make_queue(void)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 1, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_DEFAULT);
+    (void)open_consumer(1, SHMIPC_START_RESUME);
 }
 
 void fence_all(void)
@@ -314,8 +314,8 @@ void make_fenced_queue(void)
 void make_broadcast(void)
 {
     make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
-    (void)open_consumer(2, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
+    (void)open_consumer(2, SHMIPC_START_LATEST);
 }
 
 void make_full_broadcast(void)

@@ -40,7 +40,7 @@ static void make_unread_queue(void)
 static void attach_and_drain(void)
 {
     /* Before the message nobody waits for it; after it the queue is owed, closed or not. */
-    model_check(open_consumer(1, SHMIPC_START_DEFAULT) == SHMIPC_OK,
+    model_check(open_consumer(1, SHMIPC_START_RESUME) == SHMIPC_OK,
                 "a queue that holds a message turns no consumer away");
     drain_and_close();
 }
@@ -87,12 +87,13 @@ static void make_fenced_full_queue(void)
 static void wait_on_two(void)
 {
     kernel_let_clock_run();
-    struct shmipc_consumer_role *both[2] = {&consumers[1], &consumers[2]};
+    struct shmipc_waited both[2] = {shmipc_waited_consumer(&consumers[1]),
+                                    shmipc_waited_consumer(&consumers[2])};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
     struct shmipc_waitset set = {
-        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
+        .count = 2, .members = both, .words = words, .marks = marks, .ready = ready};
     enum shmipc_status status;
     shmipc_waitset_begin(&set);
     do {
@@ -113,7 +114,7 @@ static void await_consumer(void)
 
 static void join_only(void)
 {
-    model_check(open_consumer(1, SHMIPC_START_AT_LATEST) == SHMIPC_OK, "a free slot is given");
+    model_check(open_consumer(1, SHMIPC_START_LATEST) == SHMIPC_OK, "a free slot is given");
 }
 
 /* ---- deaths -------------------------------------------------------------------------------- */
@@ -128,7 +129,7 @@ static void make_mortal_broadcast(void)
 static void make_held_by_the_dead(void)
 {
     make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 1, 0);
-    (void)open_consumer(4, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(4, SHMIPC_START_LATEST);
     (void)send_next(0, false);
     kernel_bury(4);
     kernel_let_slices_end();
@@ -136,7 +137,7 @@ static void make_held_by_the_dead(void)
 
 static void join_and_read_one(void)
 {
-    if (open_consumer(1, SHMIPC_START_AT_EARLIEST) == SHMIPC_OK) {
+    if (open_consumer(1, SHMIPC_START_EARLIEST) == SHMIPC_OK) {
         (void)receive_next(1, true);
         model_check(logs[1].received == 1, "a joiner gets what is in the ring");
     }
@@ -185,7 +186,7 @@ static void poll_three(void)
 
 static void succeed_consumer(void)
 {
-    if (open_consumer(2, SHMIPC_START_DEFAULT) == SHMIPC_OK) {
+    if (open_consumer(2, SHMIPC_START_RESUME) == SHMIPC_OK) {
         (void)receive_next(2, false);
         if (logs[2].received > 0) {
             model_check(logs[2].first_seq <= logs[1].released,
@@ -235,7 +236,7 @@ static void make_held_for_one(void)
 
 static void come_and_read(int thread)
 {
-    model_check(open_consumer(thread, SHMIPC_START_DEFAULT) == SHMIPC_OK, "a free slot is given");
+    model_check(open_consumer(thread, SHMIPC_START_RESUME) == SHMIPC_OK, "a free slot is given");
     if (consumers[thread].ring.slot_index == 0 && !used_up) {
         (void)receive_next(thread, true);
         model_check(logs[thread].first_seq == 0, "the first to join gets message 0");
