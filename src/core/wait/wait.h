@@ -132,11 +132,16 @@ struct shmipc_spin {
 void shmipc_spin_init(struct shmipc_spin *spin, uint64_t limit_ns, bool adaptive);
 void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept);
 
-/* How often to poll before a wait begins. Once where spinning has not paid of late: then brief polls
- * would not pay either. */
+/* Are brief polls worth it? Where spinning has not paid of late, neither would they. */
+static inline bool shmipc_spin_is_whole(const struct shmipc_spin *spin)
+{
+    return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns;
+}
+
+/* How often to poll before a wait begins. */
 static inline int shmipc_spin_brief_polls(const struct shmipc_spin *spin)
 {
-    return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns ? SHMIPC_BRIEF_POLLS : 1;
+    return shmipc_spin_is_whole(spin) ? SHMIPC_BRIEF_POLLS : 1;
 }
 /* ... of `count` members, so that all of them together take about three microseconds at most. */
 static inline int64_t shmipc_brief_polls_of_each(int64_t count)
