@@ -4,7 +4,6 @@
  * Owns:     which thread is inside a producer or consumer, the handle's life (open, closed), and
  *           how another thread takes a handle over, closes it, or has something done in it.
  * Must not know: rings. What it guards is its callers' business.
- * May be included by: the C files of src/api.
  *
  * Each thread that uses a handle has a seat in it, with a word `busy` of its own. One seat is the
  * current one, and its thread, the owner, enters and leaves with two plain stores to it. Another

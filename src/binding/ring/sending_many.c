@@ -74,7 +74,7 @@ static int bulk_make_room(void *self, uint64_t len)
 static void bulk_copy(void *self, unsigned char *to, uint64_t first, uint64_t count)
 {
     const struct bulk *bulk = self;
-    const struct shmipc_ring *ring = &bulk->producer->core.ring.ring;
+    const struct shmipc_ring *ring = &bulk->producer->core.ring.map;
     if (ring->item_stride == ring->item_len) {
         copy_run(to, bulk->source, ring->item_len, first, count);
         return;
@@ -103,7 +103,7 @@ static int add_to_run(struct bulk *bulk, const struct source *source)
     ProducerObject *self = bulk->producer;
     unsigned char *payload;
     if (source->len > SHMIPC_MAX_MESSAGE_LEN ||
-        shmipc_message_span(source->len) > self->core.ring.ring.area_len) {
+        shmipc_message_span(source->len) > self->core.ring.map.area_len) {
         (void)raise_too_large(&self->handle, source->len);
         return -1;
     }
@@ -192,11 +192,8 @@ static int send_messages(struct bulk *bulk, PyObject *items)
 static int send_all_messages(ProducerObject *self, PyObject *items, uint16_t kind, uint16_t flags,
                              struct patience *patience, uint64_t *sent)
 {
-    struct bulk bulk = {.producer = self,
-                        .patience = patience,
-                        .sent = sent,
-                        .kind = kind,
-                        .flags = flags};
+    struct bulk bulk = {
+        .producer = self, .patience = patience, .sent = sent, .kind = kind, .flags = flags};
     struct rows rows = {NULL, 0, 0, 0, NULL};
     /* An array of objects is an iterable of buffers as any other; one with a mask is none. */
     const int is_rows = refuse_stripped(items) != 0 ? -1 : rows_open(items, &rows);

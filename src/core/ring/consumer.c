@@ -34,14 +34,14 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
 {
     const struct shmipc_segment *segment = &consumer->segment;
     const uint32_t slots = segment->geometry.slots;
-    *kept = find_kept(&consumer->ring.ring, slot);
+    *kept = find_kept(&consumer->ring.map, slot);
     if (*kept && shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
         return SHMIPC_OK;
     }
     for (int pass = 0; pass < 2; pass++) {
         *kept = pass == 0;
         for (*slot = 0; *slot < slots; (*slot)++) {
-            if (shmipc_ring_is_kept(&consumer->ring.ring, *slot) != *kept) {
+            if (shmipc_ring_is_kept(&consumer->ring.map, *slot) != *kept) {
                 continue;
             }
             if (shmipc_lock_try(segment, SHMIPC_LOCK_SLOT0 + *slot)) {
@@ -61,11 +61,11 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
 }
 
 /* Behind the gate of an open segment. NOT_FOUND: it is going away. */
-static enum shmipc_status attach(struct shmipc_consumer_role *consumer,
-                                 enum shmipc_start start, struct shmipc_error *error)
+static enum shmipc_status attach(struct shmipc_consumer_role *consumer, enum shmipc_start start,
+                                 struct shmipc_error *error)
 {
     struct shmipc_segment *segment = &consumer->segment;
-    struct shmipc_ring *ring = &consumer->ring.ring;
+    struct shmipc_ring *ring = &consumer->ring.map;
     enum shmipc_status status;
     enum shmipc_start where =
         start == SHMIPC_START_EARLIEST ? SHMIPC_START_EARLIEST : SHMIPC_START_LATEST;
@@ -138,8 +138,7 @@ enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consum
 }
 
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
-                                             enum shmipc_start start,
-                                             struct shmipc_error *error)
+                                             enum shmipc_start start, struct shmipc_error *error)
 {
     enum shmipc_status status = shmipc_gate_enter(&consumer->segment, error);
     if (status == SHMIPC_OK) {
@@ -170,7 +169,7 @@ void shmipc_consumer_role_interrupt(struct shmipc_consumer_role *consumer)
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&consumer->interrupted, 1u);
     SHMIPC_STEP(INTERRUPTED);
-    shmipc_wait_wake(&consumer->ring.ring.shared->data.sleepers);
+    shmipc_wait_wake(&consumer->ring.map.shared->data.sleepers);
 }
 
 void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
@@ -179,7 +178,7 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
     if (segment->fd >= 0 && segment->header != NULL) {
         struct shmipc_header *shared = segment->header;
         struct shmipc_error ignored;
-        shmipc_ring_leave(&consumer->ring.ring, consumer->ring.slot_index);
+        shmipc_ring_leave(&consumer->ring.map, consumer->ring.slot_index);
         shmipc_wait_wake(&shared->space.sleepers);
         SHMIPC_STEP(CLOSE_WOKEN);
         if (shmipc_gate_enter(segment, &ignored) == SHMIPC_OK) {
@@ -205,7 +204,7 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
 
 void shmipc_consumer_role_wake_producer(struct shmipc_consumer_role *consumer, uint64_t old_pos)
 {
-    struct shmipc_space_line *space = &consumer->ring.ring.shared->space;
+    struct shmipc_space_line *space = &consumer->ring.map.shared->space;
     /* Relaxed, both: our cursor was stored before a barrier (K2), the wanted position before the
      * sleeper's (S2). Whichever barrier came first, either we see that position, or the sleeper
      * sees our cursor before it sleeps. */
@@ -230,7 +229,7 @@ static enum shmipc_status look_for_data(void *self)
 /* OK: there is a producer, or one may still come. */
 static enum shmipc_status verdict_of_lock(struct shmipc_consumer_role *consumer)
 {
-    const struct shmipc_identity_line *identity = &consumer->ring.ring.shared->identity;
+    const struct shmipc_identity_line *identity = &consumer->ring.map.shared->identity;
     /* Before the look at the lock: if that is free, its last holder's number is this or a later
      * one. The other way round, a successor could come in between, and its death would be taken for
      * the one that was told. Relaxed: an older number puts the verdict off to the next look. */
@@ -260,7 +259,7 @@ static enum shmipc_status tell(struct shmipc_consumer_role *consumer, enum shmip
 static enum shmipc_status peer_of_consumer(void *self, bool thorough)
 {
     struct shmipc_consumer_role *consumer = self;
-    const struct shmipc_header *shared = consumer->ring.ring.shared;
+    const struct shmipc_header *shared = consumer->ring.map.shared;
     const enum shmipc_status state = thorough ? shmipc_segment_examine(&consumer->segment)
                                               : shmipc_segment_state(&consumer->segment);
     enum shmipc_status verdict = SHMIPC_OK;
@@ -288,7 +287,7 @@ static void wait_begin(struct shmipc_consumer_role *consumer, struct shmipc_wait
     wait->deadline_ns = deadline_ns;
     wait->peer_look_ns = &consumer->peer_look_ns;
     wait->interrupted = &consumer->interrupted;
-    wait->sleepers = &consumer->ring.ring.shared->data.sleepers;
+    wait->sleepers = &consumer->ring.map.shared->data.sleepers;
     wait->prepare = NULL;
     wait->self = consumer;
     wait->sleeps = 0;
@@ -308,17 +307,17 @@ enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *c
 bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number)
 {
     const struct shmipc_ring_consumer *ring = &consumer->ring;
-    const struct shmipc_space_line *space = &ring->ring.shared->space;
+    const struct shmipc_space_line *space = &ring->map.shared->space;
     const struct shmipc_lease *oldest = ring->oldest_lease;
     /* Relaxed, both: nothing is done on the strength of it. A cursor that is not behind what is
      * wanted is not what the producer waits for. */
-    if (ring->ring.overwrite || oldest == NULL || look_for_data(consumer) != SHMIPC_EMPTY ||
+    if (ring->map.overwrite || oldest == NULL || look_for_data(consumer) != SHMIPC_EMPTY ||
         (shmipc_load_relaxed(&space->sleepers) & 1u) == 0 ||
         !shmipc_pos_before(ring->cursor_pos, shmipc_load_relaxed(&space->wanted_pos))) {
         return false;
     }
     *number =
-        ring->ring.item_stride == 0 ? oldest->seq : shmipc_ring_seq_of(&ring->ring, oldest->pos);
+        ring->map.item_stride == 0 ? oldest->seq : shmipc_ring_seq_of(&ring->map, oldest->pos);
     return true;
 }
 
@@ -327,7 +326,7 @@ static enum shmipc_status look_for_producer(void *self)
     const struct shmipc_consumer_role *consumer = self;
     /* Relaxed: one that takes the ring over has the lock first, and takes the end back then. */
     return shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1) &&
-                   shmipc_load_relaxed(&consumer->ring.ring.shared->identity.closed) == 0
+                   shmipc_load_relaxed(&consumer->ring.map.shared->identity.closed) == 0
                ? SHMIPC_OK
                : SHMIPC_EMPTY;
 }

@@ -39,8 +39,7 @@ enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consum
  * find it again later. BUSY: every slot is taken by a live consumer. INVALID: a durable ring has no
  * "latest". CORRUPT, OS. Closed again where this fails. */
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
-                                             enum shmipc_start start,
-                                             struct shmipc_error *error);
+                                             enum shmipc_start start, struct shmipc_error *error);
 
 /* Both halves, for whoever takes what there is; tried once. */
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
@@ -63,7 +62,7 @@ static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *con
 {
     const uint64_t old_pos = consumer->ring.cursor_pos;
     if (shmipc_ring_publish_cursor(&consumer->ring) &&
-        shmipc_wait_wanted(&consumer->ring.ring.shared->space.sleepers, consumer->asymmetric)) {
+        shmipc_wait_wanted(&consumer->ring.map.shared->space.sleepers, consumer->asymmetric)) {
         shmipc_consumer_role_wake_producer(consumer, old_pos);
     }
 }

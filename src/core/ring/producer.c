@@ -18,9 +18,9 @@
 
 static void identify(struct shmipc_producer_role *producer)
 {
-    struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
+    struct shmipc_identity_line *identity = &producer->ring.map.shared->identity;
     /* A predecessor may have died asleep. Only a producer sleeps here, and that is us, awake. */
-    shmipc_store_relaxed(&producer->ring.ring.shared->space.sleepers, 0u);
+    shmipc_store_relaxed(&producer->ring.map.shared->space.sleepers, 0u);
     SHMIPC_STEP(IDENTIFY_SPACE);
     const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
     shmipc_store_relaxed(&identity->epoch, epoch + 1);
@@ -94,7 +94,7 @@ static bool may_keep(const struct shmipc_ring *ring)
 static void keep_places(const struct shmipc_producer_role *producer, uint32_t hold_for)
 {
     const struct shmipc_segment *segment = &producer->segment;
-    const struct shmipc_ring *ring = &producer->ring.ring;
+    const struct shmipc_ring *ring = &producer->ring.map;
     uint32_t wanted = may_keep(ring) ? hold_for : 0;
     for (uint32_t slot = 0; slot < ring->slots && wanted > 0; slot++) {
         wanted -= shmipc_ring_is_kept(ring, slot) ||
@@ -123,11 +123,11 @@ static enum shmipc_status create(struct shmipc_producer_role *producer, const ch
     }
     status = shmipc_segment_map(segment, true, error);
     if (status == SHMIPC_OK) {
-        shmipc_ring_attach(&producer->ring.ring, segment);
+        shmipc_ring_attach(&producer->ring.map, segment);
         shmipc_ring_format(segment->header);
         SHMIPC_STEP(CREATE_FORMATTED);
-        for (uint32_t slot = 0; slot < spec->hold_for && may_keep(&producer->ring.ring); slot++) {
-            shmipc_ring_keep(&producer->ring.ring, slot, spec->origin_pos);
+        for (uint32_t slot = 0; slot < spec->hold_for && may_keep(&producer->ring.map); slot++) {
+            shmipc_ring_keep(&producer->ring.map, slot, spec->origin_pos);
         }
         status = shmipc_ring_take_over(&producer->ring);
     }
@@ -164,7 +164,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     if (status != SHMIPC_OK) {
         return status;
     }
-    shmipc_ring_attach(&producer->ring.ring, segment);
+    shmipc_ring_attach(&producer->ring.map, segment);
     if (!shmipc_lock_try(segment, SHMIPC_LOCK_PRODUCER)) {
         if (!shmipc_lock_is_taken(errno)) {
             return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
@@ -275,7 +275,7 @@ void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer)
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&producer->interrupted, 1u);
     SHMIPC_STEP(INTERRUPTED);
-    shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
+    shmipc_wait_wake(&producer->ring.map.shared->space.sleepers);
 }
 
 enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *producer,

@@ -54,9 +54,9 @@ void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer);
  * the file was cut, and what was committed may have gone nowhere. */
 static inline enum shmipc_status shmipc_producer_role_notify(struct shmipc_producer_role *producer)
 {
-    if (shmipc_wait_wanted(&producer->ring.ring.shared->data.sleepers, producer->asymmetric)) {
+    if (shmipc_wait_wanted(&producer->ring.map.shared->data.sleepers, producer->asymmetric)) {
         producer->wakes++;
-        shmipc_wait_wake(&producer->ring.ring.shared->data.sleepers);
+        shmipc_wait_wake(&producer->ring.map.shared->data.sleepers);
     }
     return shmipc_segment_is_damaged(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
 }

@@ -9,7 +9,7 @@ static enum shmipc_status look_after_reader(struct shmipc_producer_role *produce
 {
     /* Before the look at the lock, as verdict_of_lock in consumer.c has it: a successor's pid is
      * not taken for that of the one that was found dead. */
-    const uint32_t pid = shmipc_load_relaxed(&producer->ring.ring.shared->slots[0].pid);
+    const uint32_t pid = shmipc_load_relaxed(&producer->ring.map.shared->slots[0].pid);
     if (pid == 0 || shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0, 1)) {
         producer->told_pid = 0; /* whoever dies next is another, perhaps of the same number */
         return SHMIPC_OK;
@@ -32,7 +32,7 @@ static enum shmipc_status tell(struct shmipc_producer_role *producer, enum shmip
 static enum shmipc_status look_after_consumers(struct shmipc_producer_role *producer)
 {
     struct shmipc_segment *segment = &producer->segment;
-    const struct shmipc_ring *ring = &producer->ring.ring;
+    const struct shmipc_ring *ring = &producer->ring.map;
     const uint32_t slots = ring->slots;
     if (ring->durable) {
         return look_after_reader(producer);
@@ -79,9 +79,9 @@ static void tell_wanted(void *self)
 {
     struct shmipc_producer_role *producer = self;
     /* Relaxed: the barrier (S2) follows, see shmipc_consumer_role_wake_producer. */
-    shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
+    shmipc_store_relaxed(&producer->ring.map.shared->space.wanted_pos,
                          producer->ring.head_pos + producer->wanted_len -
-                             producer->ring.ring.area_len);
+                             producer->ring.map.area_len);
     SHMIPC_STEP(WAIT_WANTED);
 }
 
@@ -103,7 +103,7 @@ static void wait_begin(struct shmipc_producer_role *producer, struct shmipc_wait
     wait->deadline_ns = deadline_ns;
     wait->peer_look_ns = &producer->peer_look_ns;
     wait->interrupted = &producer->interrupted;
-    wait->sleepers = &producer->ring.ring.shared->space.sleepers;
+    wait->sleepers = &producer->ring.map.shared->space.sleepers;
     wait->self = producer;
     wait->sleeps = 0;
 }
@@ -143,7 +143,7 @@ enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *
 
 bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot)
 {
-    const struct shmipc_header *shared = producer->ring.ring.shared;
+    const struct shmipc_header *shared = producer->ring.map.shared;
     /* Relaxed, and with no partner: it only saves a system call; the kernel's lock is what decides.
      */
     const uint32_t pid = shmipc_load_relaxed(&shared->slots[slot].pid);
@@ -154,7 +154,7 @@ bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *produce
 uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer)
 {
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < producer->ring.ring.slots; slot++) {
+    for (uint32_t slot = 0; slot < producer->ring.map.slots; slot++) {
         count += shmipc_producer_role_is_attached(producer, slot);
     }
     return count;
@@ -163,10 +163,10 @@ uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *
 bool shmipc_producer_role_slowest(const struct shmipc_producer_role *producer, uint32_t *pid,
                                   uint64_t *lag)
 {
-    const struct shmipc_header *shared = producer->ring.ring.shared;
+    const struct shmipc_header *shared = producer->ring.map.shared;
     uint64_t pos;
     uint32_t slot;
-    if (!shmipc_ring_slowest(&producer->ring.ring, &pos, &slot)) {
+    if (!shmipc_ring_slowest(&producer->ring.map, &pos, &slot)) {
         return false;
     }
     *lag = shmipc_ring_distance_estimate(&producer->ring, pos);

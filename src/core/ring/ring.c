@@ -46,7 +46,7 @@ void shmipc_ring_format(struct shmipc_header *shared)
 
 enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
 {
-    const struct shmipc_ring *ring = &producer->ring;
+    const struct shmipc_ring *ring = &producer->map;
     const struct shmipc_header *shared = ring->shared;
     /* Relaxed: the predecessor's lock, which we took over, made all that it stored visible. */
     producer->head_pos = shmipc_load_relaxed(&shared->commit.head_pos);
@@ -58,7 +58,8 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
         return SHMIPC_CORRUPT;
     }
     if (ring->item_stride == 0) {
-        if (!shmipc_ring_is_aligned(ring, producer->head_pos) || !shmipc_ring_is_aligned(ring, producer->tail_pos) ||
+        if (!shmipc_ring_is_aligned(ring, producer->head_pos) ||
+            !shmipc_ring_is_aligned(ring, producer->tail_pos) ||
             !shmipc_ring_read_note(shared, producer->head_pos, &producer->next_seq)) {
             return SHMIPC_CORRUPT;
         }
@@ -131,7 +132,7 @@ static bool find_seq_of(const struct shmipc_ring *ring, uint64_t pos, uint64_t *
 enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint32_t slot_index,
                                     enum shmipc_start start)
 {
-    struct shmipc_ring *ring = &consumer->ring;
+    struct shmipc_ring *ring = &consumer->map;
     struct shmipc_header *shared = ring->shared;
     struct shmipc_slot *slot = &shared->slots[slot_index];
     uint64_t pos = 0;
@@ -149,9 +150,8 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
         for (int attempt = 0; attempt < JOIN_LIMIT && !joined; attempt++) {
             /* W4 <-> R4: cursor and bit, then the fence, then tail. Relaxed, all of them: the fence
              * orders them, and acquires for the look at head that follows a tail. */
-            pos = start == SHMIPC_START_EARLIEST
-                      ? shmipc_load_relaxed(&shared->retention.tail_pos)
-                      : shmipc_load_relaxed(&shared->commit.head_pos);
+            pos = start == SHMIPC_START_EARLIEST ? shmipc_load_relaxed(&shared->retention.tail_pos)
+                                                 : shmipc_load_relaxed(&shared->commit.head_pos);
             shmipc_store_relaxed(&slot->cursor_pos, pos);
             SHMIPC_STEP(JOIN_CURSOR);
             (void)shmipc_fetch_or_relaxed(&shared->members.bits[slot_index / 64],

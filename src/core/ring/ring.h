@@ -82,7 +82,7 @@ struct shmipc_ring {
 };
 
 struct shmipc_ring_producer {
-    struct shmipc_ring ring;
+    struct shmipc_ring map;
     uint64_t head_pos;
     uint64_t limit_pos; /* may write below this; limit_pos <= tail_pos + area_len */
     uint64_t tail_pos;
@@ -100,7 +100,7 @@ struct shmipc_lease {
 };
 
 struct shmipc_ring_consumer {
-    struct shmipc_ring ring;
+    struct shmipc_ring map;
     struct shmipc_slot *slot;
     uint64_t read_pos;        /* next byte to read */
     uint64_t head_pos_cached; /* everything below is committed */
@@ -131,8 +131,9 @@ struct shmipc_message {
 
 /* Where a consumer starts to read. */
 enum shmipc_start {
-    SHMIPC_START_RESUME,   /* durable: at the first unreleased; kept slot: at its cursor; else LATEST */
-    SHMIPC_START_LATEST,   /* at the next message or item to come */
+    SHMIPC_START_RESUME, /* durable: at the first unreleased; kept slot: at its cursor; else LATEST
+                          */
+    SHMIPC_START_LATEST, /* at the next message or item to come */
     SHMIPC_START_EARLIEST, /* at the oldest one retained */
     SHMIPC_START_KEPT      /* for shmipc_ring_join: at the cursor of a kept slot */
 };
@@ -196,7 +197,7 @@ static inline enum shmipc_status shmipc_ring_reserve(struct shmipc_ring_producer
             return status;
         }
     }
-    *at = producer->ring.data + (producer->head_pos & producer->ring.mask);
+    *at = producer->map.data + (producer->head_pos & producer->map.mask);
     SHMIPC_STEP(RESERVED);
     return SHMIPC_OK;
 }
@@ -211,14 +212,14 @@ static inline uint64_t shmipc_ring_room(const struct shmipc_ring_producer *produ
  * them unsent, after it sent. */
 static inline void shmipc_ring_commit(struct shmipc_ring_producer *producer, uint64_t len)
 {
-    struct shmipc_header *shared = producer->ring.shared;
+    struct shmipc_header *shared = producer->map.shared;
     const uint64_t head_pos = producer->head_pos + len;
     producer->head_pos = head_pos;
     if (SHMIPC_LIKELY(producer->limit_pos - head_pos > SHMIPC_PREFETCH_LEN)) {
         /* Ours already: a line that the consumer still has to read is never asked for. */
         shmipc_prefetch_for_write(
-            producer->ring.data +
-            ((head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->ring.mask));
+            producer->map.data +
+            ((head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->map.mask));
     }
     shmipc_store_release(&shared->commit.head_pos, head_pos); /* W1 <-> R1 */
     SHMIPC_STEP(COMMIT_HEAD);
@@ -241,7 +242,7 @@ static inline void shmipc_message_header_store(unsigned char *at, uint32_t len, 
 static inline void shmipc_ring_commit_messages(struct shmipc_ring_producer *producer, uint64_t len,
                                                uint64_t count)
 {
-    struct shmipc_note *note = &producer->ring.shared->commit.notes[producer->note_index];
+    struct shmipc_note *note = &producer->map.shared->commit.notes[producer->note_index];
     const uint64_t seq = producer->next_seq + count;
     producer->next_seq = seq;
     shmipc_store_relaxed(&note->pos, producer->head_pos + len);
@@ -287,10 +288,10 @@ static inline enum shmipc_status shmipc_ring_readable(struct shmipc_ring_consume
 static inline bool shmipc_ring_ask(const struct shmipc_ring_consumer *consumer)
 {
     const uint64_t available = consumer->head_pos_cached - consumer->read_pos;
-    const uint64_t from_off = consumer->read_pos & consumer->ring.mask;
+    const uint64_t from_off = consumer->read_pos & consumer->map.mask;
     const uint64_t end_off = from_off + (available < SHMIPC_ASK_LEN ? available : SHMIPC_ASK_LEN);
     for (uint64_t off = from_off & ~(uint64_t)63; off < end_off; off += 64) {
-        shmipc_prefetch_for_read(consumer->ring.data + off);
+        shmipc_prefetch_for_read(consumer->map.data + off);
     }
     return available != 0;
 }
@@ -338,7 +339,7 @@ static inline void shmipc_item_describe(const struct shmipc_ring *ring, uint64_t
 static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *consumer,
                                                   struct shmipc_message *message)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     enum shmipc_status status;
     if (SHMIPC_UNLIKELY(ring->overwrite)) {
         return shmipc_ring_peek_checked(consumer, message);
@@ -411,7 +412,7 @@ static inline void shmipc_ring_advance_to(struct shmipc_ring_consumer *consumer,
 {
     consumer->read_pos = pos;
     consumer->next_seq = seq;
-    if (consumer->ring.overwrite) {
+    if (consumer->map.overwrite) {
         consumer->resyncs = 0;
     }
     SHMIPC_STEP(READ_ADVANCED);

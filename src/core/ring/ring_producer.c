@@ -32,7 +32,7 @@ bool shmipc_ring_slowest(const struct shmipc_ring *ring, uint64_t *slowest_pos,
 static enum shmipc_status retire_to(const struct shmipc_ring_producer *producer, uint64_t want,
                                     uint64_t *boundary)
 {
-    const struct shmipc_ring *ring = &producer->ring;
+    const struct shmipc_ring *ring = &producer->map;
     uint64_t pos = producer->tail_pos;
     if (!shmipc_pos_before(pos, want)) {
         *boundary = pos;
@@ -63,18 +63,18 @@ static enum shmipc_status judge_cursor(const struct shmipc_ring_producer *produc
                                        uint64_t cursor_pos)
 {
     if (shmipc_pos_before(producer->head_pos, cursor_pos) ||
-        !shmipc_ring_is_aligned(&producer->ring, cursor_pos)) {
+        !shmipc_ring_is_aligned(&producer->map, cursor_pos)) {
         return SHMIPC_CORRUPT;
     }
-    if (producer->head_pos - cursor_pos > producer->ring.area_len) {
-        return producer->ring.durable ? SHMIPC_CORRUPT : SHMIPC_FULL;
+    if (producer->head_pos - cursor_pos > producer->map.area_len) {
+        return producer->map.durable ? SHMIPC_CORRUPT : SHMIPC_FULL;
     }
     return SHMIPC_OK;
 }
 
 enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uint64_t len)
 {
-    const struct shmipc_ring *ring = &producer->ring;
+    const struct shmipc_ring *ring = &producer->map;
     const uint64_t want = producer->head_pos + len - ring->area_len;
     uint64_t slowest = 0;
     uint32_t slot = 0;
@@ -141,7 +141,7 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
 
 uint64_t shmipc_ring_distance_estimate(const struct shmipc_ring_producer *producer, uint64_t pos)
 {
-    const struct shmipc_ring *ring = &producer->ring;
+    const struct shmipc_ring *ring = &producer->map;
     struct shmipc_message message;
     if (shmipc_pos_before(pos, producer->tail_pos) && ring->overwrite) {
         pos = producer->tail_pos;
@@ -163,7 +163,7 @@ uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *produce
 {
     uint64_t slowest;
     uint32_t slot;
-    return shmipc_ring_slowest(&producer->ring, &slowest, &slot)
+    return shmipc_ring_slowest(&producer->map, &slowest, &slot)
                ? shmipc_ring_distance_estimate(producer, slowest)
                : 0;
 }

@@ -19,7 +19,7 @@ struct shmipc_waited shmipc_waited_consumer(struct shmipc_consumer_role *consume
     return (struct shmipc_waited){
         .kind = &consumer_kind,
         .self = consumer,
-        .sleepers = &consumer->ring.ring.shared->data.sleepers,
+        .sleepers = &consumer->ring.map.shared->data.sleepers,
         .peer_look_ns = &consumer->peer_look_ns,
         .spin = &consumer->spin,
     };

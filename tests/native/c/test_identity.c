@@ -202,7 +202,7 @@ static void test_removed_file_is_told_to_both_sides_until_they_close(void)
     while (shmipc_ring_room(&producer.ring) >= 64) {
         send_one(&producer);
     }
-    CHECK_EQ(await_room(&producer, producer.ring.ring.area_len, PATIENCE), SHMIPC_REMOVED);
+    CHECK_EQ(await_room(&producer, producer.ring.map.area_len, PATIENCE), SHMIPC_REMOVED);
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_REMOVED);
     CHECK_EQ(shmipc_producer_role_close(&producer, false), SHMIPC_OK); /* its consumer is there */
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_OK);

@@ -17,7 +17,7 @@ static struct shmipc_spec holding(uint32_t slots, uint32_t hold_for)
 
 static uint32_t count_kept(const struct shmipc_producer_role *producer)
 {
-    return shmipc_ring_count_kept(&producer->ring.ring);
+    return shmipc_ring_count_kept(&producer->ring.map);
 }
 
 static void send_some(struct shmipc_producer_role *producer, int count)
@@ -63,7 +63,7 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
         sent++;
     }
-    CHECK_EQ(sent, producer.ring.ring.area_len / 64);
+    CHECK_EQ(sent, producer.ring.map.area_len / 64);
     CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* looks after the dead */
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
     CHECK_EQ(producer.evicted, 0);
@@ -203,7 +203,7 @@ static void test_durable_and_overwriting_rings_keep_no_places(void)
     struct shmipc_producer_role producer;
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 0);
-    CHECK_EQ(shmipc_load_relaxed(&producer.ring.ring.shared->slots[0].pid), 0);
+    CHECK_EQ(shmipc_load_relaxed(&producer.ring.map.shared->slots[0].pid), 0);
     shmipc_producer_role_close(&producer, false);
     spec = holding(2, 2);
     spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
@@ -239,11 +239,11 @@ static void test_half_kept_place_is_a_free_one(void)
     struct shmipc_producer_role producer;
     struct shmipc_consumer_role consumer;
     open_producer(&producer, &spec);
-    struct shmipc_slot *slot = &producer.ring.ring.shared->slots[0];
+    struct shmipc_slot *slot = &producer.ring.map.shared->slots[0];
     shmipc_store_relaxed(&slot->pid, SHMIPC_PID_KEPT);
     CHECK_EQ(count_kept(&producer), 0);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
-    while (producer.ring.head_pos < 2 * producer.ring.ring.area_len) {
+    while (producer.ring.head_pos < 2 * producer.ring.map.area_len) {
         CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
     }
     open_consumer(&consumer, SHMIPC_START_RESUME);
@@ -265,7 +265,7 @@ static void test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_joi
         struct shmipc_consumer_role consumer;
         open_producer(&producer, &spec);
         send_some(&producer, 3);
-        shmipc_store_relaxed(&producer.ring.ring.shared->slots[0].cursor_pos, lies[i]);
+        shmipc_store_relaxed(&producer.ring.map.shared->slots[0].cursor_pos, lies[i]);
         CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_RESUME, &error),
                  SHMIPC_CORRUPT);
         CHECK(shmipc_segment_unlink(&producer.segment));

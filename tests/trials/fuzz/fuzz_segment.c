@@ -49,8 +49,8 @@ static struct shmipc_spec spec_of(uint8_t kind)
 static void send(unsigned char fill)
 {
     struct shmipc_ring_producer *ring = &producer.ring;
-    const bool typed = ring->ring.item_stride != 0;
-    const uint64_t len = typed ? ring->ring.item_stride : 64;
+    const bool typed = ring->map.item_stride != 0;
+    const uint64_t len = typed ? ring->map.item_stride : 64;
     unsigned char *at = NULL;
     if (shmipc_ring_reserve(ring, len, &at) != SHMIPC_OK) {
         return;

@@ -26,7 +26,7 @@ const char *api_ring_name(void)
 static uint64_t count_committed(void)
 {
     const struct shmipc_ring_producer *ring = &producer->role.ring;
-    return is_typed() ? shmipc_ring_seq_of(&ring->ring, ring->head_pos) : ring->next_seq;
+    return is_typed() ? shmipc_ring_seq_of(&ring->map, ring->head_pos) : ring->next_seq;
 }
 
 /* Whoever takes over finds exactly what was committed. */

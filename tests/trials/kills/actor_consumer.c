@@ -38,7 +38,7 @@ static uint64_t count_lost(void)
 /* The number of what lies at `pos`: a message says it, an item does not. */
 static uint64_t number_of(uint64_t pos, uint64_t seq)
 {
-    return is_typed() ? shmipc_ring_seq_of(&consumer.ring.ring, pos) : seq;
+    return is_typed() ? shmipc_ring_seq_of(&consumer.ring.map, pos) : seq;
 }
 
 /* One message is whole and the one that is due. */
@@ -109,7 +109,7 @@ static void read_in_place(struct shmipc_message *message, uint64_t count)
         if (i == count / 2) {
             actor_step(AT_READ_HALF);
         }
-        check_message(message, message->data + i * consumer.ring.ring.item_stride, number + i);
+        check_message(message, message->data + i * consumer.ring.map.item_stride, number + i);
     }
     if (is_broken("hasty")) {
         reader_processed();
@@ -142,7 +142,7 @@ static void read_by_copy(struct shmipc_message *message)
     unsigned char copy[LONGEST_PAYLOAD];
     const uint64_t half = message->len / 2;
     if (message->len > sizeof copy) {
-        if (shmipc_ring_intact(&consumer.ring.ring, message->pos)) {
+        if (shmipc_ring_intact(&consumer.ring.map, message->pos)) {
             board->torn++;
             actor_fail("a message of %llu bytes", (unsigned long long)message->len);
         }
@@ -155,7 +155,7 @@ static void read_by_copy(struct shmipc_message *message)
         actor_nap(100000); /* long enough to be lapped */
     }
     shmipc_copy_speculative(copy + half, message->data + half, message->len - half);
-    if (!is_broken("trusting") && !shmipc_ring_intact(&consumer.ring.ring, message->pos)) {
+    if (!is_broken("trusting") && !shmipc_ring_intact(&consumer.ring.map, message->pos)) {
         shmipc_ring_resync(&consumer.ring);
         return;
     }
@@ -191,7 +191,7 @@ static bool read_some(void)
         const uint64_t len = message.len < sizeof copy ? message.len : sizeof copy;
         shmipc_ring_take(&consumer.ring, &message, &leases[0]);
         shmipc_copy_speculative(copy, message.data, len);
-        if (shmipc_ring_intact(&consumer.ring.ring, message.pos)) {
+        if (shmipc_ring_intact(&consumer.ring.map, message.pos)) {
             check_message(&message, copy, number_of(message.pos, message.seq));
         } else {
             reader_not_whole();

@@ -109,7 +109,7 @@ static void check_kept_start(void)
 
 static void check_start(void)
 {
-    first = is_typed() ? shmipc_ring_seq_of(&ring->ring, ring->read_pos) : ring->next_seq;
+    first = is_typed() ? shmipc_ring_seq_of(&ring->map, ring->read_pos) : ring->next_seq;
     lost_before = reader->count_lost();
     seat->number = first == UINT64_MAX ? 0 : first;
     check_kept_start();
@@ -230,7 +230,7 @@ static void update_number(void)
         seat->number = first + received + lost;
     } else if (!is_typed() && ring->read_pos == ring->head_pos_cached) {
         uint64_t seq;
-        if (shmipc_ring_read_note(ring->ring.shared, ring->read_pos, &seq)) {
+        if (shmipc_ring_read_note(ring->map.shared, ring->read_pos, &seq)) {
             seat->number = seq;
         }
     }

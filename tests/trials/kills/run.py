@@ -53,7 +53,7 @@ MUTANTS = (
         "the head is stored before the note that belongs to it",
         "ring.h",
         "    shmipc_store_relaxed(&note->pos, producer->head_pos + len);\n",
-        "    shmipc_store_release(&producer->ring.shared->commit.head_pos,\n"
+        "    shmipc_store_release(&producer->map.shared->commit.head_pos,\n"
         "                         producer->head_pos + len);\n"
         "    shmipc_store_relaxed(&note->pos, producer->head_pos + len);\n",
         "positions contradict each other|goes on at message|told of the end",
@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant(
         "the producer reuses memory that the slowest consumer still has to read",
-        "ring.c",
+        "ring_producer.c",
         "        tail = shmipc_pos_before(slowest, producer->tail_pos) ? producer->tail_pos"
         " : slowest;\n",
         "        tail = want;\n",
@@ -136,7 +136,7 @@ MUTANTS = (
 API_MUTANTS = (
     Mutant(
         "a message is committed before it is copied",
-        "sending.c",
+        "producer_send.c",
         "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
         "        shmipc_ring_commit_messages(ring, span, 1);\n",
         "        shmipc_ring_commit_messages(ring, span, 1);\n"
@@ -147,15 +147,15 @@ API_MUTANTS = (
     ),
     Mutant(
         "what was released in part is given back as a whole",
-        "reading.c",
-        "        part->end_pos += count * ring->ring.item_stride;\n",
+        "consumer_peek.c",
+        "        part->end_pos += count * ring->map.item_stride;\n",
         "        part->end_pos = self->peeked.end_pos;\n",
         "came where|resumed at",
         "api",
     ),
     Mutant(
         "the producer's close only frees",
-        "producer.c",
+        "producer_handle.c",
         "if (shmipc_producer_role_close(&producer->role, false) == SHMIPC_REMOVED) {",
         "shmipc_segment_close(&producer->role.segment);\n        if (false) {",
         "left behind",
@@ -163,7 +163,7 @@ API_MUTANTS = (
     ),
     Mutant(
         "a frame that is released does not end its lease",
-        "frame.c",
+        "frame_release.c",
         "    shmipc_ring_end(&consumer->role.ring, &frame->lease);\n"
         "    frame->next = consumer->spare;\n"
         "    consumer->spare = frame;\n",

@@ -171,15 +171,17 @@ static void nap_in(const char *function)
 #define shmipc_ring_end(ring, lease) api_end((ring), (lease))
 #define shmipc_ring_take(ring, message, lease) api_take((ring), (message), (lease))
 
-#include "../../../src/api/consumer.c"
-#include "../../../src/api/ends.c"
+#include "../../../src/api/consumer_handle.c"
+#include "../../../src/api/consumer_peek.c"
+#include "../../../src/api/consumer_recv.c"
+#include "../../../src/api/consumer_wait.c"
+#include "../../../src/api/endpoint.c"
+#include "../../../src/api/frame_read.c"
 #include "../../../src/api/handle.c"
-#include "../../../src/api/reading.c"
-#include "../../../src/api/receiving.c"
 
 #define shmipc_handle_pause(turns) ((void)(turns), pause_in(LOOP_FRAME))
 
-#include "../../../src/api/frame.c"
+#include "../../../src/api/frame_release.c"
 
 /* ---- a scenario's beginning ------------------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /*
  * scenarios_frame.c: frames given back by other threads, interrupts and closes of a consumer of the
- * public API: frame.c, reading.c, consumer.c and shmipc_take_call over the real ring.
+ * public API: frame_*.c, consumer_*.c and shmipc_take_call over the real ring.
  *
  * Thread 0 owns the consumer. Where a lease ends, what it showed is written over, as the producer
  * may do then.

@@ -1,8 +1,8 @@
-/* waiting.c: shmipc_wait: several consumers at once. */
+/* wait_many.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
 #include "../core/ring/waited_consumer.h"
 #include "cancel.h"
-#include "reading.h"
+#include "consumer_read.h"
 
 #include <errno.h>
 #include <stdlib.h>

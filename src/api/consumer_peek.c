@@ -1,5 +1,6 @@
-/* reading.c: what a consumer of shmipc.h reads in place: peek and release. Copied: receiving.c. */
-#include "reading.h"
+/* consumer_peek.c: what a consumer of shmipc.h reads in place: peek and release. Copied:
+ * consumer_recv.c. */
+#include "consumer_read.h"
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 #define SIDE SHMIPC_SIDE_CONSUMER
@@ -16,7 +17,7 @@ int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status 
 /* A look found nothing: has the stream ended? SUCCESS: look again. */
 static int look_at_peer(struct shmipc_consumer *self)
 {
-    const struct shmipc_header *shared = self->role.ring.ring.shared;
+    const struct shmipc_header *shared = self->role.ring.map.shared;
     /* Relaxed: a hint; poll_peer orders what it decides on. */
     if (shmipc_load_relaxed(&shared->identity.closed) == 0 &&
         self->empty_looks++ % LOOKS_AT_PEER != 0 &&
@@ -52,7 +53,7 @@ static int look(struct shmipc_consumer *self, bool many, uint64_t max, struct sh
         return shmipc_consumer_fail(self, status);
     }
     self->peeked = shmipc_stretch_of(&message, count);
-    shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, count, view);
+    shmipc_view_fill(self, &message, self->role.ring.map.item_stride, count, view);
     return SHMIPC_SUCCESS;
 }
 
@@ -85,13 +86,13 @@ static inline int peek_inside(struct shmipc_consumer *consumer, uint64_t pos,
 {
     const struct shmipc_ring_consumer *ring = &consumer->role.ring;
     const uint64_t available = ring->head_pos_cached - pos;
-    const uint64_t stride = ring->ring.item_stride;
+    const uint64_t stride = ring->map.item_stride;
     struct shmipc_message message;
-    if (SHMIPC_UNLIKELY(view == NULL || available == 0 || ring->ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(view == NULL || available == 0 || ring->map.overwrite)) {
         return peek_slowly(consumer, view);
     }
     if (stride == 0) {
-        if (SHMIPC_LIKELY(shmipc_message_decode(&ring->ring, pos, available, &message) ==
+        if (SHMIPC_LIKELY(shmipc_message_decode(&ring->map, pos, available, &message) ==
                               SHMIPC_OK &&
                           !shmipc_segment_is_damaged(&consumer->role.segment))) {
             show(consumer, &message, 0, view);
@@ -99,7 +100,7 @@ static inline int peek_inside(struct shmipc_consumer *consumer, uint64_t pos,
         }
     } else if (SHMIPC_LIKELY(available >= stride &&
                              !shmipc_segment_is_damaged(&consumer->role.segment))) {
-        shmipc_item_describe(&ring->ring, pos, &message);
+        shmipc_item_describe(&ring->map, pos, &message);
         show(consumer, &message, stride, view);
         return SHMIPC_SUCCESS;
     }
@@ -149,12 +150,12 @@ static void look_further(struct shmipc_consumer *self, struct shmipc_view *views
         struct shmipc_message message;
         const uint64_t pos = all->end_pos;
         if (pos == ring->head_pos_cached ||
-            shmipc_message_decode(&ring->ring, pos, ring->head_pos_cached - pos, &message) !=
+            shmipc_message_decode(&ring->map, pos, ring->head_pos_cached - pos, &message) !=
                 SHMIPC_OK ||
             shmipc_segment_is_damaged(&self->role.segment)) {
             break; /* what is wrong is reported when it is the next */
         }
-        shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, 1, &views[all->count]);
+        shmipc_view_fill(self, &message, self->role.ring.map.item_stride, 1, &views[all->count]);
         *all = shmipc_stretch_of(&message, all->count + 1);
     }
 }
@@ -179,7 +180,7 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
     }
     if (result == SHMIPC_SUCCESS) {
         /* With SHMIPC_OVERWRITE each is to be checked after it was copied: one by one. */
-        if (!consumer->role.ring.ring.overwrite) {
+        if (!consumer->role.ring.map.overwrite) {
             look_further(consumer, views, max);
         }
         *count = (size_t)consumer->peeked.count;
@@ -192,7 +193,7 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
 
 int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch)
 {
-    if (!shmipc_ring_intact(&self->role.ring.ring, self->role.ring.read_pos)) {
+    if (!shmipc_ring_intact(&self->role.ring.map, self->role.ring.read_pos)) {
         self->peeked.count = 0;
         shmipc_ring_resync(&self->role.ring);
         return SHMIPC_E_OVERRUN;
@@ -242,7 +243,7 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
         !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
         return enter_and_release(consumer);
     }
-    if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.map.overwrite)) {
         return release_slowly(consumer);
     }
     shmipc_step_over(consumer, &consumer->peeked);
@@ -285,7 +286,7 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
         return enter_and_next(consumer, view);
     }
     struct shmipc_consumer_role *role = &consumer->role;
-    if (SHMIPC_UNLIKELY(view == NULL || role->ring.ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(view == NULL || role->ring.map.overwrite)) {
         return next_slowly(consumer, view);
     }
     uint64_t pos = role->ring.read_pos;
@@ -295,7 +296,7 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
         shmipc_step_over(consumer, &consumer->peeked);
         if (SHMIPC_UNLIKELY(
                 shmipc_ring_publish_cursor(&role->ring) &&
-                shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric))) {
+                shmipc_wait_wanted(&role->ring.map.shared->space.sleepers, role->asymmetric))) {
             return wake_and_peek(consumer, old_pos, view);
         }
     }
@@ -309,13 +310,13 @@ static int cut_peeked(struct shmipc_consumer *self, uint64_t count, struct shmip
     *part = (struct shmipc_stretch){0, ring->read_pos, 0};
     if (shmipc_consumer_is_typed(self)) {
         part->count = count;
-        part->end_pos += count * ring->ring.item_stride;
+        part->end_pos += count * ring->map.item_stride;
         return SHMIPC_SUCCESS;
     }
     while (part->count < count) {
         struct shmipc_message message;
         const enum shmipc_status status = shmipc_message_decode(
-            &ring->ring, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
+            &ring->map, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
         if (status != SHMIPC_OK) {
             return shmipc_consumer_fail(self, status); /* it was right when we looked */
         }
@@ -358,7 +359,7 @@ bool shmipc_consumer_is_intact(struct shmipc_consumer *consumer)
     }
     const bool intact =
         consumer->peeked.count != 0 &&
-        shmipc_ring_intact(&consumer->role.ring.ring, consumer->role.ring.read_pos) &&
+        shmipc_ring_intact(&consumer->role.ring.map, consumer->role.ring.read_pos) &&
         !shmipc_segment_is_damaged(&consumer->role.segment);
     shmipc_handle_leave(&consumer->handle);
     return intact;

@@ -1,6 +1,6 @@
-/* ends.c: see ends.h. */
+/* endpoint.c: see endpoint.h. */
 #define _GNU_SOURCE
-#include "ends.h"
+#include "endpoint.h"
 
 #include "dtype.h"
 
@@ -52,8 +52,8 @@ static int path_of(const char *name, char path[SHMIPC_PATH_MAX])
     return SHMIPC_SUCCESS;
 }
 
-void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
-                     int *result)
+void *shmipc_endpoint_new(size_t len, const char *what, const char *name,
+                          char path[SHMIPC_PATH_MAX], int *result)
 {
     *result = path_of(name, path);
     if (*result != SHMIPC_SUCCESS) {

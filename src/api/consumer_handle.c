@@ -1,8 +1,9 @@
-/* consumer.c: the consumer of shmipc.h: its life and its facts. Its reading is in reading.c. */
+/* consumer_handle.c: the consumer of shmipc.h: its life and its facts. Its reading is in
+ * consumer_peek.c. */
 #define _GNU_SOURCE
 #include "../core/ring/opening.h"
 #include "cancel.h"
-#include "ends.h"
+#include "endpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -142,7 +143,7 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
         return result;
     }
     struct shmipc_consumer *self =
-        shmipc_end_new(sizeof *self, "a consumer of", name, path, &result);
+        shmipc_endpoint_new(sizeof *self, "a consumer of", name, path, &result);
     if (self == NULL) {
         return result;
     }
@@ -153,7 +154,7 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
         return result;
     }
     shmipc_store_relaxed(&self->holds, 1u); /* nobody else has the pointer yet */
-    self->seq_pos = self->role.ring.ring.origin_pos;
+    self->seq_pos = self->role.ring.map.origin_pos;
     shmipc_handle_init(&self->handle, CONSUMER, name, self->role.asymmetric,
                        &self->role.segment.forked, interrupt);
     *consumer = self;
@@ -184,7 +185,7 @@ int shmipc_consumer_close(struct shmipc_consumer *consumer)
         if (consumer->frames == 0) {
             shmipc_consumer_role_close(&consumer->role);
         } else {
-            consumer->detach_pending = true; /* frame.c: the last frame does it */
+            consumer->detach_pending = true; /* frame_read.c: the last frame does it */
         }
     }
     shmipc_handle_unlock(&consumer->handle);

@@ -1,12 +1,11 @@
 /*
- * ends.h: the two ends of a ring as a user of shmipc.h holds them.
+ * endpoint.h: the two ends of a ring as a user of shmipc.h holds them.
  *
  * Owns:     struct shmipc_producer and struct shmipc_consumer, what both do alike: options, facts,
  *           deadlines, the texts of a ring's failures.
- * May be included by: the C files of src/api.
  */
-#ifndef SHMIPC_API_ENDS_H
-#define SHMIPC_API_ENDS_H
+#ifndef SHMIPC_API_ENDPOINT_H
+#define SHMIPC_API_ENDPOINT_H
 
 #include "../core/ring/consumer.h"
 #include "../core/ring/producer.h"
@@ -78,8 +77,8 @@ int shmipc_options_check(const void *options, uint32_t abi, uint32_t size, uint3
 int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns);
 /* Zeroed memory for one end of the ring `name`, and the path of its segment. NULL: *result says
  * why. */
-void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
-                     int *result);
+void *shmipc_endpoint_new(size_t len, const char *what, const char *name,
+                          char path[SHMIPC_PATH_MAX], int *result);
 
 /* ---- facts ---------------------------------------------------------------------------------- */
 
@@ -124,7 +123,8 @@ static inline bool shmipc_is_over(int64_t timeout_ns, uint64_t *deadline_ns)
  * user's. CLOSED: this handle is being closed. */
 int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted);
 
-/* ---- frames (frame.c) ----------------------------------------------------------------------- */
+/* ---- frames (frame_read.c)
+ * ----------------------------------------------------------------------- */
 
 /* End the leases of frames that other threads gave back. The caller is inside, or has the owner
  * kept out. */

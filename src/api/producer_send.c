@@ -1,5 +1,6 @@
-/* sending.c: what a producer of shmipc.h sends by copying: one, runs. In place: reserving.c. */
-#include "sending.h"
+/* producer_send.c: what a producer of shmipc.h sends by copying: one, runs. In place:
+ * producer_reserve.c. */
+#include "producer_send.h"
 
 #include "../core/ring/bulk.h"
 #include "cancel.h"
@@ -110,7 +111,7 @@ static int check_kind(uint32_t kind, uint32_t flags)
 
 int shmipc_refuse_message_len(const struct shmipc_producer *self, uint64_t len)
 {
-    const uint64_t area = self->role.ring.ring.area_len;
+    const uint64_t area = self->role.ring.map.area_len;
     uint64_t most = area - sizeof(struct shmipc_message_header);
     most = most < SHMIPC_MAX_MESSAGE_LEN ? most : SHMIPC_MAX_MESSAGE_LEN;
     return shmipc_result_fail(SHMIPC_E_TOO_LARGE,
@@ -156,18 +157,18 @@ static int send_item(struct shmipc_producer *self, const void *data, size_t len,
                                   "make them fields of the dtype",
                                   self->handle.name);
     }
-    if (len != ring->ring.item_len) {
+    if (len != ring->map.item_len) {
         return shmipc_result_fail(SHMIPC_E_MISMATCH,
                                   "ring \"%s\" takes items of %llu byte%s (%s), not %zu",
-                                  self->handle.name, (unsigned long long)ring->ring.item_len,
-                                  SHMIPC_S(ring->ring.item_len), self->schema, len);
+                                  self->handle.name, (unsigned long long)ring->map.item_len,
+                                  SHMIPC_S(ring->map.item_len), self->schema, len);
     }
-    const int result = shmipc_make_room(self, ring->ring.item_stride, timeout_ns, &at);
+    const int result = shmipc_make_room(self, ring->map.item_stride, timeout_ns, &at);
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
     shmipc_copy(at, data, len);
-    shmipc_ring_commit(ring, ring->ring.item_stride);
+    shmipc_ring_commit(ring, ring->map.item_stride);
     return notify(self);
 }
 
@@ -233,7 +234,7 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
                         len > SHMIPC_COPY_INLINE_LEN)) {
         return send_slowly(producer, data, len, kind, flags, timeout_ns);
     }
-    const uint64_t stride = ring->ring.item_stride;
+    const uint64_t stride = ring->map.item_stride;
     if (stride == 0) {
         const uint64_t span = shmipc_message_span(len); /* so short that it fits every ring */
         if (SHMIPC_UNLIKELY(!shmipc_kind_is_valid(kind, flags) ||
@@ -246,7 +247,7 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
         shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);
         shmipc_ring_commit_messages(ring, span, 1);
     } else {
-        if (SHMIPC_UNLIKELY((kind | flags) != 0 || len != ring->ring.item_len ||
+        if (SHMIPC_UNLIKELY((kind | flags) != 0 || len != ring->map.item_len ||
                             !shmipc_has_room(producer, stride))) {
             return send_slowly(producer, data, len, kind, flags, timeout_ns);
         }
@@ -276,7 +277,7 @@ static int bulk_make_room(void *self, uint64_t len)
 static void bulk_copy(void *self, unsigned char *to, uint64_t first, uint64_t count)
 {
     const struct bulk *bulk = self;
-    const struct shmipc_ring *ring = &bulk->producer->role.ring.ring;
+    const struct shmipc_ring *ring = &bulk->producer->role.ring.map;
     const unsigned char *from = bulk->items + first * ring->item_len;
     if (ring->item_stride == ring->item_len) {
         shmipc_copy(to, from, (size_t)(count * ring->item_len));

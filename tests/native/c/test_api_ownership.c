@@ -1,4 +1,4 @@
-/* test_api_seats.c: a handle that is taken over from a thread that was just about to enter it.
+/* test_api_ownership.c: a handle that is taken over from a thread that was just about to enter it.
  * Under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "api.h"
