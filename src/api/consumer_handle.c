@@ -185,7 +185,7 @@ int shmipc_consumer_close(struct shmipc_consumer *consumer)
         if (consumer->frames == 0) {
             shmipc_consumer_role_close(&consumer->role);
         } else {
-            consumer->detach_pending = true; /* frame_read.c: the last frame does it */
+            consumer->detach_pending = true; /* the last frame does it: frame_release.c */
         }
     }
     shmipc_handle_unlock(&consumer->handle);

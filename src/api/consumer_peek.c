@@ -57,7 +57,7 @@ static int look(struct shmipc_consumer *self, bool many, uint64_t max, struct sh
     return SHMIPC_SUCCESS;
 }
 
-/* Everything that can be said of a peek, inside; leaves. */
+/* Slow path of peek with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int peek_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
 {
     const int result = view != NULL ? look(self, false, 1, view) : shmipc_refuse_null("view");
@@ -189,7 +189,7 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
     return result;
 }
 
-/* ---- giving back ---------------------------------------------------------------------------- */
+/* ---- releasing ------------------------------------------------------------------------------ */
 
 int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch)
 {
@@ -198,7 +198,7 @@ int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *st
         shmipc_ring_resync(&self->role.ring);
         return SHMIPC_E_OVERRUN;
     }
-    shmipc_step_over(self, stretch);
+    shmipc_advance_past(self, stretch);
     self->peeked.count = 0;
     shmipc_consumer_role_release(&self->role);
     return shmipc_segment_is_damaged(&self->role.segment)
@@ -206,7 +206,7 @@ int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *st
                : SHMIPC_SUCCESS;
 }
 
-SHMIPC_APART int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos)
+SHMIPC_APART int shmipc_release_slowly(struct shmipc_consumer *self, uint64_t old_pos)
 {
     shmipc_consumer_role_wake_producer(&self->role, old_pos);
     const int result = shmipc_segment_is_damaged(&self->role.segment)
@@ -222,7 +222,7 @@ static int refuse_unpeeked(const struct shmipc_consumer *self)
                               self->handle.name);
 }
 
-/* Everything that can be said of a release, inside; leaves. */
+/* Slow path of release with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int release_slowly(struct shmipc_consumer *self)
 {
     const int result =
@@ -246,12 +246,12 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
     if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.map.overwrite)) {
         return release_slowly(consumer);
     }
-    shmipc_step_over(consumer, &consumer->peeked);
+    shmipc_advance_past(consumer, &consumer->peeked);
     consumer->peeked.count = 0;
-    return shmipc_give_back(consumer);
+    return shmipc_release_and_leave(consumer);
 }
 
-/* Everything that can be said of a next, inside; leaves. */
+/* Slow path of next with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int next_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
 {
     int result = view != NULL ? SHMIPC_SUCCESS : shmipc_refuse_null("view");
@@ -271,7 +271,7 @@ SHMIPC_APART static int enter_and_next(struct shmipc_consumer *self, struct shmi
     return result == SHMIPC_SUCCESS ? next_slowly(self, view) : result;
 }
 
-/* What was stepped over is published, and the producer may sleep for it. */
+/* The cursor was published, and the producer may be waiting for it. */
 SHMIPC_APART static int wake_and_peek(struct shmipc_consumer *self, uint64_t old_pos,
                                       struct shmipc_view *view)
 {
@@ -293,7 +293,7 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
     if (consumer->peeked.count != 0) {
         const uint64_t old_pos = role->ring.cursor_pos;
         pos = consumer->peeked.end_pos;
-        shmipc_step_over(consumer, &consumer->peeked);
+        shmipc_advance_past(consumer, &consumer->peeked);
         if (SHMIPC_UNLIKELY(
                 shmipc_ring_publish_cursor(&role->ring) &&
                 shmipc_wait_wanted(&role->ring.map.shared->space.sleepers, role->asymmetric))) {
@@ -304,7 +304,7 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
 }
 
 /* The first `count` of several that are peeked at. A result. */
-static int cut_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_stretch *part)
+static int split_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_stretch *part)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
     *part = (struct shmipc_stretch){0, ring->read_pos, 0};
@@ -343,7 +343,7 @@ int shmipc_consumer_release_n(struct shmipc_consumer *consumer, uint64_t count)
     } else if (count == 0) {
         consumer->peeked.count = 0; /* all of it is still to be peeked at */
     } else {
-        result = cut_peeked(consumer, count, &part);
+        result = split_peeked(consumer, count, &part);
         if (result == SHMIPC_SUCCESS) {
             result = shmipc_consume(consumer, &part);
         }

@@ -1,12 +1,12 @@
 /*
  * consumer_read.h: what the consumer's calls that read have in common.
  *
- * Owns:     views, the step over what was read, failures. The usual way of each call is inline and
+ * Owns:     views, advancing past what was read, failures. The usual way of each call is inline and
  *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
  *           jump, so that the usual way saves no registers for it.
  *
- * A peek shows a stretch and leaves the cursor; a release steps over it and publishes. Everything
- * here happens inside the handle (handle.h), one thread at a time.
+ * A peek shows a stretch and leaves the cursor; a release advances past it and publishes the
+ * cursor. Everything here happens inside the handle (handle.h), one thread at a time.
  */
 #ifndef SHMIPC_API_CONSUMER_READ_H
 #define SHMIPC_API_CONSUMER_READ_H
@@ -23,7 +23,8 @@ int shmipc_refuse_consumer_framing(const struct shmipc_consumer *self, const cha
  * result. */
 int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
                           uint64_t *deadline_ns);
-/* Around the core's wait, inside: other threads' frames come to us meanwhile (frame_read.c). */
+/* Around the core's wait, inside: other threads hand us their frames meanwhile (frame_release.c).
+ */
 void shmipc_consumer_begin_wait(struct shmipc_consumer *consumer);
 void shmipc_consumer_end_wait(struct shmipc_consumer *consumer);
 /* Inside, between two tries at reading what a producer overwrites: is it time to give up? A
@@ -69,8 +70,8 @@ static inline struct shmipc_stretch shmipc_stretch_of(const struct shmipc_messag
     return (struct shmipc_stretch){count, message->pos + message->span, message->seq + 1};
 }
 
-static inline void shmipc_step_over(struct shmipc_consumer *self,
-                                    const struct shmipc_stretch *stretch)
+static inline void shmipc_advance_past(struct shmipc_consumer *self,
+                                       const struct shmipc_stretch *stretch)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
     if (ring->map.item_stride != 0 && ring->read_pos == self->seq_pos) {
@@ -80,14 +81,14 @@ static inline void shmipc_step_over(struct shmipc_consumer *self,
     shmipc_ring_advance_to(ring, stretch->end_pos, stretch->next_seq);
 }
 
-/* Step over `stretch` and publish; nothing is peeked at any more. A result. */
+/* Advance past `stretch` and publish; nothing is peeked at any more. A result. */
 int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch);
-/* The end of a call that gave back what lay below `old_pos`, which the producer may sleep for, or
- * whose file was cut; leaves. A result. */
-int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos);
+/* End of a call that released from `old_pos` on: the producer sleeps, or the file was truncated.
+ * Leaves the handle. A result. */
+int shmipc_release_slowly(struct shmipc_consumer *self, uint64_t old_pos);
 
-/* Publish what was stepped over, and leave. A result. */
-static inline int shmipc_give_back(struct shmipc_consumer *self)
+/* Publish the cursor and leave. A result. */
+static inline int shmipc_release_and_leave(struct shmipc_consumer *self)
 {
     struct shmipc_consumer_role *role = &self->role;
     const uint64_t old_pos = role->ring.cursor_pos;
@@ -95,7 +96,7 @@ static inline int shmipc_give_back(struct shmipc_consumer *self)
             (shmipc_ring_publish_cursor(&role->ring) &&
              shmipc_wait_wanted(&role->ring.map.shared->space.sleepers, role->asymmetric)) ||
             shmipc_segment_is_damaged(&role->segment))) {
-        return shmipc_give_back_slowly(self, old_pos);
+        return shmipc_release_slowly(self, old_pos);
     }
     shmipc_handle_leave(&self->handle);
     return SHMIPC_SUCCESS;

@@ -44,7 +44,7 @@ static int take_copy(struct shmipc_consumer *self, const struct shmipc_message *
     return result == SHMIPC_E_OVERRUN ? SHMIPC_E_EMPTY : result;
 }
 
-/* Everything that can be said of a recv, inside; leaves. */
+/* Slow path of recv with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int recv_slowly(struct shmipc_consumer *consumer, void *buffer, size_t len,
                                     struct shmipc_view *view, int64_t timeout_ns)
 {
@@ -122,7 +122,7 @@ int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t 
         view->data = buffer;
     }
     const struct shmipc_stretch stretch = shmipc_stretch_of(&message, 1);
-    shmipc_step_over(consumer, &stretch);
+    shmipc_advance_past(consumer, &stretch);
     consumer->peeked.count = 0;
-    return shmipc_give_back(consumer);
+    return shmipc_release_and_leave(consumer);
 }

@@ -52,7 +52,7 @@ struct shmipc_consumer {
      * the lock with the owner kept out. */
     shmipc_atomic_frame returned;
     struct shmipc_frame *spare;
-    uint64_t frames;         /* not yet given back */
+    uint64_t frames;         /* not yet released */
     bool detach_pending;     /* closed while frames were held: the last one detaches */
     shmipc_atomic_u32 holds; /* the user's handle and each frame; the last one frees the struct */
     shmipc_atomic_u32 waits; /* the owner waits inside, and takes returned frames itself */
@@ -126,7 +126,7 @@ int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u
 /* ---- frames (frame_read.c)
  * ----------------------------------------------------------------------- */
 
-/* End the leases of frames that other threads gave back. The caller is inside, or has the owner
+/* End the leases of frames that other threads released. The caller is inside, or has the owner
  * kept out. */
 void shmipc_frames_collect(struct shmipc_consumer *consumer);
 /* Drop one hold; the last one frees. */

@@ -1,7 +1,7 @@
 /*
  * frame_release.c: leases that any thread may release.
  *
- * The list of leases belongs to whoever is inside the consumer, so a frame given back by its
+ * The list of leases belongs to whoever is inside the consumer, so a frame released by its
  * reader, between two calls, ends there and then. Another thread pushes it on `returned` and sees
  * to it that somebody ends it:
  *
@@ -26,7 +26,7 @@
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 
-/* ---- giving back ---------------------------------------------------------------------------- */
+/* ---- releasing ------------------------------------------------------------------------------ */
 
 void shmipc_consumer_drop(struct shmipc_consumer *consumer)
 {
@@ -113,8 +113,8 @@ static bool settle(struct shmipc_consumer *consumer)
 }
 
 /* Another thread's consumer, or one that is closed. */
-SHMIPC_APART static void give_back_elsewhere(struct shmipc_consumer *consumer,
-                                             struct shmipc_frame *frame)
+SHMIPC_APART static void release_elsewhere(struct shmipc_consumer *consumer,
+                                           struct shmipc_frame *frame)
 {
     SHMIPC_UNCANCELLED();
     push(consumer, frame);
@@ -140,7 +140,7 @@ void shmipc_frame_release(struct shmipc_frame *frame)
         shmipc_consumer_role_release(&consumer->role);
         shmipc_handle_leave(&consumer->handle);
     } else {
-        give_back_elsewhere(consumer, frame);
+        release_elsewhere(consumer, frame);
     }
     shmipc_consumer_drop(consumer);
 }

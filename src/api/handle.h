@@ -5,15 +5,15 @@
  *           how another thread takes a handle over, closes it, or has something done in it.
  * Must not know: rings. What it guards is its callers' business.
  *
- * Each thread that uses a handle has a seat in it, with a word `busy` of its own. One seat is the
- * current one, and its thread, the owner, enters and leaves with two plain stores to it. Another
- * thread first takes that away, which is Dekker's problem: each side stores its word and looks at
- * the other's.
+ * Each thread that uses a handle has an entry in it, with a word `busy` of its own. One entry is
+ * the current one, and its thread, the owner, enters and leaves with two plain stores to it.
+ * Another thread first takes that away, which is Dekker's problem: each side stores its word and
+ * looks at the other's.
  *
  *   owner                                        another thread, holding `lock`
- *   H1 my seat's busy = me           (relaxed)   T1 admitted = none                    (relaxed)
+ *   H1 my entry's busy = me           (relaxed)   T1 admitted = none                    (relaxed)
  *   H2 light barrier           (compiler only)   T2 fence, membarrier            (heavy barrier)
- *   H3 my seat admitted?             (acquire)   T3 the current seat's busy?           (acquire)
+ *   H3 my entry admitted?             (acquire)   T3 the current entry's busy?           (acquire)
  *   H4 ... busy = 0                  (release)   T4 admitted = mine, or it again       (release)
  *
  * T2 makes every running thread execute a full barrier between T1 and T3. For the owner it falls
@@ -21,8 +21,8 @@
  * visible, so that T3 sees it and the other thread is refused. Both giving way is possible, and
  * harmless: they were there at once. With relaxed or acquire/release alone both could enter.
  *
- * An owner may be stopped just before H1 for any time, and go on when its seat is current no more:
- * its H1 and H4 then touch a word that nobody looks at. That is why a seat never has another
+ * An owner may be stopped just before H1 for any time, and go on when its entry is current no more:
+ * its H1 and H4 then touch a word that nobody looks at. That is why an entry never has another
  * thread. (A thread of the same name is another only once the first has ended.)
  *
  * - H3 <-> T4: what was done in the handle elsewhere (by T's thread between T3 and T4) is visible
@@ -37,11 +37,11 @@
  *   stores the tag (full fence), then waits for the count to be 0 before anything is unmapped.
  *
  * T2 disturbs every processor that runs a process of ours, so where threads keep taking a handle
- * from each other, or are more than there are seats, the common seat becomes the current one and
+ * from each other, or are more than there are entries, the common entry becomes the current one and
  * stays it: whoever enters sets its busy by an exchange (acquire), a few nanoseconds, whatever the
  * thread; likewise whoever keeps the others out, after a full fence that orders the tag.
  *
- * - C: current is stored (release) after the common seat's busy was set for the first time
+ * - C: current is stored (release) after the common entry's busy was set for the first time
  *   <-> acquire, then the exchange. Weaker: the exchange could come before it, and succeed.
  *
  * Where membarrier is refused, H2 is a full fence and T2 needs no more than one.
@@ -68,14 +68,14 @@ enum shmipc_tag {
 typedef _Atomic(uintptr_t) shmipc_atomic_thread;
 
 /* A thread's own words in a handle. */
-struct shmipc_seat {
+struct shmipc_entry {
     shmipc_atomic_thread thread; /* whose it is for good; 0: nobody's yet, or everybody's */
     shmipc_atomic_thread busy;   /* who is inside; 0: nobody */
 };
-typedef _Atomic(struct shmipc_seat *) shmipc_atomic_seat;
+typedef _Atomic(struct shmipc_entry *) shmipc_atomic_seat;
 
 enum {
-    SHMIPC_SEATS = 3,         /* of single threads */
+    SHMIPC_ENTRIES = 3,       /* of single threads */
     SHMIPC_MAX_HANDOVERS = 64 /* that cost a heavy barrier */
 };
 
@@ -85,8 +85,8 @@ struct shmipc_handle {
     bool asymmetric;
     shmipc_atomic_seat current;  /* changed under the lock, with everybody kept out */
     shmipc_atomic_seat admitted; /* it too; NULL: kept out, or the current one is the common */
-    struct shmipc_seat seats[SHMIPC_SEATS];
-    struct shmipc_seat common;
+    struct shmipc_entry entries[SHMIPC_ENTRIES];
+    struct shmipc_entry common;
     const bool *forked; /* the segment's: this process is a fork's child */
     shmipc_atomic_u32 lock;
     bool closed;        /* under the lock: nobody is inside or comes any more */
@@ -135,7 +135,7 @@ static inline bool shmipc_handle_try_enter(struct shmipc_handle *handle, uint32_
 {
     const uintptr_t self = shmipc_thread_self();
     /* Relaxed: hints, H3 decides. */
-    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *mine = shmipc_load_relaxed(&handle->current);
     if (SHMIPC_LIKELY(shmipc_load_relaxed(&handle->tag) == tag &&
                       shmipc_load_relaxed(&mine->thread) == self &&
                       shmipc_load_acquire(&mine->busy) == 0 && /* H0 <-> H4 */
@@ -163,7 +163,7 @@ static inline int shmipc_handle_enter(struct shmipc_handle *handle, uint32_t tag
 static inline void shmipc_handle_leave(struct shmipc_handle *handle)
 {
     /* Relaxed: nobody changes it while we are inside. */
-    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *mine = shmipc_load_relaxed(&handle->current);
     shmipc_store_release(&mine->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
 }
 

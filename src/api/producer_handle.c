@@ -199,7 +199,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
     result = count <= role->ring.map.slots
                  ? shmipc_check_timeout(timeout_ns)
                  : shmipc_result_fail(SHMIPC_E_INVALID,
-                                      "ring \"%s\" has places for %u consumers, not %u: create it "
+                                      "ring \"%s\" has slots for %u consumers, not %u: create it "
                                       "with a larger `consumers`",
                                       producer->handle.name, role->ring.map.slots, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
@@ -266,7 +266,7 @@ int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_produc
             .pending = shmipc_ring_pending_estimate(&role->ring),
             .sleeps = role->sleeps,
             .wakes = role->wakes,
-            .evicted = role->evicted,
+            .evicted = role->reclaimed,
             .attached = shmipc_producer_role_count_attached(role),
             .took_over = role->took_over,
         };

@@ -6,7 +6,8 @@
 
 /* ---- reserving ------------------------------------------------------------------------------ */
 
-/* Everything that can be said of a reservation of `amount` items or bytes; inside, leaves. */
+/* Slow path of a reservation of `amount` items or bytes, with all checks. Handle entered on call,
+ * left on return. */
 SHMIPC_APART static int reserve_slowly(struct shmipc_producer *self, bool typed, uint64_t amount,
                                        int64_t timeout_ns, void **data)
 {

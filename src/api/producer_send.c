@@ -193,7 +193,7 @@ static int send_message(struct shmipc_producer *self, const void *data, size_t l
     return notify(self);
 }
 
-/* Everything that can be said of a send, inside; leaves. */
+/* Slow path of send with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int send_slowly(struct shmipc_producer *producer, const void *data, size_t len,
                                     uint32_t kind, uint32_t flags, int64_t timeout_ns)
 {

@@ -24,7 +24,7 @@ int shmipc_refuse_reserved(const struct shmipc_producer *self);
 int shmipc_refuse_producer_framing(const struct shmipc_producer *self, const char *instead);
 int shmipc_refuse_kind(uint32_t kind, uint32_t flags);
 int shmipc_refuse_message_len(const struct shmipc_producer *self, uint64_t len);
-/* The end of a call whose commit somebody sleeps for, or whose file was cut. A result. */
+/* End of a call: a consumer sleeps, or the file was truncated. A result. */
 int shmipc_finish_slowly(struct shmipc_producer *self);
 
 static inline bool shmipc_producer_is_typed(const struct shmipc_producer *self)

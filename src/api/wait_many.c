@@ -97,7 +97,7 @@ static int set_wait(struct waiting *waiting, uint64_t deadline_ns)
 int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count, unsigned char *ready,
                 int64_t timeout_ns)
 {
-    SHMIPC_UNCANCELLED(); /* also: what it allocates is given back */
+    SHMIPC_UNCANCELLED(); /* also: what it allocates is freed */
     struct waiting waiting = {.consumers = consumers};
     int result = shmipc_check_timeout(timeout_ns);
     if (result != SHMIPC_SUCCESS) {

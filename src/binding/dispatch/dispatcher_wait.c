@@ -66,7 +66,7 @@ static void ask_for_what_is_ready(DispatcherObject *self)
 {
     for (Py_ssize_t i = self->count; i > 0; i--) {
         const Py_ssize_t next = (self->turn + i) % self->count;
-        if (shmipc_ring_ask(&shmipc_consumer_of_waited(&self->set.members[next])->ring)) {
+        if (shmipc_ring_prefetch(&shmipc_consumer_of_waited(&self->set.members[next])->ring)) {
             self->turn = next - 1 + self->count; /* a round begins with the one after */
         }
     }
@@ -129,7 +129,7 @@ static enum shmipc_status poll_briefly(DispatcherObject *self)
         bool ready = false;
         for (Py_ssize_t i = 0; i < self->count; i++) {
             ready |= shmipc_ring_readable(
-                &shmipc_consumer_of_waited(&self->set.members[i])->ring) != SHMIPC_EMPTY;
+                         &shmipc_consumer_of_waited(&self->set.members[i])->ring) != SHMIPC_EMPTY;
         }
         if (ready) {
             ask_for_what_is_ready(self);
@@ -165,9 +165,9 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
                 return -1;
             }
             status = wait_slice(self, deadline_ns);
-            ConsumerObject *in_the_way = status == SHMIPC_AGAIN
-                                             ? vigil_look(&vigil, self->set.members, self->set.count)
-                                             : NULL;
+            ConsumerObject *in_the_way =
+                status == SHMIPC_AGAIN ? vigil_look(&vigil, self->set.members, self->set.count)
+                                       : NULL;
             leave_handles(self, self->count);
             if (vigil_tell(&vigil, in_the_way) != 0) { /* runs Python code: outside, as handlers */
                 return -1;

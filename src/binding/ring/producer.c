@@ -283,7 +283,7 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
         shmipc_producer_role_count_attached(&self->core), "kept",
         shmipc_ring_count_kept(&ring->map), "sleeps", (unsigned long long)self->core.sleeps,
         "wakes", (unsigned long long)self->core.wakes, "evicted",
-        (unsigned long long)self->core.evicted, "took_over",
+        (unsigned long long)self->core.reclaimed, "took_over",
         self->core.took_over ? Py_True : Py_False);
     handle_leave(&self->handle);
     return stats;

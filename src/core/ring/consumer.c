@@ -11,9 +11,8 @@
 
 /* ---- open ---------------------------------------------------------------------------------- */
 
-/* A kept place if there is one, else any that is free. */
-/* Of the places that are kept, the one for which most is kept: a take-over keeps further ones from
- * where it begins. Relaxed: behind the gate, whose lock orders the slots. */
+/* Of the kept slots, the one with the oldest cursor: a producer that takes over keeps further slots
+ * from its own start on. Relaxed: behind the gate, whose lock orders the slots. */
 static bool find_kept(const struct shmipc_ring *ring, uint32_t *oldest)
 {
     uint64_t oldest_pos = 0;
@@ -29,6 +28,7 @@ static bool find_kept(const struct shmipc_ring *ring, uint32_t *oldest)
     return found;
 }
 
+/* Lock a kept slot if there is one, else any that is free. */
 static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint32_t *slot,
                                      bool *kept, struct shmipc_error *error)
 {
@@ -105,10 +105,10 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer, enum shm
     }
     SHMIPC_STEP(ATTACH_SLOT);
     if (kept && start == SHMIPC_START_RESUME) {
-        where = SHMIPC_START_KEPT; /* it stays kept until the pid is stored: nothing else changes */
+        where = SHMIPC_START_KEPT; /* the slot stays kept until our pid is stored */
     } else if (shmipc_load_relaxed(&ring->shared->slots[slot].pid) == SHMIPC_PID_KEPT) {
-        /* First: if we die with the cursor moved, or the bit set, the place is a dead consumer's,
-         * not one that is kept from there on. Relaxed, as below: the lock is ours. */
+        /* First: if we die after moving the cursor, the slot is a dead consumer's and not one that
+         * is kept from there on. Relaxed, as below: we hold the slot's lock. */
         shmipc_store_relaxed(&ring->shared->slots[slot].pid, (uint32_t)getpid());
         SHMIPC_STEP(ATTACH_USED);
     }
@@ -185,7 +185,7 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
             SHMIPC_STEP(CLOSE_GATED);
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             SHMIPC_STEP(CLOSE_UNLOCKED);
-            (void)shmipc_segment_examine(segment); /* what was cut is not known to owe nothing */
+            (void)shmipc_segment_examine(segment); /* a truncated one may owe messages */
             /* The stream has ended, or its producer is dead; who hands over leaves no pid. Relaxed,
              * as in is_owed: behind the gate, with the producer's lock found free. */
             if (!shmipc_segment_is_shared(segment) &&
@@ -237,8 +237,8 @@ static enum shmipc_status verdict_of_lock(struct shmipc_consumer_role *consumer)
     if (shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1)) {
         return SHMIPC_OK;
     }
-    /* It may have closed between our two looks. Relaxed: the lock it let go of, by closing or by
-     * dying, made all that it had stored visible. */
+    /* It may have closed between our two looks. Relaxed: its lock, dropped when it closed or died,
+     * made all that it had stored visible. */
     if (shmipc_load_relaxed(&identity->closed) != 0) {
         return SHMIPC_CLOSED;
     }
@@ -246,7 +246,7 @@ static enum shmipc_status verdict_of_lock(struct shmipc_consumer_role *consumer)
     return consumer->told_of_death && consumer->told_epoch == epoch ? SHMIPC_OK : SHMIPC_DIED;
 }
 
-/* `status` goes to the user. A death is told once: who calls again waits for a successor. */
+/* `status` goes to the user. A death is reported once: the next call waits for a successor. */
 static enum shmipc_status tell(struct shmipc_consumer_role *consumer, enum shmipc_status status)
 {
     if (status == SHMIPC_DIED) {
@@ -264,7 +264,7 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
                                               : shmipc_segment_state(&consumer->segment);
     enum shmipc_status verdict = SHMIPC_OK;
     if (state == SHMIPC_CORRUPT) {
-        return state; /* and no look: what it finds may be zeros */
+        return state; /* without a look at the ring, which may be zeros now */
     }
     /* R6 <-> W6, then one more look: whatever was committed before the end is visible to it. */
     if (shmipc_load_acquire(&shared->identity.closed) != 0) {
@@ -273,7 +273,7 @@ static enum shmipc_status peer_of_consumer(void *self, bool thorough)
         verdict = verdict_of_lock(consumer);
     }
     if (state == SHMIPC_REMOVED && verdict != SHMIPC_CLOSED) {
-        verdict = state; /* who takes over from the dead does so in another file */
+        verdict = state; /* a successor would take over in another file */
     }
     if (verdict != SHMIPC_OK && look_for_data(self) != SHMIPC_EMPTY) {
         return SHMIPC_OK;
@@ -324,14 +324,14 @@ bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, u
 static enum shmipc_status look_for_producer(void *self)
 {
     const struct shmipc_consumer_role *consumer = self;
-    /* Relaxed: one that takes the ring over has the lock first, and takes the end back then. */
+    /* Relaxed: a producer that takes over locks first, and then clears `closed`. */
     return shmipc_lock_is_held(&consumer->segment, SHMIPC_LOCK_PRODUCER, 1) &&
                    shmipc_load_relaxed(&consumer->ring.map.shared->identity.closed) == 0
                ? SHMIPC_OK
                : SHMIPC_EMPTY;
 }
 
-static enum shmipc_status any_producer_will_do(void *self, bool thorough)
+static enum shmipc_status check_segment_only(void *self, bool thorough)
 {
     struct shmipc_consumer_role *consumer = self;
     return thorough && shmipc_segment_examine(&consumer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
@@ -348,12 +348,12 @@ enum shmipc_status shmipc_consumer_role_wait_producer(struct shmipc_consumer_rol
     wait_begin(consumer, wait, deadline_ns);
     wait->peer_look_ns = &peer_look_ns;
     wait->look = look_for_producer;
-    wait->peer = any_producer_will_do;
+    wait->peer = check_segment_only;
     return shmipc_wait_slice(wait, &no_spin);
 }
 
-/* Look at the producer's lock only where that is due. What has ended is looked at every time: else
- * a caller that was just told so would next be told that there is only nothing to read. */
+/* Look at the producer's lock only when due, but at the end of the stream every time: otherwise a
+ * caller that was told CLOSED would next be told EMPTY. */
 static enum shmipc_status look_at_peer(struct shmipc_consumer_role *consumer, uint64_t next_look_ns)
 {
     const enum shmipc_status status = peer_of_consumer(consumer, next_look_ns != 0);
@@ -373,7 +373,7 @@ enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *c
 
 bool shmipc_consumer_role_has_news(struct shmipc_consumer_role *consumer, uint64_t next_look_ns)
 {
-    /* Whatever is not merely empty is worth a call. Relaxed: see role.h. */
+    /* Any status other than EMPTY is news. Relaxed: see role.h. */
     return look_for_data(consumer) != SHMIPC_EMPTY ||
            look_at_peer(consumer, next_look_ns) != SHMIPC_OK ||
            shmipc_load_relaxed(&consumer->interrupted) != 0;

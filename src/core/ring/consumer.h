@@ -3,7 +3,8 @@
  * drops when the process dies.
  *
  * Owns:     attaching, leaving, telling the producer of room it waits for, waiting for data, and
- *           which death its user was told of. Waiting on several: waitset.h.
+ *           which death its user was told of. Waiting on several: waited_consumer.h. Opening one
+ *           that may not exist yet: opening.h.
  * Must not know: Python.
  *
  * Threads: one at a time in one handle, but shmipc_consumer_role_interrupt, which any thread may
@@ -30,9 +31,9 @@ struct shmipc_consumer_role {
     struct shmipc_segment segment;
 };
 
-/* First half of an open: the file is open and checked, and nobody has noticed. Whoever finds that
- * it is not what was wanted (another dtype) lets it go by shmipc_segment_close: a refused consumer
- * has taken no place. NOT_FOUND, CORRUPT, OS. `consumer` must stay where it is until closed. */
+/* First half of an open: the file is open and checked, and no other process can tell. A caller that
+ * wants another ring (another dtype) ends it by shmipc_segment_close, and has taken no slot.
+ * NOT_FOUND, CORRUPT, OS. `consumer` must stay where it is until closed. */
 enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consumer,
                                              const char *path, struct shmipc_error *error);
 /* Second half: attach. NOT_FOUND: the ring went meanwhile, or has ended and has nothing for us:
@@ -41,7 +42,7 @@ enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consum
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
                                              enum shmipc_start start, struct shmipc_error *error);
 
-/* Both halves, for whoever takes what there is; tried once. */
+/* Both halves, tried once, for a caller that accepts any ring. */
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
                                              const char *path, enum shmipc_start start,
                                              struct shmipc_error *error);
@@ -101,10 +102,8 @@ enum shmipc_status shmipc_consumer_role_wait_producer(struct shmipc_consumer_rol
                                                       struct shmipc_wait *wait,
                                                       uint64_t deadline_ns);
 
-/* A waiting set's look at one member: is there data, the end, an error, or a call that ends its
- * wait? `next_look_ns`: look at the producer's lock too, and if that says nothing, not again
- * before; 0: no.
- */
+/* Is there data, the end, an error, or an interrupt? `next_look_ns`: look at the producer's lock
+ * too, and if that says nothing, not again before this time; 0: do not. */
 bool shmipc_consumer_role_has_news(struct shmipc_consumer_role *consumer, uint64_t next_look_ns);
 
 #endif

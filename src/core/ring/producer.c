@@ -83,14 +83,14 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
     return schema_mismatch(segment, spec, error);
 }
 
-/* May the producer keep places for consumers that have not come? */
+/* May the producer keep slots for consumers to come? */
 static bool may_keep(const struct shmipc_ring *ring)
 {
     return !ring->durable && !ring->overwrite;
 }
 
-/* Behind the gate of a ring that was taken over: from here on, `hold_for` places are attached or
- * kept. A place of somebody who died is free, and its cursor is not waited for any more. */
+/* Behind the gate of a ring that was taken over: make `hold_for` slots attached or kept, from here
+ * on. A slot whose consumer died counts as free, and its cursor is not waited for any more. */
 static void keep_places(const struct shmipc_producer_role *producer, uint32_t hold_for)
 {
     const struct shmipc_segment *segment = &producer->segment;
@@ -303,7 +303,7 @@ enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *produ
             SHMIPC_STEP(CLOSE_PID);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
             SHMIPC_STEP(CLOSE_UNLOCKED);
-            /* What was cut is not known to owe nothing; what was removed pays nothing. */
+            /* A truncated file may owe messages; a removed one can deliver none. */
             const bool removed = shmipc_segment_examine(segment) == SHMIPC_REMOVED;
             const bool shared_still = shmipc_segment_is_shared(segment);
             if (!shared_still && removed && shmipc_segment_is_owed(segment)) {

@@ -83,7 +83,7 @@ void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint6
     struct shmipc_slot *slot = &ring->shared->slots[slot_index];
     /* Relaxed, all three: joiners come after the ring's name or the gate, and the one who counts
      * the bits is this producer. A death between the two last leaves a free slot that names nobody;
-     * a place whose bit was set before (its consumer died) is kept, or still that dead one's. */
+     * a slot whose bit was set before (its consumer died) is kept, or still the dead consumer's. */
     shmipc_store_relaxed(&slot->cursor_pos, pos);
     SHMIPC_STEP(KEEP_CURSOR);
     shmipc_store_relaxed(&slot->pid, SHMIPC_PID_KEPT);

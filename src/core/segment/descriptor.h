@@ -15,7 +15,7 @@ void shmipc_segment_open_fd(struct shmipc_segment *segment, const char *path, in
                             mode_t mode);
 /* The same file once more, by another open. The caller closes it. -1 with errno. */
 int shmipc_segment_open_again(const struct shmipc_segment *segment);
-/* Keep the open that has the locks, whoever closes its descriptor. False with errno. */
+/* Keep the open that has the locks, even if other code closes its descriptor. False with errno. */
 bool shmipc_segment_anchor(struct shmipc_segment *segment);
 /* Is `fd` still what we opened? False also once it is detached. A system call. */
 bool shmipc_segment_check_fd(struct shmipc_segment *segment);

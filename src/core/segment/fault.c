@@ -75,8 +75,8 @@ static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
            mmap((void *)page, page_len, prot, flags, -1, 0) != MAP_FAILED;
 }
 
-/* Is the last page of this range gone? Every cut that can fault takes it. Asked of the system,
- * which answers EFAULT instead of faulting. Where it does not know the question (Linux
+/* Is the last page of this range gone? Every truncation that can fault takes it. Asked of the
+ * system, which answers EFAULT instead of faulting. Where it does not know the question (Linux
  * before 5.14), any call that reads memory will do: this one copies the mask in before it looks at
  * `how`, which is none that exists, so nothing is changed (kernel/signal.c, rt_sigprocmask). */
 static bool is_cut(uintptr_t base, size_t len)
@@ -256,7 +256,7 @@ static struct block *next_block(struct block *block)
         if (fresh == NULL) {
             return NULL;
         }
-        /* Release <-> the acquires of `next`: whoever walks to it finds it zeroed. */
+        /* Release <-> the acquires of `next`: a walk that reaches it finds it zeroed. */
         if (shmipc_compare_exchange_release(&block->next, &next, fresh)) {
             return fresh;
         }

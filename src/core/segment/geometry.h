@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a creator asks for. */
+/* A creator's request. */
 struct shmipc_spec {
     enum shmipc_framing framing;
     enum shmipc_overflow overflow;
@@ -24,7 +24,7 @@ struct shmipc_spec {
     const char *schema; /* typed: opaque bytes */
     uint32_t schema_len;
     uint32_t mode;     /* permission bits of the file */
-    uint32_t hold_for; /* consumers that everything from here on is kept for; block only */
+    uint32_t hold_for; /* slots to keep from here on, less those attached; block only */
     uint64_t origin_pos;
 };
 

@@ -5,7 +5,10 @@
  *           area twice back to back), the validation of its geometry, locks on its bytes, and what
  *           fork does to all of these.
  * Must not know: positions, cursors, waiting.
- * May be included by: producer.h, consumer.h, survey.h, and the C files beside them.
+ *
+ * Of another primitive's segment everything here would be the same. What is the ring's alone lies
+ * in geometry.h (framing, overflow, slots, item length), in the header of layout.h (cursors,
+ * notes), and in the error texts that say "ring".
  *
  * Locks are open-file-description locks on single bytes (enum in layout.h). The kernel drops them
  * when the last use of that open goes, which is at the latest when the process dies: there is no
@@ -14,17 +17,17 @@
  * (os.closerange). A number is compared with the file that we opened before it is trusted or
  * closed; a lost one ends the handle's usefulness (CORRUPT), not the role. Every handle has its own
  * open, so two handles in one process exclude each other as two processes do. The gate byte is held
- * for microseconds around whatever must not interleave: attach, detach, takeover, eviction, unlink.
+ * for microseconds around whatever must not interleave: attach, detach, takeover, reclaim, unlink.
  *
  * Nothing read from the file is trusted: the geometry is read once with pread, checked against
  * fstat, and used from the private copy in struct shmipc_segment.
  *
- * Who cuts the file under a mapping makes it private zeros in each process that touches what is
- * gone (fault.h), and sets its `damaged` flag. So after bytes were copied out, or published, the
- * flag says whether they were the ring's; until then they may be zeros. What no touch can tell: a
- * file that was cut and made long again between two touches reads as zeros, without a fault. In
- * the header that contradicts the positions, a message of zeros is Corrupt, an item of zeros is
- * not told from one that was sent.
+ * If the file is truncated while mapped, the SIGBUS handler of each process that touches the
+ * missing part maps zeros and sets `damaged` (fault.h). So the flag, looked at after bytes were
+ * copied out or published, says whether they were the ring's; until then they may be zeros. A file
+ * that was truncated and extended again between two touches reads as zeros without a fault, and
+ * cannot be detected by touching it. Zeros in the header contradict the positions, and a message of
+ * zeros is Corrupt; but an item of zeros looks like one that was sent.
  */
 #ifndef SHMIPC_SEGMENT_H
 #define SHMIPC_SEGMENT_H
@@ -43,7 +46,7 @@
 struct shmipc_segment {
     int fd;      /* -1 in a forked child and after close */
     bool forked; /* this process is a fork's child: the handle belongs to the parent */
-    shmipc_atomic_u32 damaged; /* private: the file was cut under us */
+    shmipc_atomic_u32 damaged; /* private: the file was truncated while mapped */
     shmipc_atomic_u32 lost;    /* private: other code closed descriptor `lost` - 1; 0: none */
     bool named;                /* the file had a name when we opened it, or got one from us */
     bool removed; /* private: it has none any more, and no producer took it away on purpose */
@@ -77,13 +80,13 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
                                           struct shmipc_error *error);
 
 /* Open an existing file and check its geometry. NOT_FOUND (or its directory), CORRUPT (not ours,
- * cut, contradictory), OS, OK. Not yet mapped. */
+ * truncated, contradictory), OS, OK. Not yet mapped. */
 enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
                                        struct shmipc_error *error);
 
-/* The same for cleaning up: with `damaged` set, the file is not whole (cut, contradictory, or all
- * zeros where its header was) but was once a segment of this format, or nothing at all; then only
- * its locks and its name can be used. */
+/* The same for cleaning up: with `damaged` set, the file is not whole (truncated, contradictory, or
+ * all zeros where its header was) but was once a segment of this format, or nothing at all; then
+ * only its locks and its name can be used. */
 enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
                                                bool *damaged, struct shmipc_error *error);
 
@@ -101,7 +104,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error);
 
-/* Was the file cut under our mapping, as far as we have touched it? Look after a copy, not before.
+/* Was the file truncated while mapped, as far as we have touched it? Look after a copy, not before.
  * One load of a private line. */
 static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segment)
 {
@@ -110,8 +113,8 @@ static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segmen
     return SHMIPC_UNLIKELY(shmipc_load_relaxed(&segment->damaged) != 0);
 }
 
-/* What is known to be wrong: CORRUPT (the file was cut, or our descriptor is lost), REMOVED (the
- * file has no name left: what is in the ring is whole), OK. */
+/* What is known to be wrong: CORRUPT (the file was truncated, or our descriptor is lost), REMOVED
+ * (the file has no name left: what is in the ring is whole), OK. */
 static inline enum shmipc_status shmipc_segment_state(const struct shmipc_segment *segment)
 {
     /* Relaxed: nothing is read by what `lost` says. */
@@ -121,8 +124,9 @@ static inline enum shmipc_status shmipc_segment_state(const struct shmipc_segmen
                               : SHMIPC_OK;
 }
 
-/* The same with a look at file and descriptor: finds a cut that nobody has touched yet. The number
- * of names is the truth here: what the name leads to now may be another ring. System calls. */
+/* The same with a look at file and descriptor: finds a truncation that nobody has touched yet.
+ * REMOVED goes by the file's number of names, as its old name may lead to another ring now. System
+ * calls. */
 enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment);
 
 /* Fill in `error` where /proc/self/fd, which every open needs, is not there; OS. */
@@ -144,8 +148,8 @@ void shmipc_segment_privatize(struct shmipc_segment *segment);
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error);
 
-/* Is the file this process's user's? For producers: whoever owns the file can read what is written
- * to it, whatever its mode says by now. OS (EPERM), OK. */
+/* Does this process's user own the file? For producers: the owner of a file can read what is
+ * written to it, whatever its mode. OS (EPERM), OK. */
 enum shmipc_status shmipc_segment_check_owner(const struct shmipc_segment *segment,
                                               struct shmipc_error *error);
 /* Give the file these permission bits. OS, OK. */
@@ -159,8 +163,8 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment);
  * False: the system refuses (errno), as it does in a sticky directory for somebody else's file. */
 bool shmipc_segment_unlink(const struct shmipc_segment *segment);
 /* The same for a ring in use: attached processes go on undisturbed. The file's sticky bit says to
- * whoever finds it without a name that this was meant; the system keeps both in one inode, so no
- * look sees the one without the other. OS, CORRUPT (the descriptor is lost), OK. */
+ * a process that finds it without a name that this was meant; the system keeps both in one inode,
+ * so no look sees the one without the other. OS, CORRUPT (the descriptor is lost), OK. */
 enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
                                           struct shmipc_error *error);
 

@@ -1,10 +1,9 @@
 /*
- * wait.h: sleep until somebody stores a position, and wake whoever sleeps.
+ * wait.h: sleep until another process stores a position, and wake those that sleep.
  *
  * Owns:     the sleepers words, the asymmetric barrier, futex(2), the clock, the spin budget.
  * Must not know: rings, segments, roles. A caller passes a word and looks for itself whether what
  *           it waits for has come.
- * May be included by: producer.h, consumer.h, and the C files beside them.
  *
  * A word is a generation with a flag in its lowest bit: odd while somebody may be asleep on it.
  * Waking costs one relaxed load of a line nobody writes while nobody sleeps.

@@ -47,12 +47,12 @@ static void test_dead_consumer_stops_holding_the_producer_back(void)
         receive_one(&consumer, sent++);
     }
     CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* alive and slow */
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     test_kill(dying);
     const uint64_t start = shmipc_now_ns();
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
     CHECK(shmipc_now_ns() - start < 5 * SECOND);
-    CHECK_EQ(producer.evicted, 1);
+    CHECK_EQ(producer.reclaimed, 1);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     shmipc_consumer_role_close(&consumer);
     shmipc_producer_role_close(&producer, false);

@@ -66,7 +66,7 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     CHECK_EQ(sent, producer.ring.map.area_len / 64);
     CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* looks after the dead */
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     CHECK_EQ(count_kept(&producer), 1);
     open_consumer(&consumer, SHMIPC_START_RESUME);
     for (uint64_t seq = 0; seq < sent; seq++) {
@@ -190,7 +190,7 @@ static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
             receive_one(&late, seq);
         }
     }
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     shmipc_consumer_role_close(&attached);
     shmipc_consumer_role_close(&late);
     shmipc_consumer_role_close(&early);
@@ -227,7 +227,7 @@ static void test_consumer_that_dies_after_joining_has_used_its_place_up(void)
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
     }
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
-    CHECK_EQ(producer.evicted, 1);
+    CHECK_EQ(producer.reclaimed, 1);
     shmipc_producer_role_close(&producer, false);
 }
 

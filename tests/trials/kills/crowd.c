@@ -43,7 +43,7 @@ static int phase_of(const struct kill *kill)
 {
     switch (kill->place->when) {
     case WHEN_STREAM:
-    case WHEN_EVICT:
+    case WHEN_RECLAIM:
         return STREAMING;
     case WHEN_CLOSE:
     case WHEN_LAST:

@@ -45,7 +45,7 @@ enum phase { OPENING, STREAMING, CLOSING, PHASES };
 enum when {
     WHEN_OPEN,    /* in the first life */
     WHEN_STREAM,  /* while messages flow */
-    WHEN_EVICT,   /* ... once a consumer has died */
+    WHEN_RECLAIM, /* ... once a consumer has died */
     WHEN_SUCCEED, /* opening what another producer left */
     WHEN_CLOSE,
     WHEN_LAST,    /* closing when everybody else has */

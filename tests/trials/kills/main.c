@@ -125,7 +125,7 @@ static void order_alone(struct order *order, const struct target *target, bool f
     const struct place *place = target->place;
     order->config = target->config;
     order->kills_count = 0;
-    if (place->when == WHEN_EVICT) {
+    if (place->when == WHEN_RECLAIM) {
         const struct place *before = pick(mix(random), order->config, CONSUMER, STREAM_ONLY, 1);
         order->kills[order->kills_count++] =
             kill_of(before, order->config, random >> 16, 0, first_arrival);
@@ -158,7 +158,7 @@ static void order_pair(struct order *order)
     order->config = config;
     if (kind < 3) { /* those that need a history */
         const struct target *target = &targets[random / 128 % (uint64_t)target_count];
-        if (target->place->when >= WHEN_EVICT) {
+        if (target->place->when >= WHEN_RECLAIM) {
             order_alone(order, target, false);
             if (order->kills_count == 2 || target->place->when >= WHEN_REPLACE) {
                 return;

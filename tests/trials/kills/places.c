@@ -123,12 +123,12 @@ const struct place places[] = {
     AT(WAIT_LOOKED, PRODUCER, WHEN_STREAM, block),
     AT(WAIT_SLEPT, PRODUCER, WHEN_STREAM, block),
     {AT_ANY_MOMENT, PRODUCER, WHEN_STREAM, NULL},
-    AT(EVICT_GATED, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_LOCKED, PRODUCER, WHEN_EVICT, shared_block),
-    AT(LEAVE_PID, PRODUCER, WHEN_EVICT, shared_block),
-    AT(LEAVE_BIT, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_LEFT, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_UNLOCKED, PRODUCER, WHEN_EVICT, shared_block),
+    AT(RECLAIM_GATED, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_LOCKED, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(LEAVE_PID, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(LEAVE_BIT, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_LEFT, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_UNLOCKED, PRODUCER, WHEN_RECLAIM, shared_block),
     /* receiving */
     AT(READ_RELOADED, CONSUMER, WHEN_STREAM, NULL),
     AT(READ_RESYNCED, CONSUMER, WHEN_STREAM, overwrite),
@@ -247,7 +247,7 @@ static enum phase phase_of(enum when when)
 {
     switch (when) {
     case WHEN_STREAM:
-    case WHEN_EVICT:
+    case WHEN_RECLAIM:
         return STREAMING;
     case WHEN_CLOSE:
     case WHEN_LAST:

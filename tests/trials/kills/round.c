@@ -234,7 +234,7 @@ static bool is_before_the_end(const struct kill *kill)
 static bool needs_company(const struct round *round)
 {
     for (int i = 0; i < round->order->kills_count; i++) {
-        if (round->pending[i] && round->order->kills[i].place->when == WHEN_EVICT) {
+        if (round->pending[i] && round->order->kills[i].place->when == WHEN_RECLAIM) {
             return true;
         }
     }

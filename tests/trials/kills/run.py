@@ -66,21 +66,21 @@ MUTANTS = (
         "resumed at message",
     ),
     Mutant(
-        "dead consumers are never evicted",
+        "a dead consumer's slot is never reclaimed",
         "producer_wait.c",
         "            if (shmipc_lock_try(segment, byte)) {\n",
         "            if (ring->slots > 1024 && shmipc_lock_try(segment, byte)) {\n",
         "neither went on nor was told",
     ),
     Mutant(
-        "a place that is kept is let go as a dead consumer's",
+        "a kept slot is reclaimed as a dead consumer's",
         "producer_wait.c",
         "            if (slot >= slots || shmipc_ring_is_kept(ring, slot) ||\n",
         "            if (slot >= slots ||\n",
         "was kept for it",
     ),
     Mutant(
-        "who comes to a kept place starts at the next message",
+        "a consumer that takes a kept slot starts at the next message",
         "consumer.c",
         "    if (kept && start == SHMIPC_START_RESUME) {\n",
         "    if (kept && start > SHMIPC_START_EARLIEST) {\n",
@@ -146,7 +146,7 @@ API_MUTANTS = (
         "api",
     ),
     Mutant(
-        "what was released in part is given back as a whole",
+        "a partial release releases the whole",
         "consumer_peek.c",
         "        part->end_pos += count * ring->map.item_stride;\n",
         "        part->end_pos = self->peeked.end_pos;\n",

@@ -87,7 +87,7 @@ struct awaited {
 static const shmipc_atomic_thread *busy_word(void)
 {
     const struct shmipc_handle *handle = api_log.handle;
-    return &((const struct shmipc_seat *)model_latest(&handle->current, 8))->busy;
+    return &((const struct shmipc_entry *)model_latest(&handle->current, 8))->busy;
 }
 
 static bool has_come(void *arg)

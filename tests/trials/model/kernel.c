@@ -3,9 +3,6 @@
 
 #include "checked_atomic.h"
 #include "memory.h"
-#include "../../../src/core/segment/descriptor.h"
-#include "../../../src/core/segment/holder.h"
-#include "../../../src/core/segment/locks.h"
 #include "../../../src/core/wait/wait.h"
 
 #include <stdio.h>

@@ -265,7 +265,7 @@ static void send_and_look_after(void)
             remember_producer(0, POINT_WAITED, SHMIPC_FULL);
         }
     }
-    model_check(producers[0].evicted == 0 || kept_pid() != SHMIPC_PID_KEPT,
+    model_check(producers[0].reclaimed == 0 || kept_pid() != SHMIPC_PID_KEPT,
                 "a kept place is nobody's to evict");
 }
 

@@ -176,19 +176,19 @@ static void make_fenced_handle(void)
     make_open(false);
 }
 
-/* It has changed hands so often that the next one makes the common seat current. */
+/* It has changed hands so often that the next one makes the common entry current. */
 static void make_changing_handle(void)
 {
     make_open(false);
     handle.handovers = SHMIPC_MAX_HANDOVERS;
 }
 
-/* Other threads have all the seats but the owner's. */
+/* Other threads have all the entries but the owner's. */
 static void make_crowded_handle(void)
 {
     make_open(false);
-    for (int i = 1; i < SHMIPC_SEATS; i++) {
-        shmipc_store_relaxed(&handle.seats[i].thread, (uintptr_t)(100 + i));
+    for (int i = 1; i < SHMIPC_ENTRIES; i++) {
+        shmipc_store_relaxed(&handle.entries[i].thread, (uintptr_t)(100 + i));
     }
 }
 
@@ -262,7 +262,7 @@ static const struct model_scenario scenarios[] = {
      all_got_in,
      NULL},
     {"handle-crowded",
-     "more threads than there are seats",
+     "more threads than there are entries",
      make_crowded_handle,
      {call_twice, call_and_call_last},
      0,
