@@ -10,7 +10,7 @@ static struct api_pair pair;
 static atomic_bool stop;
 static int looker_saw;
 
-/* Looks until it is refused, and then ends the wait of whoever is inside. */
+/* Looks until it is refused, and then ends the wait of the thread inside. */
 static void *look_until_refused(void *argument)
 {
     struct shmipc_view view;
@@ -48,7 +48,7 @@ static void *send_and_count(void *result)
     return NULL;
 }
 
-/* Every thread's seat goes with the handle: LeakSanitizer looks. */
+/* Every thread's entry goes with the handle: LeakSanitizer looks. */
 static void test_handle_that_many_threads_used_leaves_nothing(void)
 {
     enum { THREADS = 20 };

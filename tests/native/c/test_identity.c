@@ -176,7 +176,7 @@ static void test_number_of_another_open_of_the_same_file_is_not_used(void)
     CHECK_EQ(second.segment.fd, fd);
     CHECK(second.ring.slot_index != first.ring.slot_index);
     CHECK_EQ(await_data(&first, PATIENCE), SHMIPC_CORRUPT);
-    shmipc_consumer_role_close(&first); /* lets go of neither the lock nor the number of second */
+    shmipc_consumer_role_close(&first); /* drops neither the lock nor the descriptor of second */
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_one(&producer);
     receive_one(&second, 0);

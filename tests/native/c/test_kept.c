@@ -1,4 +1,4 @@
-/* test_kept.c: places that are kept for consumers that have not come: from message 0, or from a
+/* test_kept.c: slots that are kept for consumers to come: from message 0, or from a
  * take-over on; who gets them, and what a death on the way costs. */
 #define _GNU_SOURCE
 #include "crew.h"
@@ -53,7 +53,7 @@ static void test_each_of_those_it_holds_for_gets_message_0(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
+static void test_kept_slot_fills_the_ring_and_is_never_reclaimed(void)
 {
     struct shmipc_spec spec = holding(2, 1);
     struct shmipc_producer_role producer;
@@ -80,7 +80,7 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     CHECK(!test_exists(test_path("x")));
 }
 
-static void test_latest_uses_a_kept_place_up_and_joins_at_the_next(void)
+static void test_latest_uses_a_kept_slot_up_and_joins_at_the_next(void)
 {
     struct shmipc_spec spec = holding(2, 2);
     struct shmipc_producer_role producer;
@@ -137,7 +137,7 @@ static void test_places_with_nothing_to_get_keep_no_file(void)
     CHECK(!test_exists(test_path("x")));
 }
 
-static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
+static void test_kept_slots_outlive_a_producer_and_are_kept_by_the_next(void)
 {
     struct shmipc_spec spec = holding(3, 2);
     struct shmipc_spec plain = holding(3, 0);
@@ -161,7 +161,7 @@ static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-/* A place that is attached, one whose consumer died, a free one: a successor that holds for three
+/* A slot that is attached, one whose consumer died, a free one: a successor that holds for three
  * makes two more, from where it goes on. */
 static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
 {
@@ -231,9 +231,9 @@ static void test_consumer_that_dies_after_joining_has_used_its_place_up(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-/* What a producer leaves that dies between the stores of keeping a place: SHMIPC_PID_KEPT without
- * a bit is a free slot. Whoever takes it names itself before it sets the bit. */
-static void test_half_kept_place_is_a_free_one(void)
+/* What a producer leaves that dies between the stores of keeping a slot: SHMIPC_PID_KEPT without
+ * a bit is a free slot. A consumer that takes it names itself before it sets the bit. */
+static void test_half_kept_slot_is_a_free_one(void)
 {
     struct shmipc_spec spec = holding(2, 0);
     struct shmipc_producer_role producer;
@@ -275,15 +275,15 @@ static void test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_joi
 
 static const struct test tests[] = {
     TEST(test_each_of_those_it_holds_for_gets_message_0),
-    TEST(test_kept_place_fills_the_ring_and_is_never_evicted),
-    TEST(test_latest_uses_a_kept_place_up_and_joins_at_the_next),
+    TEST(test_kept_slot_fills_the_ring_and_is_never_reclaimed),
+    TEST(test_latest_uses_a_kept_slot_up_and_joins_at_the_next),
     TEST(test_ring_outlives_its_producers_close_until_those_it_holds_for_have_drained_it),
     TEST(test_places_with_nothing_to_get_keep_no_file),
-    TEST(test_kept_places_outlive_a_producer_and_are_kept_by_the_next),
+    TEST(test_kept_slots_outlive_a_producer_and_are_kept_by_the_next),
     TEST(test_takeover_keeps_what_is_missing_from_its_own_head_on),
     TEST(test_durable_and_overwriting_rings_keep_no_places),
     TEST(test_consumer_that_dies_after_joining_has_used_its_place_up),
-    TEST(test_half_kept_place_is_a_free_one),
+    TEST(test_half_kept_slot_is_a_free_one),
     TEST(test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_join),
 };
 

@@ -206,7 +206,7 @@ static void run_items_from(uint64_t origin, uint64_t item_len)
             rig_expect_item(&consumer, received++);
         }
     }
-    /* the next producer finds the same place */
+    /* the next producer finds the same position */
     const uint64_t head = rig.producer.head_pos;
     CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
     CHECK_EQ(rig.producer.head_pos, head);

@@ -156,7 +156,7 @@ static bool send_some(uint64_t count)
                    result != SHMIPC_E_INTERRUPTED) {
             actor_fail("sending came to %d: %s", result, shmipc_last_error());
         }
-        if (sent < count && seat->command == LEAVE) {
+        if (sent < count && actor->command == LEAVE) {
             break;
         }
     }
@@ -170,7 +170,7 @@ static bool send_some(uint64_t count)
     }
     board->committing = (uint64_t)board->committed;
     board->sent += sent;
-    seat->number = board->committed;
+    actor->number = board->committed;
     return sent == count;
 }
 

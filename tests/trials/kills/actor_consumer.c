@@ -68,7 +68,7 @@ static void release(void)
     const struct shmipc_lease *oldest = consumer.ring.oldest_lease;
     if (is_durable()) {
         board->releasing =
-            oldest != NULL ? number_of(oldest->pos, oldest->seq) : (uint64_t)seat->number;
+            oldest != NULL ? number_of(oldest->pos, oldest->seq) : (uint64_t)actor->number;
     }
     shmipc_consumer_role_release(&consumer);
 }
@@ -87,7 +87,7 @@ static void end_a_lease(void)
     }
 }
 
-static void give_back(void)
+static void release_all(void)
 {
     for (int i = 0; i < MOST_LEASES; i++) {
         end_a_lease();
@@ -98,12 +98,12 @@ static void give_back(void)
 static void read_in_place(struct shmipc_message *message, uint64_t count)
 {
     const uint64_t number = number_of(message->pos, message->seq);
-    if (is_broken("hasty")) { /* given back before it is read */
-        seat->number = number + count;
+    if (is_broken("hasty")) { /* released before it is read */
+        actor->number = number + count;
         shmipc_ring_advance(&consumer.ring, message);
         release();
         actor_step(AT_READ_HALF);
-        seat->number = number;
+        actor->number = number;
     }
     for (uint64_t i = 0; i < count; i++) {
         if (i == count / 2) {
@@ -231,7 +231,7 @@ static bool wait_for_more(void)
 {
     struct shmipc_wait wait = {0};
     enum shmipc_status status =
-        seat->wait_any
+        actor->wait_any
             ? wait_for_any()
             : shmipc_consumer_role_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK || status == SHMIPC_AGAIN) {
@@ -255,11 +255,11 @@ _Noreturn void be_consumer(void)
         .open = open_it,
         .count_lost = count_lost,
         .read = read_some,
-        .give_back = give_back,
+        .release_all = release_all,
         .wait = wait_for_more,
         .close = close_it,
     };
-    start_at = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED
+    start_at = actor_random() % 2 == 0 || actor->step == SHMIPC_AT_ATTACH_USED
                    ? SHMIPC_START_EARLIEST
                    : SHMIPC_START_RESUME;
     live_by_reading(&by_role);

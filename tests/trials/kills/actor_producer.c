@@ -66,7 +66,7 @@ static unsigned char *reserve(uint64_t span)
         const uint64_t deadline_ns = shmipc_now_ns() + PATIENCE_NS;
         do {
             status = shmipc_producer_role_wait_room(&producer, &wait, span, deadline_ns);
-            if (seat->command == LEAVE) {
+            if (actor->command == LEAVE) {
                 return NULL;
             }
         } while (status == SHMIPC_AGAIN);
@@ -149,7 +149,7 @@ static bool send_some(uint64_t count)
     }
     shmipc_producer_role_notify(&producer);
     board->sent += count;
-    seat->number = board->committed;
+    actor->number = board->committed;
     return true;
 }
 

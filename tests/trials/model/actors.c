@@ -208,7 +208,7 @@ static void meet_claims(int thread, uint64_t seq, uint64_t payload)
     }
 }
 
-/* Copy, look whether it held, step over, give back. False: overtaken, read again. */
+/* Copy, look whether it held, advance, release. False: overtaken, read again. */
 static bool consume(int thread, const struct shmipc_message *message)
 {
     struct shmipc_consumer_role *consumer = &consumers[thread];

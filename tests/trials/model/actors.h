@@ -34,7 +34,7 @@ extern struct log logs[MODEL_MAX_THREADS];
 /* A ring of `count` messages or items, with the producer open as thread `producer`. */
 void make_ring(enum shmipc_framing framing, enum shmipc_overflow overflow, uint32_t slots,
                uint64_t count, int producer);
-/* Open with places kept for `count`; try_open_producer and what follows do, until make_ring. */
+/* Open with slots kept for `count`; try_open_producer and what follows do, until make_ring. */
 void hold_for(uint32_t count);
 void open_producer(int thread);
 enum shmipc_status try_open_producer(int thread);

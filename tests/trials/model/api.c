@@ -15,7 +15,7 @@ struct api_log api_log;
 static _Alignas(SHMIPC_LINE) struct shmipc_consumer the_consumer;
 static struct shmipc_frame frames[API_FRAMES];
 static char schema[8];
-static uint64_t lists; /* stands for the lists of leases and frames: whoever is inside writes it */
+static uint64_t lists; /* stands for the lists of leases and frames: the thread inside writes it */
 struct shmipc_consumer *const api_consumer = &the_consumer;
 
 uintptr_t api_thread_self(void)
@@ -140,7 +140,7 @@ static void pause_in(enum loop loop)
 {
     struct awaited awaited = {model_self(), loop};
     (void)model_system("looks again", has_come, look_up, &awaited);
-    /* Whoever looks again remembers nothing of the last look. */
+    /* A thread that looks again remembers nothing of the last look. */
     if (loop != LOOP_CALLERS) {
         const uint64_t known[2] = {(uint64_t)loop, (uint64_t)api_log.place[awaited.thread]};
         model_checkpoint(2, known, sizeof known);

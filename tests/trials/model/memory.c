@@ -11,7 +11,7 @@ struct message {
     uint64_t value;
     uint8_t writer;
     bool updates;     /* the message before it: nothing comes between */
-    struct view view; /* what whoever acquires it comes to know */
+    struct view view; /* what a thread that acquires it comes to know */
 };
 
 struct location {
@@ -231,7 +231,7 @@ static void move_down(int thread, int location, int index)
         shift(&entries[other].before_store, location, index);
     }
     shift(&global, location, index);
-    /* Whoever stored it has seen no further than its own. */
+    /* The thread that stored it has seen no further than its own. */
     entry->current.seen[location] = (uint8_t)index;
     entry->before_store.seen[location] = (uint8_t)index;
     list->messages[index].view.seen[location] = (uint8_t)index;

@@ -161,7 +161,7 @@ static void consumer_sees_death(void)
     }
 }
 
-/* Whoever takes over goes on with the next number. */
+/* A producer that takes over goes on with the next number. */
 static void succeed_producer(void)
 {
     if (try_open_producer(2) == SHMIPC_OK) {
@@ -197,16 +197,16 @@ static void succeed_consumer(void)
     }
 }
 
-/* ---- places kept for who is to come ---------------------------------------------------------- */
+/* ---- slots kept for consumers to come ------------------------------------------------------- */
 
-static bool used_up; /* somebody had joined in the kept place and has died */
+static bool used_up; /* a consumer had joined in the kept slot and has died */
 
 static uint64_t kept_pid(void)
 {
     return model_latest(&kernel_header->slots[0].pid, sizeof kernel_header->slots[0].pid);
 }
 
-/* One message is there, and one place is kept of two. */
+/* One message is there, and one slot is kept of two. */
 static void make_holding(int producer)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 2, 2, -1);
@@ -241,7 +241,7 @@ static void come_and_read(int thread)
         (void)receive_next(thread, true);
         model_check(logs[thread].first_seq == 0, "the first to join gets message 0");
     } else {
-        model_check(kept_pid() != SHMIPC_PID_KEPT, "a kept place is taken before any other");
+        model_check(kept_pid() != SHMIPC_PID_KEPT, "a kept slot is taken before any other");
         close_consumer(thread);
     }
 }
@@ -256,7 +256,7 @@ static void another_comes(void)
     come_and_read(1);
 }
 
-/* Full before the place is given up: a producer that polls looks after the dead. */
+/* Full before the slot is given up: a producer that polls reclaims dead slots. */
 static void send_and_look_after(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -266,13 +266,13 @@ static void send_and_look_after(void)
         }
     }
     model_check(producers[0].reclaimed == 0 || kept_pid() != SHMIPC_PID_KEPT,
-                "a kept place is nobody's to evict");
+                "a kept slot is never reclaimed");
 }
 
 static void kept_or_joined(void)
 {
     model_check(used_up || logs[1].received == 1 || kept_pid() == SHMIPC_PID_KEPT,
-                "a place stays kept until somebody has joined");
+                "a slot stays kept until a consumer has joined");
 }
 
 static const struct model_scenario scenarios[] = {
@@ -340,14 +340,14 @@ static const struct model_scenario scenarios[] = {
      0,
      NULL,
      NULL},
-    {"evict",
+    {"reclaim",
      "a consumer is killed at any step, the producer goes on",
      make_mortal_broadcast,
      {send_one, first_polls_one, second_polls_one},
      1 << 2,
      NULL,
      kernel_bury},
-    {"evict-join",
+    {"reclaim-join",
      "a consumer comes while a dead one's slot is freed",
      make_held_by_the_dead,
      {send_one, join_and_read_one},
@@ -369,13 +369,13 @@ static const struct model_scenario scenarios[] = {
      NULL,
      kernel_bury},
     {"hold",
-     "of two who come for a kept place one is killed at any step",
+     "of two consumers that come for a kept slot one is killed at any step",
      make_held_for_one_of_two,
      {one_comes, another_comes},
      1 << 1,
      NULL,
      bury_and_note},
-    {"hold-evict",
+    {"hold-reclaim",
      "a full producer looks after the dead while somebody comes",
      make_held_for_one,
      {send_and_look_after, another_comes},

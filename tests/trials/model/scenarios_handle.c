@@ -4,7 +4,7 @@
  * Owns:     small programs over one handle, and what every run of them must show.
  * Must not know: rings.
  *
- * `inside` is plain memory that whoever is inside writes: a data race if one who is in is not
+ * `inside` is plain memory that the thread inside writes: a data race if one who is in is not
  * ordered after who was. `mapped` stands for what a close takes away.
  */
 #include "api.h"
@@ -64,7 +64,7 @@ static void call_twice(void)
     call();
 }
 
-/* When all others are at rest, whoever comes gets in. */
+/* When all others are at rest, the next thread gets in. */
 static void call_and_call_last(void)
 {
     call();
@@ -74,7 +74,7 @@ static void call_and_call_last(void)
     shmipc_handle_leave(&handle);
 }
 
-/* Have something done in a handle that stays its owner's, as a frame given back elsewhere does. */
+/* Have something done in a handle that stays its owner's, as a frame released elsewhere does. */
 static void reach_in(void)
 {
     shmipc_handle_lock(&handle);

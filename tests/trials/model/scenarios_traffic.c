@@ -119,7 +119,7 @@ static void make_used_slot(void)
 static void read_and_leave(void)
 {
     (void)receive_next(1, false);
-    /* Leaving gives back what it never read: the last read must come before. */
+    /* Leaving releases what it never read: the last read must come before. */
     struct shmipc_message message;
     if (shmipc_ring_peek(&consumers[1].ring, &message) == SHMIPC_OK) {
         (void)model_plain_load((const uint64_t *)(const void *)message.data);
