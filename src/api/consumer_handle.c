@@ -61,12 +61,12 @@ static int check_options(const struct shmipc_consumer_options *options)
     return shmipc_check_timeout(options->timeout_ns);
 }
 
-/* Is the ring that was found what was expected? Nobody is attached yet. A result. */
+/* Does the ring that was found carry what was expected? We are not attached yet. A result. */
 static int check_found(struct shmipc_consumer *self, const struct shmipc_consumer_options *options,
                        const struct shmipc_expectation *expected)
 {
     int result = SHMIPC_SUCCESS;
-    free(self->schema); /* of one that went before we had joined it */
+    free(self->schema); /* of a ring that went before we joined it */
     self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
     if (result == SHMIPC_SUCCESS && options->dtype != NULL) {
         result = check_expected(self, expected);

@@ -5,7 +5,7 @@
 #define CONSUMER SHMIPC_TAG_CONSUMER
 #define SIDE SHMIPC_SIDE_CONSUMER
 #define LOOKS 3           /* of one peek, while what it saw is overwritten */
-#define LOOKS_AT_PEER 64u /* peeks that find nothing, for one look whether the producer lives */
+#define LOOKS_AT_PEER 64u /* empty peeks for each look whether the producer lives */
 
 int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status status)
 {
@@ -153,7 +153,7 @@ static void look_further(struct shmipc_consumer *self, struct shmipc_view *views
             shmipc_message_decode(&ring->map, pos, ring->head_pos_cached - pos, &message) !=
                 SHMIPC_OK ||
             shmipc_segment_is_damaged(&self->role.segment)) {
-            break; /* what is wrong is reported when it is the next */
+            break; /* reported once it is the first */
         }
         shmipc_view_fill(self, &message, self->role.ring.map.item_stride, 1, &views[all->count]);
         *all = shmipc_stretch_of(&message, all->count + 1);
@@ -179,7 +179,7 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
         result = look(consumer, false, 1, views);
     }
     if (result == SHMIPC_SUCCESS) {
-        /* With SHMIPC_OVERWRITE each is to be checked after it was copied: one by one. */
+        /* With SHMIPC_OVERWRITE each must be checked after its copy: one by one. */
         if (!consumer->role.ring.map.overwrite) {
             look_further(consumer, views, max);
         }
@@ -318,7 +318,7 @@ static int split_peeked(struct shmipc_consumer *self, uint64_t count, struct shm
         const enum shmipc_status status = shmipc_message_decode(
             &ring->map, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
         if (status != SHMIPC_OK) {
-            return shmipc_consumer_fail(self, status); /* it was right when we looked */
+            return shmipc_consumer_fail(self, status); /* the peek had found it whole */
         }
         *part = shmipc_stretch_of(&message, part->count + 1);
     }

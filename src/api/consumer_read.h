@@ -1,9 +1,9 @@
 /*
  * consumer_read.h: what the consumer's calls that read have in common.
  *
- * Owns:     views, advancing past what was read, failures. The usual way of each call is inline and
- *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
- *           jump, so that the usual way saves no registers for it.
+ * Owns:     views, advancing past what was read, failures. The fast path of each call is inline and
+ *           calls nothing; slow paths are functions that are not inlined, reached by a jump, so
+ *           that the fast path saves no registers for them.
  *
  * A peek shows a stretch and leaves the cursor; a release advances past it and publishes the
  * cursor. Everything here happens inside the handle (handle.h), one thread at a time.
@@ -13,7 +13,7 @@
 
 #include "endpoint.h"
 
-#define SHMIPC_APART __attribute__((noinline)) /* from the usual way */
+#define SHMIPC_APART __attribute__((noinline)) /* off the fast path */
 
 /* The result of a status that the ring gave, its words kept. */
 int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status status);

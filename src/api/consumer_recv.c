@@ -69,7 +69,7 @@ SHMIPC_APART static int recv_slowly(struct shmipc_consumer *consumer, void *buff
             result = SHMIPC_SUCCESS;
         }
         if (result == SHMIPC_SUCCESS && consumer->role.ring.map.overwrite) {
-            /* What came may be gone again, any number of times. */
+            /* What came may have been overwritten, any number of times. */
             result = shmipc_consumer_retry(consumer, timeout_ns, &deadline_ns);
         }
     }
@@ -84,8 +84,7 @@ SHMIPC_APART static int enter_and_recv(struct shmipc_consumer *self, void *buffe
     return result == SHMIPC_SUCCESS ? recv_slowly(self, buffer, len, view, timeout_ns) : result;
 }
 
-/* The next message or item, where nobody has to be asked for it: there is one and it is right.
- * False: look again, in full. */
+/* The next message or item, if it is there, valid and needs no slow path. False: take that. */
 static inline bool look_at_once(const struct shmipc_consumer *self, struct shmipc_message *message)
 {
     const struct shmipc_ring_consumer *ring = &self->role.ring;
@@ -115,7 +114,7 @@ int shmipc_consumer_recv(struct shmipc_consumer *consumer, void *buffer, size_t 
     }
     shmipc_copy_short(buffer, message.data, (size_t)message.len);
     if (SHMIPC_UNLIKELY(shmipc_segment_is_damaged(&consumer->role.segment))) {
-        return recv_slowly(consumer, buffer, len, view, timeout_ns); /* and say so */
+        return recv_slowly(consumer, buffer, len, view, timeout_ns); /* which reports it */
     }
     if (view != NULL) {
         shmipc_view_fill(consumer, &message, consumer->role.ring.map.item_stride, 1, view);

@@ -8,7 +8,8 @@
 void shmipc_consumer_begin_wait(struct shmipc_consumer *self)
 {
     if (self->frames != 0) {
-        shmipc_store_relaxed(&self->waits, 1u); /* relaxed: who sees it late tries again */
+        shmipc_store_relaxed(&self->waits,
+                             1u); /* relaxed: a thread that sees it late tries again */
     }
 }
 
@@ -17,17 +18,18 @@ void shmipc_consumer_end_wait(struct shmipc_consumer *self)
     /* Relaxed: our own store. Not `frames`: by now none may be left. */
     if (shmipc_load_relaxed(&self->waits) != 0) {
         shmipc_store_relaxed(&self->waits, 0u);
-        /* <-> the one in shmipc_handle_call: we see what was pushed, or who pushed sees 0. */
+        /* <-> the one in shmipc_handle_call: we see what was pushed, or the pushing thread sees 0.
+         */
         shmipc_fence_full();
         shmipc_frames_collect(self);
     }
 }
 
-/* Nothing came. Where that is because of what the caller keeps, say so. */
+/* Nothing came. Say so if it is because of the frames that the caller keeps. */
 static int tell_empty(struct shmipc_consumer *self)
 {
     uint64_t number;
-    if (!shmipc_consumer_role_is_in_the_way(&self->role, &number)) {
+    if (!shmipc_consumer_role_blocks_producer(&self->role, &number)) {
         return SHMIPC_E_EMPTY;
     }
     return shmipc_result_fail(
@@ -48,9 +50,10 @@ static int wait_in_slices(struct shmipc_consumer *self, uint64_t deadline_ns)
     do {
         shmipc_frames_collect(self);
         status = shmipc_consumer_role_wait_data(&self->role, &wait, deadline_ns);
-        /* Relaxed: it ended the wait, or ends the next one; take_call orders what it stands for. */
+        /* Relaxed: it ended the wait, or ends the next one; take_interrupt orders what it stands
+         * for. */
         if (status == SHMIPC_CLOSED && shmipc_load_relaxed(&self->role.interrupted) != 0) {
-            result = shmipc_take_call(&self->handle, CONSUMER, &self->role.interrupted);
+            result = shmipc_take_interrupt(&self->handle, CONSUMER, &self->role.interrupted);
             status = SHMIPC_AGAIN;
         }
     } while (status == SHMIPC_AGAIN && result == SHMIPC_SUCCESS);
@@ -79,10 +82,10 @@ int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
 int shmipc_consumer_retry(struct shmipc_consumer *consumer, int64_t timeout_ns,
                           uint64_t *deadline_ns)
 {
-    /* Relaxed: a hint, seen soon. Without it who closes would wait for as long as we are lapped. */
+    /* Relaxed: a hint, seen soon. Without it a close would wait for as long as we are lapped. */
     if (timeout_ns != 0 && shmipc_load_relaxed(&consumer->role.interrupted) != 0) {
         const int result =
-            shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
+            shmipc_take_interrupt(&consumer->handle, CONSUMER, &consumer->role.interrupted);
         if (result != SHMIPC_SUCCESS) {
             return result;
         }
@@ -120,7 +123,8 @@ int shmipc_consumer_wait_for_producer(struct shmipc_consumer *consumer, int64_t 
         shmipc_frames_collect(consumer);
         status = shmipc_consumer_role_wait_producer(&consumer->role, &wait, deadline_ns);
         if (status == SHMIPC_CLOSED) {
-            result = shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
+            result =
+                shmipc_take_interrupt(&consumer->handle, CONSUMER, &consumer->role.interrupted);
         } else if (status != SHMIPC_AGAIN) {
             break;
         }

@@ -187,7 +187,7 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
                                   "--discard`)",
                                   handle->name);
     default:
-        return result; /* whose text says it all */
+        return result;
     }
 }
 
@@ -218,10 +218,11 @@ int64_t shmipc_timeout_left(int64_t timeout_ns, uint64_t *deadline_ns)
     return *deadline_ns <= now_ns ? 0 : (int64_t)(*deadline_ns - now_ns);
 }
 
-int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted)
+int shmipc_take_interrupt(struct shmipc_handle *handle, uint32_t tag,
+                          shmipc_atomic_u32 *interrupted)
 {
-    /* Cleared before the reasons are looked at: whoever has another one stores it first and this
-     * flag after, with a full fence between, so it is seen now or ends the next slice. */
+    /* Cleared before the reasons are looked at: another thread that has one stores it first and
+     * this flag after, with a full fence between, so it is seen now or ends the next slice. */
     shmipc_store_relaxed(interrupted, 0u);
     shmipc_fence_full(); /* <-> handle_interrupt's, and T2 where another closes: all relaxed */
     if (shmipc_load_relaxed(&handle->tag) != tag) {

@@ -48,8 +48,8 @@ struct shmipc_consumer {
     uint32_t empty_looks;
     struct shmipc_consumer_role role;
     char *schema;
-    /* Frames. `returned` is pushed to by any thread; the rest belongs to who is inside, or holds
-     * the lock with the owner kept out. */
+    /* Frames. `returned` is pushed to by any thread; the rest belongs to the thread inside, or that
+     * holds the lock with the owner kept out. */
     shmipc_atomic_frame returned;
     struct shmipc_frame *spare;
     uint64_t frames;         /* not yet released */
@@ -60,7 +60,7 @@ struct shmipc_consumer {
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-/* What a caller takes a ring's items for: schema text and size. On the heap: more than a small
+/* What a caller expects a ring to carry: schema text and size. On the heap: too large for a small
  * thread's stack. */
 struct shmipc_expectation {
     char schema[SHMIPC_MAX_SCHEMA_LEN + 1];
@@ -107,24 +107,26 @@ static inline int shmipc_check_timeout(int64_t timeout_ns)
                                                        : shmipc_refuse_timeout(timeout_ns);
 }
 
-/* When a checked timeout that begins now is over. */
+/* The deadline of a checked timeout that begins now. */
 uint64_t shmipc_deadline_after(int64_t timeout_ns);
 
-/* What is left of a checked timeout for the next of several waits; *deadline_ns is 0 before the
- * first. */
+/* What is left of a checked timeout for the next of several waits. *deadline_ns: 0 before the
+ * first.
+ */
 int64_t shmipc_timeout_left(int64_t timeout_ns, uint64_t *deadline_ns);
 static inline bool shmipc_is_over(int64_t timeout_ns, uint64_t *deadline_ns)
 {
     return shmipc_timeout_left(timeout_ns, deadline_ns) == 0;
 }
 
-/* The core ended a wait with CLOSED, perhaps because somebody called us out. Take that back.
- * SUCCESS: it was for another reason, or none that the user needs to know: go on. INTERRUPTED: the
- * user's. CLOSED: this handle is being closed. */
-int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted);
+/* The core ended a wait with CLOSED, perhaps because another thread interrupted it: find out why,
+ * and clear the interrupt. SUCCESS: no reason for the user: go on. INTERRUPTED: shmipc_*_interrupt
+ * was called. CLOSED: this handle is being closed. */
+int shmipc_take_interrupt(struct shmipc_handle *handle, uint32_t tag,
+                          shmipc_atomic_u32 *interrupted);
 
-/* ---- frames (frame_read.c)
- * ----------------------------------------------------------------------- */
+/* ---- frames -----------------------------------------------------------------------------------
+ */
 
 /* End the leases of frames that other threads released. The caller is inside, or has the owner
  * kept out. */

@@ -14,7 +14,8 @@ static int check(const struct shmipc_frame *frame)
     if (frame == NULL) {
         return shmipc_refuse_null("the frame");
     }
-    /* Relaxed: who handed the frame to this thread has ordered that; a mistake is found by luck. */
+    /* Relaxed: handing the frame to this thread ordered it. A released frame is only perhaps found.
+     */
     return shmipc_load_relaxed(&frame->tag) == SHMIPC_TAG_FRAME
                ? SHMIPC_SUCCESS
                : shmipc_result_fail(SHMIPC_E_INVALID, "this is no frame, or it was released");
@@ -74,7 +75,7 @@ static int take(struct shmipc_consumer *consumer, bool many, uint64_t max,
     shmipc_ring_take(ring, &message, &made->lease);
     consumer->frames++;
     (void)shmipc_fetch_add_relaxed(&consumer->holds, 1u); /* the handle's hold keeps it above 0 */
-    /* Relaxed: whoever hands the frame to another thread orders that. */
+    /* Relaxed: handing the frame to another thread orders it. */
     shmipc_store_relaxed(&made->tag, (uint32_t)SHMIPC_TAG_FRAME);
     *frame = made;
     return SHMIPC_SUCCESS;
@@ -110,7 +111,7 @@ static int read(struct shmipc_consumer *consumer, bool many, uint64_t max,
             if (result != SHMIPC_E_EMPTY) {
                 break;
             }
-            /* With SHMIPC_OVERWRITE what came may be gone again, any number of times. */
+            /* With SHMIPC_OVERWRITE what came may be overwritten, any number of times. */
             result = shmipc_consumer_retry(consumer, timeout_ns, &deadline_ns);
             if (result != SHMIPC_SUCCESS) {
                 break;

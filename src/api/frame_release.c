@@ -1,12 +1,12 @@
 /*
  * frame_release.c: leases that any thread may release.
  *
- * The list of leases belongs to whoever is inside the consumer, so a frame released by its
+ * The list of leases belongs to the thread inside the consumer, so a frame released by its
  * reader, between two calls, ends there and then. Another thread pushes it on `returned` and sees
  * to it that somebody ends it:
  *
  *   - nobody is inside: it keeps the others out (handle.h) and does it itself;
- *   - the owner waits inside (`waits`): it is called out of its sleep, and does it;
+ *   - the owner waits inside (`waits`): its sleep is interrupted, and it does it;
  *   - the owner is in a short call: try again.
  *
  * `waits` and `returned` are Dekker's two words once more, with full fences on both sides: the
@@ -44,7 +44,7 @@ void shmipc_consumer_drop(struct shmipc_consumer *consumer)
         consumer->spare = frame->next;
         free(frame);
     }
-    shmipc_store_relaxed(&consumer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+    shmipc_store_relaxed(&consumer->handle.tag, SHMIPC_TAG_FREED); /* for a late use */
     free(consumer->schema);
     free(consumer);
 }
@@ -76,7 +76,7 @@ void shmipc_frames_collect(struct shmipc_consumer *consumer)
 
 static void push(struct shmipc_consumer *consumer, struct shmipc_frame *frame)
 {
-    /* Relaxed: a guess, never read through; the exchange decides. */
+    /* Relaxed: a guess that is not dereferenced; the exchange decides. */
     struct shmipc_frame *first = shmipc_load_relaxed(&consumer->returned);
     do {
         frame->next = first; /* release <-> collect: with it, and all that its reader did */

@@ -137,7 +137,7 @@ static bool is_common(const struct shmipc_handle *handle)
     return shmipc_load_acquire(&handle->current) == &handle->common; /* C */
 }
 
-/* Everybody's way into the common entry. */
+/* How every thread enters the common entry. */
 static bool take_common(struct shmipc_handle *handle)
 {
     uintptr_t expected = NOBODY;
@@ -149,7 +149,7 @@ bool shmipc_handle_keep_out(struct shmipc_handle *handle)
     /* Relaxed, both: the lock's holder alone changes them. */
     struct shmipc_entry *entry = shmipc_load_relaxed(&handle->current);
     if (handle->closed) {
-        return true; /* once and for all */
+        return true; /* and stays so */
     }
     shmipc_store_relaxed(&handle->admitted, NULL); /* T1 */
     shmipc_fence_full();                           /* T2 <-> H2, and callers */
@@ -186,7 +186,7 @@ void shmipc_handle_readmit(struct shmipc_handle *handle)
     }
 }
 
-/* Somebody is inside: is that this thread, which a signal handler interrupted, or another? */
+/* A thread is inside: is it this one, which a signal handler interrupted, or another? */
 static int refuse_busy(const struct shmipc_handle *handle)
 {
     /* Relaxed, both: we hold the lock that `current` is changed under; and of busy we ask only
@@ -200,7 +200,7 @@ static int refuse_busy(const struct shmipc_handle *handle)
                : refuse_second(handle);
 }
 
-/* Holding the lock, everybody kept out: this thread's entry. */
+/* Holding the lock, all others kept out: this thread's entry. */
 static struct shmipc_entry *find_entry(struct shmipc_handle *handle, uintptr_t self)
 {
     /* Relaxed, both: the lock orders who changes an entry's thread. Who reads it without the lock
@@ -215,7 +215,7 @@ static struct shmipc_entry *find_entry(struct shmipc_handle *handle, uintptr_t s
     return &handle->common;
 }
 
-/* Holding the lock, everybody kept out: go in ourselves. */
+/* Holding the lock, all others kept out: enter. */
 static void move_in(struct shmipc_handle *handle)
 {
     const uintptr_t self = shmipc_thread_self();
@@ -243,13 +243,13 @@ int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
         return refuse_closed(handle);
     }
     if (is_forked(handle)) {
-        return refuse_forked(handle); /* and no look at the lock: its holder stayed in the parent */
+        return refuse_forked(handle); /* not the lock: its holder stayed in the parent */
     }
     if (is_common(handle) && take_common(handle)) {
-        return SHMIPC_SUCCESS; /* who closes never gives it back, so it is not closed yet */
+        return SHMIPC_SUCCESS; /* a close would never readmit us, so it is not closed yet */
     }
     SHMIPC_UNCANCELLED();       /* it may nap, with the lock held */
-    shmipc_handle_lock(handle); /* who only keeps out lets go of it soon */
+    shmipc_handle_lock(handle); /* threads that only keep us out hold it briefly */
     /* Relaxed: changed under the lock. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         result = refuse_closed(handle);
@@ -273,9 +273,9 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
         return result;
     }
     if (is_forked(handle)) {
-        /* Whoever held the lock, called or was inside stayed in the parent, perhaps in the middle
-         * of closing: so what is to be undone here is looked for again, closed or not. Relaxed,
-         * all: no thread that these words were for is in this process. */
+        /* A thread that held the lock, called or was inside stayed in the parent, perhaps in the
+         * middle of closing: so what is to be undone here is looked for again, closed or not.
+         * Relaxed, all: no thread that these words were for is in this process. */
         shmipc_store_relaxed(&handle->lock, 1u);
         shmipc_store_relaxed(&handle->callers, 0u);
         shmipc_store_relaxed(&handle->tag, closed_tag);
@@ -343,7 +343,7 @@ int shmipc_handle_interrupt(struct shmipc_handle *handle, uint32_t tag)
     const bool open = shmipc_handle_call(handle, tag);
     if (open) {
         shmipc_store_relaxed(&handle->called_out, 1u); /* relaxed: the fence orders it */
-        /* <-> take_call's: before the core's flag, which makes the waiter look at this one. */
+        /* <-> take_interrupt's: before the core's flag, which makes the waiter look at this one. */
         shmipc_fence_full();
         handle->interrupt(handle);
     }

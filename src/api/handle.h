@@ -31,9 +31,9 @@
  *   before H1: to a later thread of the owner's name. Weaker: likewise.
  * - L, lock: acquired by exchange, released by store: T1 to T4, and closing, one at a time.
  * - tag: changed under the lock before T1. An owner that has passed H3 may have seen it open just
- *   before; who closes waits for it then, as for any call that came first.
+ *   before; the thread that closes waits for it then, as for any call that came first.
  * - callers: counts threads that may touch the handle without having entered (interrupt, a frame
- *   released elsewhere). They count themselves (full fence), then look at the tag; who closes
+ *   released elsewhere). They count themselves (full fence), then look at the tag; a close
  *   stores the tag (full fence), then waits for the count to be 0 before anything is unmapped.
  *
  * T2 disturbs every processor that runs a process of ours, so where threads keep taking a handle
@@ -69,10 +69,10 @@ typedef _Atomic(uintptr_t) shmipc_atomic_thread;
 
 /* A thread's own words in a handle. */
 struct shmipc_entry {
-    shmipc_atomic_thread thread; /* whose it is for good; 0: nobody's yet, or everybody's */
-    shmipc_atomic_thread busy;   /* who is inside; 0: nobody */
+    shmipc_atomic_thread thread; /* its thread, never another; 0: not used yet, or the common one */
+    shmipc_atomic_thread busy;   /* the thread inside; 0: none */
 };
-typedef _Atomic(struct shmipc_entry *) shmipc_atomic_seat;
+typedef _Atomic(struct shmipc_entry *) shmipc_atomic_entry;
 
 enum {
     SHMIPC_ENTRIES = 3,       /* of single threads */
@@ -83,18 +83,18 @@ enum {
 struct shmipc_handle {
     _Alignas(SHMIPC_LINE) shmipc_atomic_u32 tag;
     bool asymmetric;
-    shmipc_atomic_seat current;  /* changed under the lock, with everybody kept out */
-    shmipc_atomic_seat admitted; /* it too; NULL: kept out, or the current one is the common */
+    shmipc_atomic_entry current;  /* changed under the lock, with everybody kept out */
+    shmipc_atomic_entry admitted; /* it too; NULL: kept out, or the current one is the common */
     struct shmipc_entry entries[SHMIPC_ENTRIES];
     struct shmipc_entry common;
     const bool *forked; /* the segment's: this process is a fork's child */
     shmipc_atomic_u32 lock;
-    bool closed;        /* under the lock: nobody is inside or comes any more */
+    bool closed;        /* under the lock: no thread is inside or enters any more */
     uint32_t handovers; /* likewise */
     uint32_t forks;     /* shmipc_fork_count() when it was opened */
     shmipc_atomic_u32 callers;
     shmipc_atomic_u32 called_out; /* shmipc_*_interrupt() was called; taken by the wait it ends */
-    void (*interrupt)(struct shmipc_handle *handle); /* get a thread that waits inside to look up */
+    void (*interrupt)(struct shmipc_handle *handle); /* end the wait of a thread inside */
     char name[208];                                  /* of the ring */
 };
 
@@ -167,15 +167,14 @@ static inline void shmipc_handle_leave(struct shmipc_handle *handle)
     shmipc_store_release(&mine->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
 }
 
-/* ---- closing, and what other threads may do ---------------------------------------------------
- */
+/* ---- closing, and what other threads may do ------------------------------------------------- */
 
-/* Close the door: nobody enters any more; whoever is inside was told and has left. `already`: it
+/* Close: no thread enters any more; one that was inside was interrupted and has left. `already`: it
  * was closed before. On success the lock is held, and unlock must follow. */
 int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32_t closed_tag,
                               bool *already);
 void shmipc_handle_lock(struct shmipc_handle *handle);
-/* Between two tries at something that another thread is to let go of; *turns begins at 0. */
+/* Between two tries, while another thread has what we need; *turns begins at 0. */
 void shmipc_handle_pause(uint32_t *turns);
 void shmipc_handle_unlock(struct shmipc_handle *handle);
 

@@ -177,7 +177,7 @@ void shmipc_producer_free(struct shmipc_producer *producer)
 {
     const int result = producer != NULL ? shmipc_producer_close(producer) : SHMIPC_E_INVALID;
     if (result == SHMIPC_SUCCESS || result == SHMIPC_E_REMOVED) {      /* closed, both */
-        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for a late use */
         free(producer->schema);
         free(producer);
     }
@@ -206,7 +206,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
     while (result == SHMIPC_SUCCESS) {
         status = shmipc_producer_role_wait_attached(role, &wait, count, deadline_ns);
         if (status == SHMIPC_CLOSED) {
-            result = shmipc_take_call(&producer->handle, PRODUCER, &role->interrupted);
+            result = shmipc_take_interrupt(&producer->handle, PRODUCER, &role->interrupted);
         } else if (status != SHMIPC_AGAIN) {
             break;
         }

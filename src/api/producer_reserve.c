@@ -21,7 +21,7 @@ SHMIPC_APART static int reserve_slowly(struct shmipc_producer *self, bool typed,
         result = shmipc_refuse_producer_framing(self, typed ? "shmipc_producer_reserve()"
                                                             : "shmipc_producer_reserve_n()");
     } else if (result != SHMIPC_SUCCESS) {
-        /* said */
+        /* reported already */
     } else if (!typed) {
         result = shmipc_message_fits(self, amount)
                      ? shmipc_make_room(self, shmipc_message_span(amount), timeout_ns, &at)
@@ -106,7 +106,7 @@ int shmipc_producer_reserve_n(struct shmipc_producer *producer, uint64_t count, 
 
 /* ---- committing ----------------------------------------------------------------------------- */
 
-/* Why a commit of `amount` cannot be; inside, leaves. */
+/* Why a commit of `amount` is refused. Handle entered on call, left on return. */
 SHMIPC_APART static int refuse_commit(struct shmipc_producer *self, bool typed, uint64_t amount,
                                       uint32_t kind, uint32_t flags)
 {
@@ -134,7 +134,7 @@ SHMIPC_APART static int refuse_commit(struct shmipc_producer *self, bool typed, 
     return result;
 }
 
-/* Inside, after what is to be refused was looked for. */
+/* Handle entered, arguments checked. */
 static inline int commit_message(struct shmipc_producer *self, size_t len, uint32_t kind,
                                  uint32_t flags)
 {

@@ -13,7 +13,7 @@ static int fail_with(const struct shmipc_producer *self, enum shmipc_status stat
     return shmipc_ring_result(&self->handle, &self->role.segment, status, SHMIPC_SIDE_PRODUCER);
 }
 
-/* Waited in vain: who holds the ring back? */
+/* The wait for room timed out: name the slowest consumer. */
 static int fail_full(const struct shmipc_producer *self)
 {
     uint32_t pid;
@@ -52,7 +52,7 @@ int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t 
         while (result == SHMIPC_SUCCESS) {
             status = shmipc_producer_role_wait_room(role, &wait, len, deadline_ns);
             if (status == SHMIPC_CLOSED) {
-                result = shmipc_take_call(&self->handle, PRODUCER, &role->interrupted);
+                result = shmipc_take_interrupt(&self->handle, PRODUCER, &role->interrupted);
             } else if (status != SHMIPC_AGAIN) {
                 break;
             }
@@ -125,8 +125,7 @@ static int check_message_len(const struct shmipc_producer *self, uint64_t len)
     return shmipc_message_fits(self, len) ? SHMIPC_SUCCESS : shmipc_refuse_message_len(self, len);
 }
 
-/* Enter for something that sends, of a ring of this framing. A result; after SUCCESS leave must
- * follow. */
+/* Enter to send to a ring of this framing. A result; after SUCCESS leave must follow. */
 static int enter_to_send(struct shmipc_producer *self, bool typed, const char *instead)
 {
     int result = shmipc_handle_enter((struct shmipc_handle *)self, PRODUCER);
@@ -203,7 +202,7 @@ SHMIPC_APART static int send_slowly(struct shmipc_producer *producer, const void
     } else if (data == NULL && len != 0) {
         result = shmipc_refuse_null("data");
     } else if ((result = shmipc_check_timeout(timeout_ns)) != SHMIPC_SUCCESS) {
-        /* said */
+        /* reported already */
     } else if (shmipc_producer_is_typed(producer)) {
         result = send_item(producer, data, len, kind, flags, timeout_ns);
     } else {

@@ -1,9 +1,9 @@
 /*
  * producer_send.h: what the producer's calls that send have in common.
  *
- * Owns:     room at the head, the end of a call, refusals. The usual way of each call is inline and
- *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
- *           jump, so that the usual way saves no registers for it.
+ * Owns:     room at the head, the end of a call, refusals. The fast path of each call is inline and
+ *           calls nothing; slow paths are functions that are not inlined, reached by a jump, so
+ *           that the fast path saves no registers for them.
  *
  * A reservation is its producer's only one and forbids any other send. Everything here happens
  * inside the handle (handle.h), one thread at a time.
@@ -14,12 +14,12 @@
 #include "endpoint.h"
 
 #define SHMIPC_MAX_KIND 65535u
-#define SHMIPC_APART __attribute__((noinline)) /* from the usual way */
+#define SHMIPC_APART __attribute__((noinline)) /* off the fast path */
 
 /* `len` bytes at the head, waiting for them if need be. A result. */
 int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
                             unsigned char **at);
-/* The results of a send that cannot be. */
+/* Results of a send that is refused. */
 int shmipc_refuse_reserved(const struct shmipc_producer *self);
 int shmipc_refuse_producer_framing(const struct shmipc_producer *self, const char *instead);
 int shmipc_refuse_kind(uint32_t kind, uint32_t flags);
@@ -66,7 +66,7 @@ static inline int shmipc_make_room(struct shmipc_producer *self, uint64_t len, i
     return shmipc_make_room_slowly(self, len, timeout_ns, at);
 }
 
-/* After the commit: wake who sleeps, and leave. A result. */
+/* After the commit: wake sleeping consumers, and leave. A result. */
 static inline int shmipc_finish(struct shmipc_producer *self)
 {
     struct shmipc_producer_role *role = &self->role;

@@ -30,13 +30,12 @@ static bool is_in_the_way(ConsumerObject *consumer, uint64_t *number)
 {
     bool is;
     Py_BEGIN_CRITICAL_SECTION(consumer); /* another thread may end a lease */
-    is = shmipc_consumer_role_is_in_the_way(&consumer->core, number);
+    is = shmipc_consumer_role_blocks_producer(&consumer->core, number);
     Py_END_CRITICAL_SECTION();
     return is;
 }
 
-ConsumerObject *vigil_look(struct vigil *vigil, const struct shmipc_waited *members,
-                           uint32_t count)
+ConsumerObject *vigil_look(struct vigil *vigil, const struct shmipc_waited *members, uint32_t count)
 {
     const uint64_t now_ns = shmipc_now_ns();
     if (vigil->told || now_ns < vigil->next_ns) {

@@ -186,8 +186,8 @@ void shmipc_consumer_role_close(struct shmipc_consumer_role *consumer)
             shmipc_lock_drop(segment, SHMIPC_LOCK_SLOT0 + consumer->ring.slot_index);
             SHMIPC_STEP(CLOSE_UNLOCKED);
             (void)shmipc_segment_examine(segment); /* a truncated one may owe messages */
-            /* The stream has ended, or its producer is dead; who hands over leaves no pid. Relaxed,
-             * as in is_owed: behind the gate, with the producer's lock found free. */
+            /* The stream has ended, or its producer is dead; one that hands over leaves no pid.
+             * Relaxed, as in is_owed: behind the gate, with the producer's lock found free. */
             if (!shmipc_segment_is_shared(segment) &&
                 (shmipc_load_relaxed(&shared->identity.closed) != 0 ||
                  shmipc_load_relaxed(&shared->identity.producer_pid) != 0) &&
@@ -304,7 +304,7 @@ enum shmipc_status shmipc_consumer_role_wait_data(struct shmipc_consumer_role *c
     return tell(consumer, status);
 }
 
-bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number)
+bool shmipc_consumer_role_blocks_producer(struct shmipc_consumer_role *consumer, uint64_t *number)
 {
     const struct shmipc_ring_consumer *ring = &consumer->ring;
     const struct shmipc_space_line *space = &ring->map.shared->space;

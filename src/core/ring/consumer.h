@@ -94,7 +94,7 @@ enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *c
 /* Does the producer wait for room that this consumer's oldest lease keeps from it, while there is
  * nothing to read? Then, unless the lease ends, both wait for ever. `number` is that of the oldest
  * message or item kept. A hint: what stays so from one wait's slice to another is so. */
-bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number);
+bool shmipc_consumer_role_blocks_producer(struct shmipc_consumer_role *consumer, uint64_t *number);
 
 /* One slice of waiting until a live producer holds the ring, which it may have closed before. OK,
  * TIMEOUT, AGAIN, CLOSED (interrupted), CORRUPT. */

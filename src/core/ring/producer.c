@@ -57,8 +57,8 @@ static const char *schema_mismatch(const struct shmipc_segment *segment,
     return NULL;
 }
 
-/* NULL, or what an existing ring has that the request cannot live with. `error` is set, to OS, if
- * that could not be read. */
+/* NULL, or how an existing ring differs from the request. `error` is set, to OS, if it could not be
+ * read. */
 static const char *mismatch(const struct shmipc_segment *segment, const struct shmipc_spec *spec,
                             struct shmipc_error *error)
 {
@@ -179,7 +179,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     error->status = SHMIPC_OK;
     found = mismatch(segment, spec, error);
     if (error->status == SHMIPC_OS) {
-        return SHMIPC_OS; /* not the ring's fault, and no reason to replace it */
+        return SHMIPC_OS; /* no reason to replace the ring */
     }
     if (found == NULL && (segment->mode & 0777 & ~spec->mode) != 0) {
         (void)snprintf(wider, sizeof wider, "mode 0%o, which permits more than mode 0%o",
@@ -216,7 +216,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                            shmipc_segment_is_shared(segment) ? "consumers are attached to it"
                                                              : "its consumer has not read it all");
     }
-    if (!shmipc_segment_unlink(segment)) { /* nobody's: make way */
+    if (!shmipc_segment_unlink(segment)) { /* not in use: replace it */
         return shmipc_fail(error, SHMIPC_OS, errno,
                            "%s exists with %s; nobody needs it, but it cannot be removed",
                            segment->path, found);
@@ -238,7 +238,7 @@ enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *produc
         if (status == SHMIPC_NOT_FOUND) {
             status = create(producer, path, spec, error);
             if (status == SHMIPC_BUSY) {
-                status = SHMIPC_AGAIN; /* somebody was quicker: meet them in the next round */
+                status = SHMIPC_AGAIN; /* another process was first: try again */
             }
             continue;
         }

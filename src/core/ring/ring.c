@@ -81,8 +81,8 @@ static uint64_t member_bit(uint32_t slot_index)
 void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos)
 {
     struct shmipc_slot *slot = &ring->shared->slots[slot_index];
-    /* Relaxed, all three: joiners come after the ring's name or the gate, and the one who counts
-     * the bits is this producer. A death between the two last leaves a free slot that names nobody;
+    /* Relaxed, all three: joiners come after the ring's name or the gate, and only this producer
+     * counts the bits. A death between the two last leaves a free slot that names nobody;
      * a slot whose bit was set before (its consumer died) is kept, or still the dead consumer's. */
     shmipc_store_relaxed(&slot->cursor_pos, pos);
     SHMIPC_STEP(KEEP_CURSOR);
@@ -140,7 +140,7 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     consumer->slot_index = slot_index;
     if (ring->durable || start == SHMIPC_START_KEPT) {
         /* Relaxed, both: only a slot's lock holder writes its cursor, and the lock (of the slot, or
-         * the gate of who keeps it) hands on every head that it had seen. */
+         * the gate of the producer that keeps it) hands on every head that it had seen. */
         pos = shmipc_load_relaxed(&slot->cursor_pos);
         if (shmipc_load_relaxed(&shared->commit.head_pos) - pos > ring->area_len) {
             return SHMIPC_CORRUPT;

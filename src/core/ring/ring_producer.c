@@ -9,7 +9,7 @@ bool shmipc_ring_slowest(const struct shmipc_ring *ring, uint64_t *slowest_pos,
     bool found = false;
     for (uint32_t word = 0; word * 64 < ring->slots; word++) {
         /* R4 <-> W4. Relaxed: the fence between a producer's two looks orders the second one after
-         * the joiners that it must not miss, and acquires from who left. */
+         * the joiners that it must not miss, and acquires from consumers that left. */
         uint64_t bits = shmipc_load_before_fence(&shared->members.bits[word]);
         while (bits != 0) {
             const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
@@ -56,7 +56,7 @@ static enum shmipc_status retire_to(const struct shmipc_ring_producer *producer,
     return SHMIPC_OK;
 }
 
-/* A cursor ahead of head, or within a message, is a lie. One more than a lap behind is a joiner
+/* A cursor ahead of head, or within a message, is corrupt. One more than a lap behind is a joiner
  * between its store of a stale tail and its second look (W4): it will move up, so wait for it; a
  * durable cursor cannot be there at all. */
 static enum shmipc_status judge_cursor(const struct shmipc_ring_producer *producer,
@@ -122,7 +122,7 @@ enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uin
         return SHMIPC_OK;
     }
     if (!ring->durable) {
-        /* R4 <-> W4: tail, a full fence, then look again for who joined below it. */
+        /* R4 <-> W4: tail, a full fence, then look again for consumers that joined below it. */
         shmipc_fence_full();
         SHMIPC_STEP(REFILL_FENCED);
         bound = shmipc_ring_slowest(ring, &slowest, &slot);

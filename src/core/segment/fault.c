@@ -64,8 +64,8 @@ static bool read_watch(struct shmipc_fault_watch *watch, uint64_t *state, uintpt
     return shmipc_load_relaxed(&watch->state) == *state;
 }
 
-/* Zeros, at once for the whole range: half a ring is no ring, and one fault is enough. Where the
- * limits do not allow so much, the one page that is needed to go on. */
+/* Map zeros over the whole range at once: the ring is lost anyhow, and one fault is enough. Where
+ * the limits forbid that, over the one page that is needed to go on. */
 static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
@@ -102,8 +102,8 @@ static bool is_due(const struct shmipc_fault_watch *watch, uint64_t state, uintp
     return is_cut(base, len) && shmipc_load_relaxed(&watch->state) == state;
 }
 
-/* `address` 0: a SIGBUS that somebody raised in the name of a fault, see fault.h: any range that
- * is cut may be the one. */
+/* `address` 0: a SIGBUS that another handler raised for a fault (see fault.h): it may be for any
+ * range that was truncated. */
 static bool repair(uintptr_t address)
 {
     bool repaired = false;

@@ -1,4 +1,5 @@
-/* segment.c: the file's life: created, published, opened, removed. Names and geometry: geometry.c;
+/* segment.c: the file's life: created, published, opened, removed. Names: path.c;
+ * geometry: geometry.c;
  * the descriptor: descriptor.c; its memory: mapping.c; locks: locks.c; what is wrong with a file:
  * damage.c. */
 #define _GNU_SOURCE
@@ -91,7 +92,7 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
 
 /* ---- creating ------------------------------------------------------------------------------- */
 
-/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that nobody looks for. */
+/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that is no ring's. */
 static void open_temporary(struct shmipc_segment *segment, mode_t mode)
 {
     char path[SHMIPC_PATH_MAX + SHMIPC_TEMPORARY_MAX];
@@ -195,8 +196,8 @@ failed:
     return status;
 }
 
-/* From the name it was created under to its own, unless that is taken. In one step where the system
- * has it: a death between two would leave both names. */
+/* Rename from the temporary name, unless the ring's name is taken. In one step where the system
+ * can: a death between two would leave both names. */
 static int rename_temporary(struct shmipc_segment *segment)
 {
     char from[SHMIPC_PATH_MAX + SHMIPC_TEMPORARY_MAX];
@@ -237,7 +238,7 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-/* Why open(2) refused. */
+/* Say why open(2) failed. */
 static enum shmipc_status fail_to_open(const char *path, int reason, struct shmipc_error *error)
 {
     struct stat status;
@@ -298,7 +299,7 @@ enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, c
         status = shmipc_segment_read_geometry(segment, file_len, damaged, error);
     }
     if (*damaged) {
-        segment->geometry.slots = SHMIPC_MAX_CONSUMERS; /* so many locks there may be */
+        segment->geometry.slots = SHMIPC_MAX_CONSUMERS; /* as many locks as there can be */
         return SHMIPC_OK;
     }
     if (status != SHMIPC_OK) {

@@ -1,6 +1,6 @@
 /*
  * scenarios_frame.c: frames released by other threads, interrupts and closes of a consumer of the
- * public API: frame_*.c, consumer_*.c and shmipc_take_call over the real ring.
+ * public API: frame_*.c, consumer_*.c and shmipc_take_interrupt over the real ring.
  *
  * Thread 0 owns the consumer. Where a lease ends, what it showed is written over, as the producer
  * may do then.
@@ -102,13 +102,13 @@ static uint64_t look_up(void *word)
 }
 
 /* What a wait does when it is called out, without the wait. */
-static void take_calls(void)
+static void take_interrupts(void)
 {
     shmipc_atomic_u32 *interrupted = &api_consumer->role.interrupted;
     int result;
     do {
         (void)model_system("waits", is_called, look_up, interrupted);
-        result = shmipc_take_call(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
+        result = shmipc_take_interrupt(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
     } while (result == SHMIPC_SUCCESS);
     model_check(result == SHMIPC_E_INTERRUPTED, "an interrupt is told as one");
 }
@@ -251,7 +251,7 @@ static const struct model_scenario scenarios[] = {
     {"interrupt-called",
      "an interrupt is not lost where the waiter is called out for another reason too",
      make_one_held_fenced,
-     {take_calls, call_out, interrupt_it},
+     {take_interrupts, call_out, interrupt_it},
      0,
      waits_no_more,
      NULL},
