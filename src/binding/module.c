@@ -1,4 +1,6 @@
 /* module.c: the module: its state, its types, its functions. */
+#include "../core/segment/holder.h"
+#include "../core/segment/locks.h"
 #include "base/module.h"
 #include "record/record.h"
 

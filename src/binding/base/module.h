@@ -16,7 +16,7 @@
 #include <structmember.h>
 
 #include "../../core/ring/producer.h"
-#include "../../core/ring/waitset.h"
+#include "../../core/ring/waited_consumer.h"
 
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
@@ -211,7 +211,7 @@ typedef struct {
     Py_ssize_t leases;              /* frames that still hold ring memory */
     bool detach_pending;            /* closed while leases were held: the last one detaches */
     bool abandoned;                 /* what leases hold stays unread */
-    enum shmipc_start_option start; /* as given */
+    enum shmipc_start start; /* as given */
     struct shmipc_consumer_role core;
 } ConsumerObject;
 
@@ -443,7 +443,7 @@ struct vigil {
 
 /* Two looks found the same: a new reference to the consumer to tell of, else NULL. The handles are
  * entered. */
-ConsumerObject *vigil_look(struct vigil *vigil, struct shmipc_consumer_role *const *cores,
+ConsumerObject *vigil_look(struct vigil *vigil, const struct shmipc_waited *members,
                            uint32_t count);
 /* Tell of it, and drop the reference; NULL: of nobody. Runs Python code. -1 with an exception. */
 int vigil_tell(const struct vigil *vigil, ConsumerObject *consumer);

@@ -1,10 +1,9 @@
 /* consumer.c: the Consumer type: its life and its attributes. Its reading is in receiving.c. */
 #include "../base/gil.h"
 #include "buffers.h"
+#include "../../core/ring/opening.h"
 #include "../base/module.h"
 
-#define OPEN_NAP_MIN_NS UINT64_C(500000)
-#define OPEN_NAP_MAX_NS UINT64_C(10000000)
 /* A wait this long may be for a name that is misspelt. */
 #define OPEN_HINT_NS UINT64_C(2000000000)
 
@@ -89,53 +88,8 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
-/* How far an open has come. Nobody is attached before the dtype was read, so a ring of one that
- * cannot be read has lost no place to us. */
-struct opening {
-    const char *path;
-    enum shmipc_start_option start;
-    uint64_t deadline_ns;
-    uint64_t nap_ns;
-    bool found; /* the file is open */
-    bool read;  /* the dtype of this file was read: */
-    dev_t device;
-    ino_t inode;
-    bool joined;
-};
-
-/* Find the ring and, once its dtype was read, attach; or sleep until the next attempt may be made.
- * Without the GIL. OK: joined, or the dtype is to be read. */
-static enum shmipc_status open_or_nap(ConsumerObject *self, struct opening *opening,
-                                      struct shmipc_error *error)
-{
-    const struct shmipc_segment *segment = &self->core.segment;
-    enum shmipc_status status = SHMIPC_OK;
-    if (!opening->found) {
-        status = shmipc_consumer_role_find(&self->core, opening->path, error);
-        opening->found = status == SHMIPC_OK;
-        opening->read =
-            opening->read && segment->device == opening->device && segment->inode == opening->inode;
-        if (status == SHMIPC_OK && !opening->read) {
-            return SHMIPC_OK;
-        }
-    }
-    if (status == SHMIPC_OK) {
-        status = shmipc_consumer_role_join(&self->core, opening->start, error);
-        opening->joined = status == SHMIPC_OK;
-        opening->found = opening->joined;
-    }
-    const uint64_t now_ns = shmipc_now_ns();
-    if (status != SHMIPC_NOT_FOUND || now_ns >= opening->deadline_ns) {
-        return status;
-    }
-    const uint64_t left_ns = opening->deadline_ns - now_ns;
-    shmipc_wait_nap(left_ns < opening->nap_ns ? left_ns : opening->nap_ns);
-    opening->nap_ns = opening->nap_ns * 2 < OPEN_NAP_MAX_NS ? opening->nap_ns * 2 : OPEN_NAP_MAX_NS;
-    return SHMIPC_AGAIN;
-}
-
 /* What the ring that was found carries. */
-static int read_dtype(ConsumerObject *self, struct opening *opening)
+static int read_dtype(ConsumerObject *self, struct shmipc_opening *opening)
 {
     HandleObject *handle = &self->handle;
     Py_CLEAR(handle->dtype);
@@ -149,14 +103,12 @@ static int read_dtype(ConsumerObject *self, struct opening *opening)
         shmipc_segment_close(&self->core.segment);
         return -1;
     }
-    opening->read = true;
-    opening->device = self->core.segment.device;
-    opening->inode = self->core.segment.inode;
+    shmipc_opening_accept(opening, &self->core);
     return 0;
 }
 
 /* Attach, waiting for the ring to exist. */
-static int open_core(ConsumerObject *self, struct opening *opening)
+static int open_core(ConsumerObject *self, struct shmipc_opening *opening)
 {
     uint64_t hint_ns = 0;
     struct gil_absence absence;
@@ -169,7 +121,7 @@ static int open_core(ConsumerObject *self, struct opening *opening)
         }
         gil_leave(&absence);
         do {
-            status = open_or_nap(self, opening, &error);
+            status = shmipc_opening_try(opening, &self->core, &error);
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
         const uint64_t now_ns = shmipc_now_ns();
@@ -191,18 +143,18 @@ static int open_core(ConsumerObject *self, struct opening *opening)
     return 0;
 }
 
-static int parse_start(PyObject *start, enum shmipc_start_option *option)
+static int parse_start(PyObject *start, enum shmipc_start *option)
 {
-    *option = SHMIPC_START_DEFAULT;
+    *option = SHMIPC_START_RESUME;
     if (start == NULL || start == Py_None) {
         return 0;
     }
     if (PyUnicode_Check(start) && PyUnicode_CompareWithASCIIString(start, "latest") == 0) {
-        *option = SHMIPC_START_AT_LATEST;
+        *option = SHMIPC_START_LATEST;
         return 0;
     }
     if (PyUnicode_Check(start) && PyUnicode_CompareWithASCIIString(start, "earliest") == 0) {
-        *option = SHMIPC_START_AT_EARLIEST;
+        *option = SHMIPC_START_EARLIEST;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "start must be 'latest', 'earliest' or None, not %R", start);
@@ -214,7 +166,8 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     static const char *const names[] = {"name", "start", "timeout", "spin", NULL};
     ConsumerObject *self = (ConsumerObject *)object;
     PyObject *name, *start = NULL, *timeout = NULL, *spin_seconds = NULL;
-    struct opening opening = {.nap_ns = OPEN_NAP_MIN_NS};
+    struct shmipc_opening opening;
+    enum shmipc_start start_at;
     char path[SHMIPC_PATH_MAX];
     struct shmipc_spin spin;
     struct shmipc_error error;
@@ -228,7 +181,7 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
     if (self->handle.state == NULL || name_text == NULL ||
-        parse_start(start, &opening.start) != 0 || parse_timeout(timeout, &patience) != 0 ||
+        parse_start(start, &start_at) != 0 || parse_timeout(timeout, &patience) != 0 ||
         parse_spin(spin_seconds, &spin) != 0) {
         return -1;
     }
@@ -236,12 +189,11 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
         return -1;
     }
-    opening.path = path;
-    opening.deadline_ns = patience_deadline(&patience);
+    shmipc_opening_begin(&opening, path, start_at, patience_deadline(&patience));
     if (handle_remember(&self->handle, name, spin_seconds) != 0 || open_core(self, &opening) != 0) {
         return -1;
     }
-    self->start = opening.start;
+    self->start = start_at;
     self->core.spin = spin;
     return 0;
 }

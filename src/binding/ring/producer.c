@@ -251,7 +251,7 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
         return NULL;
     }
     PyObject *result = NULL;
-    if (parse_integer("n", given[0], 0, self->core.ring.ring.slots, 1, &n) == 0 &&
+    if (parse_integer("n", given[0], 0, self->core.ring.map.slots, 1, &n) == 0 &&
         wait_for_attached(self, (uint32_t)n, &patience) == 0) {
         result = PyLong_FromUnsignedLong(shmipc_producer_role_count_attached(&self->core));
     }
@@ -274,16 +274,16 @@ static PyObject *producer_stats(PyObject *object, PyObject *unused)
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    const uint64_t committed = ring->head_pos - ring->ring.origin_pos;
+    const uint64_t committed = ring->head_pos - ring->map.origin_pos;
     PyObject *stats = Py_BuildValue(
         "{sK sK sK sI sI sK sK sK sO}", "committed", (unsigned long long)committed, "messages",
-        (unsigned long long)(ring->ring.item_stride == 0 ? ring->next_seq
-                                                         : committed / ring->ring.item_stride),
+        (unsigned long long)(ring->map.item_stride == 0 ? ring->next_seq
+                                                        : committed / ring->map.item_stride),
         "pending", (unsigned long long)shmipc_ring_pending_estimate(ring), "attached",
         shmipc_producer_role_count_attached(&self->core), "kept",
-        shmipc_ring_count_kept(&ring->ring), "sleeps", (unsigned long long)self->core.sleeps,
+        shmipc_ring_count_kept(&ring->map), "sleeps", (unsigned long long)self->core.sleeps,
         "wakes", (unsigned long long)self->core.wakes, "evicted",
-        (unsigned long long)self->core.evicted, "took_over",
+        (unsigned long long)self->core.reclaimed, "took_over",
         self->core.took_over ? Py_True : Py_False);
     handle_leave(&self->handle);
     return stats;
@@ -299,12 +299,12 @@ static PyObject *producer_lags(PyObject *object, PyObject *unused)
 {
     (void)unused;
     ProducerObject *self = (ProducerObject *)object;
-    const struct shmipc_header *shared = self->core.ring.ring.shared;
+    const struct shmipc_header *shared = self->core.ring.map.shared;
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
     PyObject *list = PyList_New(0);
-    for (uint32_t slot = 0; list != NULL && slot < self->core.ring.ring.slots; slot++) {
+    for (uint32_t slot = 0; list != NULL && slot < self->core.ring.map.slots; slot++) {
         if (!shmipc_producer_role_is_attached(&self->core, slot)) {
             continue;
         }

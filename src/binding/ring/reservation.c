@@ -159,7 +159,7 @@ static int commit(ReservationObject *self, uint64_t amount)
                                     (uint32_t)amount, self->kind, self->flags, ring->next_seq);
         shmipc_ring_commit_messages(ring, shmipc_message_span(amount), 1);
     } else {
-        shmipc_ring_commit(ring, amount * ring->ring.item_stride);
+        shmipc_ring_commit(ring, amount * ring->map.item_stride);
     }
     const bool whole = notify(producer);
     seal(array);

@@ -68,7 +68,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
     if (SHMIPC_UNLIKELY(source->len > SHMIPC_MAX_MESSAGE_LEN ||
-                        shmipc_message_span(source->len) > ring->ring.area_len)) {
+                        shmipc_message_span(source->len) > ring->map.area_len)) {
         (void)raise_too_large(&self->handle, source->len);
         return -1;
     }
@@ -112,11 +112,11 @@ static int send_item(ProducerObject *self, const struct source *source, struct p
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
-    if (make_room(self, ring->ring.item_stride, patience, &at) != 0) {
+    if (make_room(self, ring->map.item_stride, patience, &at) != 0) {
         return -1;
     }
     source_copy(at, source);
-    shmipc_ring_commit(ring, ring->ring.item_stride);
+    shmipc_ring_commit(ring, ring->map.item_stride);
     return notify(self) ? 0 : -1;
 }
 
@@ -195,7 +195,7 @@ static inline int send_at_once(ProducerObject *self, PyObject *data)
     if (shmipc_ring_room(ring) < span) {
         return 1;
     }
-    unsigned char *at = ring->ring.data + (ring->head_pos & ring->ring.mask);
+    unsigned char *at = ring->map.data + (ring->head_pos & ring->map.mask);
     shmipc_message_header_store(at, (uint32_t)len, 1, 0, ring->next_seq);
     memcpy(at + sizeof(struct shmipc_message_header), PyBytes_AS_STRING(data), len);
     shmipc_ring_commit_messages(ring, span, 1);
@@ -299,7 +299,7 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
     static const char *const names[] = {"n", "kind", "flags", "timeout", NULL};
     static const struct parameters parameters = {"reserve", names, 1, 0};
     ProducerObject *self = (ProducerObject *)object;
-    const struct shmipc_ring *ring = &self->core.ring.ring;
+    const struct shmipc_ring *ring = &self->core.ring.map;
     PyObject *given[4];
     PyObject *reservation = NULL;
     struct patience patience;

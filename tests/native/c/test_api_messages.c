@@ -89,7 +89,7 @@ static void test_next_gives_back_and_shows_the_next(void)
     CHECK_EQ(stats.lag, 1);
     CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_EMPTY);
     DONE(shmipc_consumer_stats(pair.consumer, &stats));
-    CHECK_EQ(stats.lag, 0); /* it was given back all the same */
+    CHECK_EQ(stats.lag, 0); /* it was released all the same */
     CHECK_RESULT(shmipc_consumer_release(pair.consumer), SHMIPC_E_MISUSE);
     for (uint64_t i = 0; i < 5; i++) {
         api_send(pair.producer, i, 8);

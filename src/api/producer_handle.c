@@ -1,7 +1,8 @@
-/* producer.c: the producer of shmipc.h: its life and its facts. Its sending is in sending.c. */
+/* producer_handle.c: the producer of shmipc.h: its life and its facts. Its sending is in
+ * producer_send.c. */
 #define _GNU_SOURCE
 #include "cancel.h"
-#include "ends.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -128,7 +129,7 @@ int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *
         return result;
     }
     struct shmipc_producer *self =
-        shmipc_end_new(sizeof *self, "a producer of", name, path, &result);
+        shmipc_endpoint_new(sizeof *self, "a producer of", name, path, &result);
     if (self == NULL) {
         return result;
     }
@@ -176,7 +177,7 @@ void shmipc_producer_free(struct shmipc_producer *producer)
 {
     const int result = producer != NULL ? shmipc_producer_close(producer) : SHMIPC_E_INVALID;
     if (result == SHMIPC_SUCCESS || result == SHMIPC_E_REMOVED) {      /* closed, both */
-        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for a late use */
         free(producer->schema);
         free(producer);
     }
@@ -195,17 +196,17 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
         return result;
     }
     struct shmipc_producer_role *role = &producer->role;
-    result = count <= role->ring.ring.slots
+    result = count <= role->ring.map.slots
                  ? shmipc_check_timeout(timeout_ns)
                  : shmipc_result_fail(SHMIPC_E_INVALID,
-                                      "ring \"%s\" has places for %u consumers, not %u: create it "
+                                      "ring \"%s\" has slots for %u consumers, not %u: create it "
                                       "with a larger `consumers`",
-                                      producer->handle.name, role->ring.ring.slots, count);
+                                      producer->handle.name, role->ring.map.slots, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
     while (result == SHMIPC_SUCCESS) {
         status = shmipc_producer_role_wait_attached(role, &wait, count, deadline_ns);
         if (status == SHMIPC_CLOSED) {
-            result = shmipc_take_call(&producer->handle, PRODUCER, &role->interrupted);
+            result = shmipc_take_interrupt(&producer->handle, PRODUCER, &role->interrupted);
         } else if (status != SHMIPC_AGAIN) {
             break;
         }
@@ -257,7 +258,7 @@ int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_produc
                            : shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
     if (result == SHMIPC_SUCCESS) {
         const struct shmipc_producer_role *role = &producer->role;
-        const struct shmipc_ring *ring = &role->ring.ring;
+        const struct shmipc_ring *ring = &role->ring.map;
         const uint64_t committed = role->ring.head_pos - ring->origin_pos;
         *stats = (struct shmipc_producer_stats){
             .committed_len = committed,
@@ -265,7 +266,7 @@ int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_produc
             .pending = shmipc_ring_pending_estimate(&role->ring),
             .sleeps = role->sleeps,
             .wakes = role->wakes,
-            .evicted = role->evicted,
+            .evicted = role->reclaimed,
             .attached = shmipc_producer_role_count_attached(role),
             .took_over = role->took_over,
         };
