@@ -151,7 +151,7 @@ def test_ring_of_a_killed_producer_is_taken_over_where_it_stopped(slots: int) ->
         peer.expect("sent")
         assert consumer.recv(5) == b"0"
         peer.kill()
-        with Producer("r", capacity=AREA, consumers=slots) as producer:
+        with Producer("r", capacity=AREA, max_consumers=slots) as producer:
             assert producer.stats()["took_over"]
             assert producer.stats()["messages"] == 5
             producer.send(b"5")
@@ -224,7 +224,7 @@ def test_killing_the_producer_anywhere_in_a_stream_loses_nothing_committed() -> 
 
 
 def test_dead_consumer_of_many_stops_holding_the_producer_back() -> None:
-    with Producer("r", capacity=AREA, consumers=3) as producer, Peer(HOLD_CONSUMER, "r") as peer:
+    with Producer("r", capacity=AREA, max_consumers=3) as producer, Peer(HOLD_CONSUMER, "r") as peer:
         peer.expect()
         with Consumer("r", timeout=5) as alive:
             producer.send(bytes(AREA - 16))
@@ -240,7 +240,7 @@ def test_dead_consumer_of_many_stops_holding_the_producer_back() -> None:
 
 
 def test_polling_producer_evicts_a_dead_consumer_too() -> None:
-    with Producer("r", capacity=AREA, consumers=2) as producer, Peer(HOLD_CONSUMER, "r") as peer:
+    with Producer("r", capacity=AREA, max_consumers=2) as producer, Peer(HOLD_CONSUMER, "r") as peer:
         peer.expect()
         producer.send(bytes(AREA - 16))
         peer.kill()
@@ -251,7 +251,7 @@ def test_polling_producer_evicts_a_dead_consumer_too() -> None:
 
 
 def test_stopped_consumer_is_not_taken_for_dead() -> None:
-    with Producer("r", capacity=AREA, consumers=2) as producer, Peer(HOLD_CONSUMER, "r") as peer:
+    with Producer("r", capacity=AREA, max_consumers=2) as producer, Peer(HOLD_CONSUMER, "r") as peer:
         peer.expect()
         producer.send(bytes(AREA - 16))
         os.kill(peer.pid, signal.SIGSTOP)
@@ -362,7 +362,7 @@ def test_durable_queue_survives_both_sides_leaving() -> None:
 
 
 def test_start_says_where_a_consumer_of_many_joins() -> None:
-    with Producer("r", capacity=AREA, consumers=4) as producer:
+    with Producer("r", capacity=AREA, max_consumers=4) as producer:
         producer.send_many([b"a", b"b"])
         with (
             Consumer("r", start="earliest", timeout=0) as early,

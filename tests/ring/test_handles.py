@@ -45,7 +45,7 @@ def test_iteration_ends_at_the_end_of_the_stream() -> None:
 
 
 def test_iteration_ends_when_its_body_closes_the_consumer() -> None:
-    with Producer("m", consumers=2) as producer, Consumer("m", timeout=5) as consumer:
+    with Producer("m", max_consumers=2) as producer, Consumer("m", timeout=5) as consumer:
         producer.send_many([b"a", b"b"])
         seen = []
         for frame in consumer:

@@ -381,7 +381,7 @@ def test_buffer_export_asking_to_write_is_refused(ring: Any) -> None:
 
 
 def test_place_is_kept_by_a_view_after_close_and_freed_with_it(shm_dir: Any) -> None:
-    with Producer("v", capacity=AREA, consumers=1) as producer:
+    with Producer("v", capacity=AREA, max_consumers=1) as producer:
         consumer = Consumer("v", timeout=5)
         producer.send_many([b"a" * 500, b"b"])
         view = consumer.read(0).array

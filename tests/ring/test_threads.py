@@ -120,7 +120,7 @@ def consumer_pending(consumer: Any) -> int:
 @pytest.mark.parametrize("what", ["recv", "read", "iterate", "wait", "send", "reserve", "stats"])
 def test_close_during_use_by_several_threads(what: str, rounds: int) -> None:
     for round_ in range(rounds):
-        producer = Producer("t", capacity=AREA, consumers=2)
+        producer = Producer("t", capacity=AREA, max_consumers=2)
         consumer = Consumer("t", timeout=5)
         victim: Any = consumer if what in ("recv", "read", "iterate", "wait") else producer
         for number in range(round_ % 4):
@@ -294,7 +294,7 @@ def test_frames_released_in_other_threads_while_more_are_read(rounds: int) -> No
 @pytest.mark.parametrize("overflow", ["block", "overwrite"])
 def test_consumer_closed_while_its_frames_die_elsewhere(overflow: Any, rounds: int) -> None:
     for number in range(rounds):
-        producer = Producer("t", capacity=AREA, consumers=2, overflow=overflow)
+        producer = Producer("t", capacity=AREA, max_consumers=2, overflow=overflow)
         consumer = Consumer("t", start="earliest", timeout=5)
         producer.send_many([b"x" * 100] * 4)
         boxes = [[consumer.read(0).array], [memoryview(consumer.read(0))], [consumer.read(0)]]
@@ -302,7 +302,7 @@ def test_consumer_closed_while_its_frames_die_elsewhere(overflow: Any, rounds: i
         assert consumer.closed
         assert number < rounds
         del boxes
-        with Producer("t", capacity=AREA, consumers=2, overflow=overflow) as fresh:
+        with Producer("t", capacity=AREA, max_consumers=2, overflow=overflow) as fresh:
             assert fresh.attached == 0
             assert not fresh.stats()["took_over"]  # the last one out removed the file
 

@@ -146,7 +146,7 @@ class Hand:
 
     def __init__(self, strategy_id: str = "hand", name: str = NAME) -> None:
         self.reports = Consumer(reports_ring(name, strategy_id), timeout=DEADLINE)
-        self.orders = Producer(orders_ring(name, strategy_id), capacity=1 << 20, consumers=1)
+        self.orders = Producer(orders_ring(name, strategy_id), capacity=1 << 20, max_consumers=1)
         self.events = Consumer(events_ring(name), start="latest", timeout=DEADLINE)
         self.welcome: Any = None
         self.read = 0  # events

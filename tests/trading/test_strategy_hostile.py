@@ -40,7 +40,7 @@ class Floor:
         self.orders: list[tuple[str, Any]] = []
         for name in ("bad", "honest"):
             self.manager.register_strategy(name)
-        self.honest = Producer(orders_ring("floor", "honest"), consumers=1, capacity=1 << 16)
+        self.honest = Producer(orders_ring("floor", "honest"), max_consumers=1, capacity=1 << 16)
         self.sent = 0
 
     def receive(self, rounds: int = 3) -> None:

@@ -141,7 +141,7 @@ class Session:
                 self.orders = Producer(
                     self._name(orders_ring),
                     capacity=self._order_capacity,
-                    consumers=1,
+                    max_consumers=1,
                     spin=self._spin,
                 )
             self.events = Consumer(

@@ -2,6 +2,7 @@
 #include "../base/gil.h"
 #include "buffers.h"
 #include "../base/module.h"
+#include "stats.h"
 
 #define OPEN_NAP_MIN_NS UINT64_C(500000)
 #define OPEN_NAP_MAX_NS UINT64_C(10000000)
@@ -59,7 +60,7 @@ PyDoc_STRVAR(
     "shape and capacity come from the ring.\n"
     "\n"
     "start: 'latest' joins at the next message, 'earliest' at the oldest one retained. Default:\n"
-    "    latest; a durable queue (consumers=1, overflow='block') always resumes at the first\n"
+    "    latest; a durable queue (max_consumers=1, overflow='block') always resumes at the first\n"
     "    unreleased message.\n"
     "timeout: seconds to wait for the ring; None for ever, 0 not at all.\n"
     "spin: seconds to poll before sleeping when there is nothing to read; 0 sleeps at once,\n"
@@ -68,6 +69,11 @@ PyDoc_STRVAR(
     "In a ring that overwrites, a consumer that was lapped goes on at the newest message or item,\n"
     "which stays for longest, and .lost counts what lay between. What it looks at in place may be\n"
     "overwritten meanwhile: ask the frame's .intact after use, or recv().\n"
+    "\n"
+    "A for loop reads frame by frame, waits for each, and ends when the producer has closed; it\n"
+    "releases a frame as it takes the next. So list(consumer) waits for the end of the stream,\n"
+    "and its frames are released: copy in the loop, [bytes(frame) for frame in consumer]. To\n"
+    "take only what is there now, use read_batch(timeout=0), or recv(0) until it raises Empty.\n"
     "\n"
     "Raises NotFound after the timeout, Busy if the ring has all its consumers, Corrupt,\n"
     "ValueError, OSError.");
@@ -312,31 +318,6 @@ PyDoc_STRVAR(
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(
-    consumer_stats_doc,
-    "stats($self)\n--\n\n"
-    "A dict of counters of this handle: 'pending' (committed, not read), 'lag' (committed,\n"
-    "not released), 'lost', 'leases' (frames held), 'sleeps' (waits that slept), 'wakes'\n"
-    "(system calls to wake the producer), 'slot'.");
-
-static PyObject *consumer_stats(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ConsumerObject *self = (ConsumerObject *)object;
-    const struct shmipc_ring_consumer *ring = &self->core.ring;
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    PyObject *stats = Py_BuildValue("{sK sK sK sn sK sK sI}", "pending",
-                                    (unsigned long long)shmipc_ring_unread_estimate(ring), "lag",
-                                    (unsigned long long)shmipc_ring_lag_estimate(ring), "lost",
-                                    (unsigned long long)ring->lost, "leases", self->leases,
-                                    "sleeps", (unsigned long long)self->core.sleeps, "wakes",
-                                    (unsigned long long)self->core.wakes, "slot", ring->slot_index);
-    handle_leave(&self->handle);
-    return stats;
-}
-
 static PyObject *consumer_get_lost(PyObject *object, void *unused)
 {
     (void)unused;
@@ -365,6 +346,18 @@ static PyObject *consumer_get_lag(PyObject *object, void *unused)
 {
     (void)unused;
     return estimate(object, shmipc_ring_lag_estimate);
+}
+
+static PyObject *consumer_get_slot(PyObject *object, void *unused)
+{
+    (void)unused;
+    ConsumerObject *self = (ConsumerObject *)object;
+    if (!handle_enter(&self->handle)) {
+        return NULL;
+    }
+    const uint32_t slot = self->core.ring.slot_index;
+    handle_leave(&self->handle);
+    return PyLong_FromUnsignedLong(slot);
 }
 
 static PyObject *consumer_repr(PyObject *object)
@@ -407,9 +400,13 @@ static PyGetSetDef consumer_getset[] = {
      "reading on: a consumer that was lapped goes on at the newest. Always 0 in a ring that "
      "blocks.",
      NULL},
-    {"pending", consumer_get_pending, NULL, "Messages or items committed and not yet read.", NULL},
+    {"slot", consumer_get_slot, NULL, "Number of this consumer's slot in the segment.", NULL},
+    {"pending", consumer_get_pending, NULL,
+     "Messages or items committed and not yet read: an estimate.", NULL},
     {"lag", consumer_get_lag, NULL,
-     "Messages or items committed and not yet released: pending plus what frames hold.", NULL},
+     "Messages or items committed and not yet released: pending plus what frames hold; an "
+     "estimate.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};
