@@ -121,14 +121,14 @@ enum shmipc_overflow_policy {
 /* Facts of a ring. The texts live as long as the handle. */
 struct shmipc_info {
     const char *name;
-    const char *schema;   /* typed: "(dtype, shape)" as it stands in the segment; message: "" */
-    uint64_t capacity;    /* typed: items; message: bytes, of which each message takes 16 more */
-    uint64_t item_size;   /* typed: bytes of an item; message: 0 */
-    uint64_t item_stride; /* typed: bytes from one item to the next; message: 0 */
-    uint32_t overflow;    /* enum shmipc_overflow_policy */
-    uint32_t consumers;   /* that can be attached at once */
-    uint32_t slot;        /* a consumer's place among them; a producer: 0 */
-    uint32_t typed;       /* 1: a typed ring, 0: a message ring */
+    const char *schema;     /* typed: "(dtype, shape)" as it stands in the segment; message: "" */
+    uint64_t capacity;      /* typed: items; message: bytes, of which each message takes 16 more */
+    uint64_t item_size;     /* typed: bytes of an item; message: 0 */
+    uint64_t item_stride;   /* typed: bytes from one item to the next; message: 0 */
+    uint32_t overflow;      /* enum shmipc_overflow_policy */
+    uint32_t max_consumers; /* that can be attached at once */
+    uint32_t slot;          /* a consumer's place among them; a producer: 0 */
+    uint32_t typed;         /* 1: a typed ring, 0: a message ring */
 };
 
 /* What can be read, in place, or was copied. */
@@ -156,7 +156,8 @@ struct shmipc_producer_options {
     const char *dtype;
     const uint64_t *shape; /* typed: extents of one item, `axes` of them; NULL: one element */
     uint32_t axes;
-    uint32_t consumers; /* 1 to 1024. 1 with SHMIPC_BLOCK is a durable queue: it keeps everything
+    uint32_t
+        max_consumers;  /* 1 to 1024. 1 with SHMIPC_BLOCK is a durable queue: it keeps everything
                          * until its consumer released it, across restarts of either side */
     uint64_t item_size; /* typed: what you take for an item's size, checked against the dtype; 0:
                            unchecked */
@@ -183,7 +184,7 @@ shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                      const struct shmipc_producer_options *options) SHMIPC_NOEXCEPT;
 
 /* The same, and keep everything from message 0 on until `hold_for` consumers have joined: 0 to
- * options->consumers, SHMIPC_BLOCK only, else SHMIPC_E_INVALID. Each of them gets all of it,
+ * options->max_consumers, SHMIPC_BLOCK only, else SHMIPC_E_INVALID. Each of them gets all of it,
  * however late it comes, also after close. While places are kept, sending waits as for a slow
  * consumer. A ring that is taken over keeps from then on what is missing. */
 SHMIPC_CHECKED int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *name,
@@ -259,12 +260,15 @@ SHMIPC_API int shmipc_producer_info(struct shmipc_producer *producer,
 struct shmipc_producer_stats {
     uint64_t committed_len; /* bytes committed since the ring began, headers and padding included */
     uint64_t count;         /* messages or items committed since the ring began */
-    uint64_t pending;       /* committed and not released by the slowest consumer (an estimate) */
+    uint64_t lag;           /* messages or items committed and not yet released by the slowest
+                             * consumer (an estimate) */
     uint64_t sleeps;        /* waits of this handle that slept */
     uint64_t wakes;         /* system calls of this handle to wake consumers */
-    uint64_t evicted;       /* dead consumers let go */
+    uint64_t reclaimed;     /* slots of dead consumers that this handle has reclaimed */
     uint32_t attached;      /* consumers, alive */
+    uint32_t kept;          /* slots kept for consumers that have not joined */
     uint32_t took_over;     /* 1: this ring was another producer's before */
+    uint32_t reserved;
 };
 SHMIPC_API int shmipc_producer_stats(struct shmipc_producer *producer,
                                      struct shmipc_producer_stats *stats) SHMIPC_NOEXCEPT;
@@ -388,8 +392,8 @@ SHMIPC_API int shmipc_consumer_info(struct shmipc_consumer *consumer,
                                     struct shmipc_info *info) SHMIPC_NOEXCEPT;
 
 struct shmipc_consumer_stats {
-    uint64_t pending; /* committed and not yet read (an estimate, as the next) */
-    uint64_t lag;     /* committed and not yet released: pending and what is held */
+    uint64_t pending; /* messages or items committed and not yet read (an estimate, as the next) */
+    uint64_t lag;     /* committed and not yet released: pending, and what is peeked at or held */
     uint64_t lost;    /* overwritten before they were released or copied, as reading on has shown */
     uint64_t sleeps;  /* waits of this handle that slept */
     uint64_t wakes;   /* system calls of this handle to wake the producer */

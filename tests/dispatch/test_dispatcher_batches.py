@@ -90,7 +90,10 @@ def test_a_batch_that_is_full_is_handed_over_and_the_rest_follows() -> None:
 
 
 def test_a_targeted_event_without_its_targets_is_of_the_wrong_length_in_a_run_too() -> None:
-    with Producer("ring", capacity=1 << 16, max_consumers=4) as producer, Consumer("ring") as consumer:
+    with (
+        Producer("ring", capacity=1 << 16, max_consumers=4) as producer,
+        Consumer("ring") as consumer,
+    ):
         kept: list[float] = []
         dispatcher = Dispatcher()
         dispatcher.add(

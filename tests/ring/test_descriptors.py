@@ -154,7 +154,7 @@ def test_close_of_a_producer_without_its_descriptor_ends_the_stream() -> None:
             consumer.recv(5)
         peer.expect("closed")
         with Producer("r", capacity=AREA) as successor:  # the role is free, its process alive
-            assert successor.stats()["took_over"]
+            assert successor.stats().took_over
 
 
 @pytest.mark.parametrize("close", [False, True])
@@ -181,7 +181,7 @@ def test_forked_child_does_not_keep_roles_whose_descriptors_were_lost(close: boo
                 Consumer("q", timeout=0)
             peer.kill()
             with Producer("p", capacity=AREA) as producer:
-                assert producer.stats()["took_over"]
+                assert producer.stats().took_over
             with Consumer("q", timeout=0):
                 assert other.attached == 1
             os.kill(child, 0)  # it does live
@@ -206,5 +206,5 @@ def test_roles_end_with_exec_of_the_process_that_has_them() -> None:
                 consumer.recv(20)
             assert peer.process.poll() is None
             with Producer("p", capacity=AREA) as producer:
-                assert producer.stats()["took_over"]
+                assert producer.stats().took_over
     assert not segment_path("p").exists()

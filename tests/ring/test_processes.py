@@ -100,7 +100,7 @@ def test_forked_child_does_not_keep_its_dead_parents_role_alive() -> None:
                 Producer("p", capacity=AREA)
             peer.kill()
             with Producer("p", capacity=AREA) as producer:
-                assert producer.stats()["took_over"]
+                assert producer.stats().took_over
             with Consumer("q", timeout=0):
                 assert other.attached == 1
             os.kill(child, 0)  # it does live
@@ -234,7 +234,7 @@ def test_handles_come_back_from_pickle_as_they_were(dtype: Any) -> None:
         assert type(second) is Consumer
     producer.close()
     with pickle.loads(frozen[1]) as again:
-        assert (again.name, again.capacity, again.consumers) == ("n", capacity, 2)
+        assert (again.name, again.capacity, again.max_consumers) == ("n", capacity, 2)
         assert (again.dtype, again.shape, again.overflow) == (kind, options["shape"], "overwrite")
         assert segment_path("n").stat().st_mode & 0o777 == 0o640
         consumer.close()
@@ -347,7 +347,7 @@ def test_close_ends_a_producers_wait_in_another_thread(wait: str) -> None:
 
         def inside() -> bool:
             try:
-                _ = producer.pending
+                _ = producer.lag
             except RuntimeError:
                 return True
             return False

@@ -128,7 +128,7 @@ def test_close_says_that_messages_went_with_the_file_and_closes() -> None:
     assert producer.closed
     producer.close()
     with Producer("r", capacity=AREA) as again:
-        assert not again.stats()["took_over"]
+        assert not again.stats().took_over
 
 
 @pytest.mark.parametrize("read", [True, False])

@@ -233,7 +233,7 @@ def test_package_goes_on_where_the_vector_stops(name: str) -> None:
     segment_path("v").write_bytes(vector.filled())
     segment_path("v").chmod(0o600)  # what permits more than its producer wants is not taken over
     geometry = struct.unpack_from("<6I", vector.content, 8)
-    kinds: dict[str, Any] = {"consumers": geometry[4]}
+    kinds: dict[str, Any] = {"max_consumers": geometry[4]}
     kinds["overflow"] = {1: "block", 2: "overwrite"}[geometry[3]]
     if geometry[2] == 2:
         dtype, shape = {
@@ -244,7 +244,7 @@ def test_package_goes_on_where_the_vector_stops(name: str) -> None:
         kinds |= {"dtype": dtype, "shape": shape}
     path = segment_path("v")
     with Producer("v", **kinds) as producer, Consumer("v", timeout=0, start="earliest") as consumer:
-        assert producer.stats()["took_over"]
+        assert producer.stats().took_over
         assert get_u64(path, 392) == struct.unpack_from("<Q", vector.content, 392)[0] + 1
         for _ in vector.gets:
             consumer.read(0).release()

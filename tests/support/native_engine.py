@@ -152,7 +152,7 @@ class Hand:
         self.read = 0  # events
 
     def hello(self, version: int = VERSION, session: int = 7) -> None:
-        slot = self.events.stats()["slot"]
+        slot = self.events.slot
         hello = Hello(session=session, pid=os.getpid(), slot=slot, version=version)
         self.orders.send(hello, kind=Control.HELLO)
 

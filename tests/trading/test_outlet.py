@@ -30,7 +30,10 @@ Order = record_type(ORDER, "Order", text=("symbol",))
 
 @pytest.fixture
 def ring() -> Iterator[tuple[Producer, Consumer]]:
-    with Producer("orders", capacity=4096, max_consumers=2) as producer, Consumer("orders") as consumer:
+    with (
+        Producer("orders", capacity=4096, max_consumers=2) as producer,
+        Consumer("orders") as consumer,
+    ):
         yield producer, consumer
 
 

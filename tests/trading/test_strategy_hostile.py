@@ -79,7 +79,7 @@ def floor() -> Iterator[Floor]:
 
 
 def bad_orders(**options: Any) -> Producer:
-    return Producer(orders_ring("floor", "bad"), **{"capacity": 1 << 16, "consumers": 1, **options})
+    return Producer(orders_ring("floor", "bad"), **{"capacity": 1 << 16, "max_consumers": 1, **options})
 
 
 # ---- bytes ---------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_a_pid_that_belongs_to_somebody_else_is_not_killed() -> None:
     with Peer("say('ready'); hear(); say('alive'); hear()") as innocent, bad_orders() as bad:
         innocent.expect()
         reader = Consumer("floor.events")
-        slot = reader.stats()["slot"]
+        slot = reader.slot
         with open(segment_path("floor.events"), "rb+") as file:
             file.seek(SLOT0 + 128 * slot + 8)
             file.write(innocent.pid.to_bytes(4, "little"))

@@ -91,7 +91,7 @@ class Broadcasting:
         self._events = open_ring(
             events_ring(self.name),
             capacity=capacity,
-            consumers=max(2, places),  # one would make a durable queue
+            max_consumers=max(2, places),  # one would make a durable queue
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
@@ -104,7 +104,7 @@ class Broadcasting:
                 raise
         self._try_send: Callable[..., bool] = self._events.try_send
         self._note: Any = None  # that must go out before any event
-        if self._events.stats()["took_over"]:
+        if self._events.stats().took_over:
             now = time.time_ns()
             self._note = Engine(ts_event=now, ts_init=now, engine_session=session)
             self._try_send = _no_room
@@ -273,7 +273,7 @@ class Broadcasting:
 
         Returns why that cannot be, from the time on when it is due.
         """
-        sent = self._events.stats()["messages"]
+        sent = self._events.stats().count
         if self._stall is None or self._stall[1] != sent:
             self._stall = (now, sent)
             self._blocked = None

@@ -178,7 +178,7 @@ class Intake(Broadcasting):
 
         def is_drained() -> bool:
             here = [link for link in self._links.values() if link.state == "connected"]
-            return not any(lag for _, _, lag in self._events.lags()) and not any(
+            return not any(reader.lag for reader in self._events.lags()) and not any(
                 link.waiting or link.unread for link in here
             )
 
@@ -322,7 +322,7 @@ class Intake(Broadcasting):
             ts_init=now,
             session=session,
             engine_session=self._session,
-            seq=self._events.stats()["messages"],
+            seq=self._events.stats().count,
             place=link.place,
             version=VERSION,
             book_levels=self.book_levels,

@@ -174,7 +174,7 @@ class StrategyManager(Intake):
         self._check_open()
         if self._evictor is not None:
             self._evictor.look()
-        lags = {slot: lag for slot, _, lag in self._events.lags()}
+        lags = {reader.slot: reader.lag for reader in self._events.lags()}
         return [
             StrategyInfo(
                 strategy_id=link.strategy_id,

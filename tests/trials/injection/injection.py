@@ -95,8 +95,8 @@ def messages() -> None:
         with contextlib.suppress(shmipc.Full):
             producer.send_many([bytes(1000)] * 9, timeout=0.0002)
         consumer.__reduce__()
-        assert producer.stats()["attached"] == 1
-        assert consumer.stats()["pending"] == 4
+        assert producer.stats().attached == 1
+        assert consumer.stats().pending == 4
         assert repr(producer)
         assert repr(consumer)
         assert _core.inspect_segment(f"{DIRECTORY}/shmipc.m")["slots"] == 2
