@@ -393,7 +393,7 @@ SHMIPC_API int shmipc_consumer_info(struct shmipc_consumer *consumer,
 
 struct shmipc_consumer_stats {
     uint64_t pending; /* messages or items committed and not yet read (an estimate, as the next) */
-    uint64_t lag;     /* committed and not yet released: pending, and what is peeked at or held */
+    uint64_t lag;     /* committed and not yet released: pending and what frames hold */
     uint64_t lost;    /* overwritten before they were released or copied, as reading on has shown */
     uint64_t sleeps;  /* waits of this handle that slept */
     uint64_t wakes;   /* system calls of this handle to wake the producer */

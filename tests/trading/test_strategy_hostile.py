@@ -79,7 +79,9 @@ def floor() -> Iterator[Floor]:
 
 
 def bad_orders(**options: Any) -> Producer:
-    return Producer(orders_ring("floor", "bad"), **{"capacity": 1 << 16, "max_consumers": 1, **options})
+    return Producer(
+        orders_ring("floor", "bad"), **{"capacity": 1 << 16, "max_consumers": 1, **options}
+    )
 
 
 # ---- bytes ---------------------------------------------------------------------------------------
