@@ -145,12 +145,13 @@ def test_one_reserved_item_has_the_shape_of_one_read(shape: tuple[int, ...]) -> 
 
 
 def test_a_message_has_no_size_of_its_own() -> None:
-    with Producer("s") as producer:
+    with Producer("s") as producer, Consumer("s", timeout=5) as consumer:
         for call in (lambda: producer.reserve(), lambda: producer.reserve(None, timeout=0)):
             with pytest.raises(TypeError, match=r"say how many bytes, reserve\(n\)"):
                 call()
         with producer.reserve(2) as room:
             room.array[:] = [65, 66]
+        assert consumer.recv(0) == b"AB"
 
 
 # ---- iteration -----------------------------------------------------------------------------------
