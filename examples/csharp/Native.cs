@@ -74,7 +74,7 @@ namespace Shmipc
         public ulong Pending, Lag, Lost, Sleeps, Wakes, Frames;
     }
 
-    // A pointer that is given back once: by Dispose, or when the collector finds it forgotten. The
+    // A pointer that is released once: by Dispose, or when the collector finds it forgotten. The
     // runtime counts the calls that are inside, and gives nothing back under one of them.
     internal abstract class NativeHandle : SafeHandle
     {

@@ -5,7 +5,7 @@
 // implementation. Types: Producer (Producer.cs), Consumer and Frame (Consumer.cs), and here what
 // they share.
 //
-// Lifetime. Dispose gives back; the collector does so for what was forgotten, some day. A span is
+// Lifetime. Dispose releases; the collector does so for what was forgotten, some day. A span is
 // good inside the callback that got it (Peek, Reserve, Frame.View), and the compiler lets it go
 // nowhere else; Frame.Data and Frame.Items are good until the frame is disposed: write `using`.
 // What was disposed throws ObjectDisposedException. Frames outlive their consumer.

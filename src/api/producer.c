@@ -199,7 +199,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
     result = count <= role->ring.ring.slots
                  ? shmipc_check_timeout(timeout_ns)
                  : shmipc_result_fail(SHMIPC_E_INVALID,
-                                      "ring \"%s\" has places for %u consumers, not %u: create it "
+                                      "ring \"%s\" has slots for %u consumers, not %u: create it "
                                       "with a larger `max_consumers`",
                                       producer->handle.name, role->ring.ring.slots, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);

@@ -29,7 +29,7 @@ static void finish_close(HandleObject *handle)
     ConsumerObject *self = (ConsumerObject *)handle;
     bool now;
     Py_BEGIN_CRITICAL_SECTION(self);
-    /* While frames or views hold ring memory, the place in the ring is kept for them. */
+    /* While frames or views hold ring memory, the slot is kept for them. */
     now = self->leases == 0;
     self->detach_pending = !now;
     Py_END_CRITICAL_SECTION();
@@ -96,7 +96,7 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 }
 
 /* How far an open has come. Nobody is attached before the dtype was read, so a ring of one that
- * cannot be read has lost no place to us. */
+ * cannot be read has lost no slot to us. */
 struct opening {
     const char *path;
     enum shmipc_start_option start;
@@ -309,12 +309,11 @@ static PyObject *consumer_abandon(PyObject *object, PyObject *unused)
     return handle_close(object, unused);
 }
 
-PyDoc_STRVAR(
-    consumer_close_doc,
-    "close($self)\n--\n\n"
-    "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
-    "Frames and their views stay valid; the place in the ring is given up when the last of\n"
-    "them is gone. Idempotent; a recv() in another thread ends with Closed.");
+PyDoc_STRVAR(consumer_close_doc,
+             "close($self)\n--\n\n"
+             "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
+             "Frames and their views stay valid; the slot is free for another when the last of\n"
+             "them is gone. Idempotent; a recv() in another thread ends with Closed.");
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
