@@ -138,7 +138,7 @@ void shmipc_info_fill(struct shmipc_info *info, const struct shmipc_segment *seg
         .item_size = geometry->item_len,
         .item_stride = geometry->item_stride,
         .overflow = geometry->overflow,
-        .consumers = geometry->slots,
+        .max_consumers = geometry->slots,
         .typed = geometry->framing == SHMIPC_FRAMING_TYPED,
     };
 }

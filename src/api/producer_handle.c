@@ -19,7 +19,7 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
         *options = (struct shmipc_producer_options){
             .abi = SHMIPC_ABI_VERSION,
             .size = sizeof *options,
-            .consumers = 1,
+            .max_consumers = 1,
             .spin_ns = SHMIPC_SPIN_ADAPTIVE,
             .overflow = SHMIPC_BLOCK,
             .mode = 0600,
@@ -30,20 +30,21 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
 static int read_spec(const struct shmipc_producer_options *options, uint32_t hold_for,
                      const struct shmipc_expectation *expected, struct shmipc_spec *spec)
 {
-    if (options->consumers < 1 || options->consumers > SHMIPC_MAX_CONSUMERS) {
-        return shmipc_result_fail(SHMIPC_E_INVALID, "consumers is %u: a ring has 1 to %u",
-                                  options->consumers, SHMIPC_MAX_CONSUMERS);
+    if (options->max_consumers < 1 || options->max_consumers > SHMIPC_MAX_CONSUMERS) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "max_consumers is %u: a ring has 1 to %u",
+                                  options->max_consumers, SHMIPC_MAX_CONSUMERS);
     }
     if (options->overflow != SHMIPC_BLOCK && options->overflow != SHMIPC_OVERWRITE) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "overflow is %u: it is SHMIPC_BLOCK or SHMIPC_OVERWRITE",
                                   options->overflow);
     }
-    if (hold_for > options->consumers || (hold_for != 0 && options->overflow == SHMIPC_OVERWRITE)) {
+    if (hold_for > options->max_consumers ||
+        (hold_for != 0 && options->overflow == SHMIPC_OVERWRITE)) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "hold_for is %u: it is 0 to the %u consumers of a ring with "
                                   "SHMIPC_BLOCK; one that overwrites keeps nothing for anybody",
-                                  hold_for, options->consumers);
+                                  hold_for, options->max_consumers);
     }
     if (options->mode > 0777) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
@@ -54,7 +55,7 @@ static int read_spec(const struct shmipc_producer_options *options, uint32_t hol
         .framing = expected->item_len != 0 ? SHMIPC_FRAMING_TYPED : SHMIPC_FRAMING_MESSAGE,
         .overflow =
             options->overflow == SHMIPC_BLOCK ? SHMIPC_OVERFLOW_BLOCK : SHMIPC_OVERFLOW_OVERWRITE,
-        .slots = options->consumers,
+        .slots = options->max_consumers,
         .item_len = expected->item_len,
         .capacity = options->capacity,
         .schema = expected->schema,
@@ -200,7 +201,7 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
                  ? shmipc_check_timeout(timeout_ns)
                  : shmipc_result_fail(SHMIPC_E_INVALID,
                                       "ring \"%s\" has slots for %u consumers, not %u: create it "
-                                      "with a larger `consumers`",
+                                      "with a larger `max_consumers`",
                                       producer->handle.name, role->ring.map.slots, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
     while (result == SHMIPC_SUCCESS) {
@@ -263,11 +264,12 @@ int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_produc
         *stats = (struct shmipc_producer_stats){
             .committed_len = committed,
             .count = ring->item_stride == 0 ? role->ring.next_seq : committed / ring->item_stride,
-            .pending = shmipc_ring_pending_estimate(&role->ring),
+            .lag = shmipc_ring_pending_estimate(&role->ring),
             .sleeps = role->sleeps,
             .wakes = role->wakes,
-            .evicted = role->reclaimed,
+            .reclaimed = role->reclaimed,
             .attached = shmipc_producer_role_count_attached(role),
+            .kept = shmipc_ring_count_kept(ring),
             .took_over = role->took_over,
         };
         shmipc_handle_leave(&producer->handle);

@@ -523,7 +523,7 @@ class TestWaiting:
 def test_a_message_that_is_no_order_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with Engine() as engine:
         engine.register_strategy("a")
-        with Producer("engine.a.orders", consumers=1) as forged:
+        with Producer("engine.a.orders", max_consumers=1) as forged:
             forged.send(b"nonsense", kind=EventKind.ORDER)
             forged.send(b"nonsense", kind=999)
             forged.send(order_of(client_order_id=3), kind=EventKind.ORDER)

@@ -99,7 +99,7 @@ class Broadcast:
         self.ring = open_ring(
             events_ring(roster.engine),
             capacity=capacity,
-            consumers=max(2, places),  # one would make a durable queue
+            max_consumers=max(2, places),  # one would make a durable queue
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
@@ -113,7 +113,7 @@ class Broadcast:
         #: True: sent. Never waits.
         self.try_send: Callable[..., bool] = self.ring.try_send
         self._note: Any = None  # that must go out before any event
-        if self.ring.stats()["took_over"]:
+        if self.ring.stats().took_over:
             now = time.time_ns()
             self._note = Engine(ts_event=now, ts_init=now, engine_session=session)
             self.try_send = _no_room
@@ -269,7 +269,7 @@ class Broadcast:
 
         Returns why that cannot be, from the time on when it is due.
         """
-        sent = self.ring.stats()["messages"]
+        sent = self.ring.stats().count
         if self._stall is None or self._stall[1] != sent:
             self._stall = (now, sent)
             self._blocked = None

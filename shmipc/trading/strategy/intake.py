@@ -167,7 +167,7 @@ class Intake:
 
         def is_drained() -> bool:
             here = [link for link in self._roster.links.values() if link.state == "connected"]
-            return not any(lag for _, _, lag in self._broadcast.ring.lags()) and not any(
+            return not any(reader.lag for reader in self._broadcast.ring.lags()) and not any(
                 link.waiting or link.unread for link in here
             )
 
@@ -313,7 +313,7 @@ class Intake:
             ts_init=now,
             session=session,
             engine_session=self._session,
-            seq=self._broadcast.ring.stats()["messages"],
+            seq=self._broadcast.ring.stats().count,
             place=link.place,
             version=VERSION,
             book_levels=self._broadcast.book_levels,

@@ -196,7 +196,7 @@ class StrategyManager:
         """Return how each registered strategy fares."""
         self._roster.check_open()
         self._broadcast.look()
-        lags = {slot: lag for slot, _, lag in self._broadcast.ring.lags()}
+        lags = {reader.slot: reader.lag for reader in self._broadcast.ring.lags()}
         return [
             StrategyInfo(
                 strategy_id=link.strategy_id,

@@ -61,6 +61,8 @@ struct module_state {
     PyTypeObject *iterator_type;
     PyTypeObject *frame_type;
     PyTypeObject *view_type;
+    PyTypeObject *stats_type;
+    PyTypeObject *lag_type;
     PyTypeObject *dispatcher_type;
     PyTypeObject *latest_type;
     PyTypeObject *outlet_type;
@@ -240,6 +242,7 @@ typedef struct {
     uint64_t len;   /* bytes that may be written */
     uint64_t span;  /* bytes reserved */
     uint64_t items; /* typed: items reserved */
+    bool single;    /* typed: one item, without a leading axis, as Consumer.read() gives it */
     uint16_t kind;
     uint16_t flags;
     /* These three change in the producer's critical section. */
@@ -291,7 +294,8 @@ static inline bool frame_is_readable(const FrameObject *frame)
 void consumer_lease_ended(ConsumerObject *consumer);
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
-                          uint64_t span, uint64_t items, uint16_t kind, uint16_t flags);
+                          uint64_t span, uint64_t items, bool single, uint16_t kind,
+                          uint16_t flags);
 /* The producer closes: whatever is reserved is not sent. True if views of the ring live on. */
 bool reservation_orphan(ProducerObject *producer);
 

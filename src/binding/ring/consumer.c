@@ -3,6 +3,7 @@
 #include "buffers.h"
 #include "../../core/ring/opening.h"
 #include "../base/module.h"
+#include "stats.h"
 
 /* A wait this long may be for a name that is misspelt. */
 #define OPEN_HINT_NS UINT64_C(2000000000)
@@ -27,7 +28,7 @@ static void finish_close(HandleObject *handle)
     ConsumerObject *self = (ConsumerObject *)handle;
     bool now;
     Py_BEGIN_CRITICAL_SECTION(self);
-    /* While frames or views hold ring memory, the place in the ring is kept for them. */
+    /* While frames or views hold ring memory, the slot is kept for them. */
     now = self->leases == 0;
     self->detach_pending = !now;
     Py_END_CRITICAL_SECTION();
@@ -58,7 +59,7 @@ PyDoc_STRVAR(
     "shape and capacity come from the ring.\n"
     "\n"
     "start: 'latest' joins at the next message, 'earliest' at the oldest one retained. Default:\n"
-    "    latest; a durable queue (consumers=1, overflow='block') always resumes at the first\n"
+    "    latest; a durable queue (max_consumers=1, overflow='block') always resumes at the first\n"
     "    unreleased message.\n"
     "timeout: seconds to wait for the ring; None for ever, 0 not at all.\n"
     "spin: seconds to poll before sleeping when there is nothing to read; 0 sleeps at once,\n"
@@ -67,6 +68,11 @@ PyDoc_STRVAR(
     "In a ring that overwrites, a consumer that was lapped goes on at the newest message or item,\n"
     "which stays for longest, and .lost counts what lay between. What it looks at in place may be\n"
     "overwritten meanwhile: ask the frame's .intact after use, or recv().\n"
+    "\n"
+    "A for loop reads frame by frame, waits for each, and ends when the producer has closed; it\n"
+    "releases a frame as it takes the next. So list(consumer) waits for the end of the stream,\n"
+    "and its frames are released: copy in the loop, [bytes(frame) for frame in consumer]. To\n"
+    "take only what is there now, use read_batch(timeout=0), or recv(0) until it raises Empty.\n"
     "\n"
     "Raises NotFound after the timeout, Busy if the ring has all its consumers, Corrupt,\n"
     "ValueError, OSError.");
@@ -255,39 +261,13 @@ static PyObject *consumer_abandon(PyObject *object, PyObject *unused)
     return handle_close(object, unused);
 }
 
-PyDoc_STRVAR(
-    consumer_close_doc,
-    "close($self)\n--\n\n"
-    "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
-    "Frames and their views stay valid; the place in the ring is given up when the last of\n"
-    "them is gone. Idempotent; a recv() in another thread ends with Closed.");
+PyDoc_STRVAR(consumer_close_doc,
+             "close($self)\n--\n\n"
+             "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
+             "Frames and their views stay valid; the slot is free for another when the last of\n"
+             "them is gone. Idempotent; a recv() in another thread ends with Closed.");
 
 /* ---- the rest ------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(
-    consumer_stats_doc,
-    "stats($self)\n--\n\n"
-    "A dict of counters of this handle: 'pending' (committed, not read), 'lag' (committed,\n"
-    "not released), 'lost', 'leases' (frames held), 'sleeps' (waits that slept), 'wakes'\n"
-    "(system calls to wake the producer), 'slot'.");
-
-static PyObject *consumer_stats(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ConsumerObject *self = (ConsumerObject *)object;
-    const struct shmipc_ring_consumer *ring = &self->core.ring;
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    PyObject *stats = Py_BuildValue("{sK sK sK sn sK sK sI}", "pending",
-                                    (unsigned long long)shmipc_ring_unread_estimate(ring), "lag",
-                                    (unsigned long long)shmipc_ring_lag_estimate(ring), "lost",
-                                    (unsigned long long)ring->lost, "leases", self->leases,
-                                    "sleeps", (unsigned long long)self->core.sleeps, "wakes",
-                                    (unsigned long long)self->core.wakes, "slot", ring->slot_index);
-    handle_leave(&self->handle);
-    return stats;
-}
 
 static PyObject *consumer_get_lost(PyObject *object, void *unused)
 {
@@ -317,6 +297,18 @@ static PyObject *consumer_get_lag(PyObject *object, void *unused)
 {
     (void)unused;
     return estimate(object, shmipc_ring_lag_estimate);
+}
+
+static PyObject *consumer_get_slot(PyObject *object, void *unused)
+{
+    (void)unused;
+    ConsumerObject *self = (ConsumerObject *)object;
+    if (!handle_enter(&self->handle)) {
+        return NULL;
+    }
+    const uint32_t slot = self->core.ring.slot_index;
+    handle_leave(&self->handle);
+    return PyLong_FromUnsignedLong(slot);
 }
 
 static PyObject *consumer_repr(PyObject *object)
@@ -359,9 +351,13 @@ static PyGetSetDef consumer_getset[] = {
      "reading on: a consumer that was lapped goes on at the newest. Always 0 in a ring that "
      "blocks.",
      NULL},
-    {"pending", consumer_get_pending, NULL, "Messages or items committed and not yet read.", NULL},
+    {"slot", consumer_get_slot, NULL, "Number of this consumer's slot in the segment.", NULL},
+    {"pending", consumer_get_pending, NULL,
+     "Messages or items committed and not yet read: an estimate.", NULL},
     {"lag", consumer_get_lag, NULL,
-     "Messages or items committed and not yet released: pending plus what frames hold.", NULL},
+     "Messages or items committed and not yet released: pending plus what frames hold; an "
+     "estimate.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};

@@ -251,7 +251,7 @@ PyObject *producer_reduce(PyObject *self, PyObject *unused)
             : Py_BuildValue("{sO sO sK sI sN sI sO}", "dtype",
                             handle->dtype != NULL ? handle->dtype : Py_None, "shape", handle->shape,
                             "capacity", (unsigned long long)shmipc_capacity_of(&segment->geometry),
-                            "consumers", segment->geometry.slots, "overflow", overflow, "mode",
+                            "max_consumers", segment->geometry.slots, "overflow", overflow, "mode",
                             segment->mode, "spin", handle->spin);
     if (options != NULL && remember_child((ProducerObject *)self) != 0) {
         Py_CLEAR(options);

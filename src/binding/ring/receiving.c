@@ -407,7 +407,9 @@ static void iterator_dealloc(PyObject *object)
 }
 
 static PyType_Slot iterator_slots[] = {
-    {Py_tp_doc, "Frames of a Consumer, each released as the next is taken."},
+    {Py_tp_doc,
+     "Frames of a Consumer, each released as the next is taken; waits for each, and ends when the\n"
+     "producer has closed."},
     {Py_tp_dealloc, iterator_dealloc},
     {Py_tp_traverse, iterator_traverse},
     {Py_tp_iter, PyObject_SelfIter},

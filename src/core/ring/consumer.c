@@ -55,7 +55,7 @@ static enum shmipc_status claim_slot(struct shmipc_consumer_role *consumer, uint
     const uint32_t pid = shmipc_load_relaxed(&segment->header->slots[0].pid);
     return shmipc_fail(error, SHMIPC_BUSY, EEXIST,
                        "%s has its %u consumer%s already (%sprocess %u%s): close one, or create "
-                       "the ring with a larger consumers=",
+                       "the ring with a larger max_consumers=",
                        segment->path, slots, SHMIPC_S(slots), slots == 1 ? "" : "one of them ", pid,
                        shmipc_holder_note(segment, pid));
 }
@@ -82,9 +82,10 @@ static enum shmipc_status attach(struct shmipc_consumer_role *consumer, enum shm
     shmipc_ring_attach(ring, segment);
     if (ring->durable && start == SHMIPC_START_LATEST) {
         return shmipc_fail(error, SHMIPC_INVALID, 0,
-                           "%s is a durable queue (consumers=1, overflow=\"block\"): its consumer "
-                           "resumes at the first unreleased message, so start=\"latest\" would "
-                           "lose some. Leave start out, or create the ring with consumers=2",
+                           "%s is a durable queue (max_consumers=1, overflow=\"block\"): its "
+                           "consumer resumes at the first unreleased message, so start=\"latest\" "
+                           "would lose some. Leave start out, or create the ring with "
+                           "max_consumers=2",
                            segment->path);
     }
     /* R6 <-> W6: a ring seen closed is seen with its last message, and is not turned away from. */

@@ -72,7 +72,7 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
                                                         : "overflow=\"overwrite\"";
     }
     if (found->slots != spec->slots) {
-        return "another number of consumers=";
+        return "another max_consumers=";
     }
     if (spec->capacity != 0 && found->area_len < shmipc_area_len_for(spec)) {
         return "a smaller capacity";

@@ -186,7 +186,7 @@ static void test_frames_outlive_their_consumer(void)
     shmipc_consumer_free(pair.consumer);
     DONE(shmipc_producer_stats(pair.producer, &stats));
     CHECK_EQ(stats.attached, 1); /* its slot stays with the frames */
-    CHECK_EQ(stats.pending, 5);
+    CHECK_EQ(stats.lag, 5);
     shmipc_producer_free(pair.producer);
     for (uint64_t i = 0; i < 5; i++) {
         DONE(shmipc_frame_view(frames[i], &view));

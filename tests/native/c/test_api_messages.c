@@ -272,7 +272,7 @@ static void test_holding_keeps_message_0_until_so_many_have_joined(void)
     struct shmipc_producer *producer;
     struct shmipc_view view;
     shmipc_producer_options_init(&options);
-    options.consumers = 3;
+    options.max_consumers = 3;
     CHECK_RESULT(shmipc_producer_open_holding(&producer, "x", &options, 4), SHMIPC_E_INVALID);
     SAID("hold_for is 4");
     options.overflow = SHMIPC_OVERWRITE;
@@ -313,7 +313,7 @@ static void test_facts(void)
     DONE(shmipc_producer_stats(pair.producer, &mine));
     CHECK_EQ(mine.count, 5);
     CHECK_EQ(mine.committed_len, 5 * 48);
-    CHECK_EQ(mine.pending, 4);
+    CHECK_EQ(mine.lag, 4);
     CHECK_EQ(mine.attached, 1);
     CHECK_EQ(mine.took_over, 0);
     DONE(shmipc_consumer_stats(pair.consumer, &theirs));
@@ -324,7 +324,7 @@ static void test_facts(void)
     CHECK(strcmp(info.name, "x") == 0);
     CHECK(strcmp(info.schema, "") == 0);
     CHECK(info.capacity >= 5000);
-    CHECK_EQ(info.consumers, 3);
+    CHECK_EQ(info.max_consumers, 3);
     CHECK_EQ(info.overflow, SHMIPC_BLOCK);
     CHECK_EQ(info.typed, 0);
     CHECK_EQ(info.slot, 0);

@@ -216,7 +216,7 @@ static void test_refused_consumer_takes_no_place(void)
     shmipc_producer_options_init(&options);
     options.dtype = TICK;
     options.capacity = 8;
-    options.consumers = 2;
+    options.max_consumers = 2;
     DONE(shmipc_producer_open_holding(&producer, "x", &options, 1));
     DONE(shmipc_producer_send(producer, &tick, sizeof tick, 0, 0, 0));
     for (int i = 0; i < 3; i++) {

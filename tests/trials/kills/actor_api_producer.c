@@ -60,7 +60,7 @@ static void open_it(void)
     shmipc_producer_options_init(&options);
     options.dtype = is_typed() ? "V72" : NULL;
     options.item_size = is_typed() ? ITEM_LEN : 0;
-    options.consumers = (board->config & MANY) != 0 ? CONSUMERS : 1;
+    options.max_consumers = (board->config & MANY) != 0 ? CONSUMERS : 1;
     options.overflow = overwrites() ? SHMIPC_OVERWRITE : SHMIPC_BLOCK;
     options.capacity = board->bigger ? (is_typed() ? 100 : 8192) : (is_typed() ? 50 : 4096);
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
