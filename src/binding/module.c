@@ -235,23 +235,6 @@ static PyMethodDef module_methods[] = {
     {"_reopen", module_reopen, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
-struct module_state *state_of_type(PyTypeObject *type)
-{
-    for (PyTypeObject *t = type; t != NULL; t = t->tp_base) {
-        if ((t->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0) {
-            break;
-        }
-        PyObject *module = PyType_GetModule(t);
-        if (module == NULL) {
-            PyErr_Clear(); /* a subclass made by a class statement */
-        } else if (PyModule_GetDef(module) == &shmipc_module) {
-            return PyModule_GetState(module);
-        }
-    }
-    PyErr_SetString(PyExc_SystemError, "shmipc: a type without its module");
-    return NULL;
-}
-
 /* `base`: NULL is object. */
 static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bool exported,
                     PyTypeObject *base)
@@ -271,6 +254,7 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, bo
 static int module_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
+    state->records = &record_room;
 #ifdef Py_GIL_DISABLED
     PyObject *globals = PyDict_New();
     if (globals == NULL) {
@@ -379,15 +363,16 @@ static PyModuleDef_Slot module_slots[] = {
 #endif
     {0, NULL}};
 
-struct PyModuleDef shmipc_module = {.m_base = PyModuleDef_HEAD_INIT,
-                                    .m_name = "shmipc._core",
-                                    .m_doc = "The ring, from C. Use it through the shmipc package.",
-                                    .m_size = sizeof(struct module_state),
-                                    .m_methods = module_methods,
-                                    .m_slots = module_slots,
-                                    .m_traverse = module_traverse,
-                                    .m_clear = module_clear,
-                                    .m_free = module_free};
+static struct PyModuleDef shmipc_module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = module_name,
+    .m_doc = "The ring, from C. Use it through the shmipc package.",
+    .m_size = sizeof(struct module_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free};
 
 PyMODINIT_FUNC PyInit__core(void)
 {

@@ -315,3 +315,16 @@ void handle_clear(HandleObject *handle)
     Py_CLEAR(handle->spin);
     Py_XDECREF(atomic_exchange(&handle->record_type, NULL));
 }
+
+PyObject *handle_refuse_copy(PyObject *self, PyObject *unused)
+{
+    const HandleObject *handle = (HandleObject *)self;
+    (void)unused;
+    return PyErr_Format(PyExc_TypeError,
+                        "a %s is one role in a ring and cannot be copied: share this one under a "
+                        "lock, or %s",
+                        handle->role,
+                        strcmp(handle->role, "Producer") == 0
+                            ? "open another ring (a ring has one producer)"
+                            : "open another Consumer by the ring's name");
+}

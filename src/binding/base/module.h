@@ -53,7 +53,22 @@ struct patience {
     bool tries;           /* Full becomes an answer: it needs no text */
 };
 
+struct handle_object;
+struct frame_object;
+struct source;
+struct module_state;
+
+/* What the files of ring ask of those of record, which stand above them. */
+struct record_room {
+    int (*open_item)(struct handle_object *handle, PyObject *record, struct source *source);
+    int (*open_to_send)(PyObject *record, struct source *source);
+    PyObject *(*type_for)(struct module_state *state, PyObject *dtype);
+    PyObject *(*new_leased)(PyTypeObject *type, struct frame_object *frame,
+                            const unsigned char *data);
+};
+
 struct module_state {
+    const struct record_room *records;
     PyObject *exceptions[EXCEPTION_COUNT];
     PyTypeObject *producer_type;
     PyTypeObject *reservation_type;
@@ -79,7 +94,13 @@ struct module_state {
 #endif
 };
 
-extern struct PyModuleDef shmipc_module;
+extern const char module_name[];
+
+/* Is this an instance of what record_type() makes? */
+static inline bool is_record(const struct module_state *state, PyObject *object)
+{
+    return Py_TYPE((PyObject *)Py_TYPE(object)) == state->record_meta_type;
+}
 
 /* The state behind a type of ours or a subclass of one. Slow: for constructors. */
 struct module_state *state_of_type(PyTypeObject *type);
@@ -210,14 +231,14 @@ typedef struct {
 
 typedef struct {
     HandleObject handle;
-    Py_ssize_t leases;              /* frames that still hold ring memory */
-    bool detach_pending;            /* closed while leases were held: the last one detaches */
-    bool abandoned;                 /* what leases hold stays unread */
+    Py_ssize_t leases;       /* frames that still hold ring memory */
+    bool detach_pending;     /* closed while leases were held: the last one detaches */
+    bool abandoned;          /* what leases hold stays unread */
     enum shmipc_start start; /* as given */
     struct shmipc_consumer_role core;
 } ConsumerObject;
 
-typedef struct {
+typedef struct frame_object {
     PyObject_HEAD
     ConsumerObject *consumer;
     struct shmipc_lease lease;
@@ -290,6 +311,8 @@ static inline bool frame_is_readable(const FrameObject *frame)
            !atomic_load_explicit(&frame->ending, memory_order_relaxed);
 }
 
+/* Close the core's role. */
+void consumer_detach(ConsumerObject *consumer);
 /* The lease of one frame is over: let the producer have the memory, finish a pending close. */
 void consumer_lease_ended(ConsumerObject *consumer);
 
@@ -300,9 +323,11 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
 bool reservation_orphan(ProducerObject *producer);
 
 /* An object whose life is a claim on `owner` (a Frame, or a Producer through a reservation): the
- * base of every ndarray we hand out. The caller has counted the view; on failure it is uncounted.
- */
-PyObject *view_new(struct module_state *state, PyObject *owner);
+ * base of every ndarray we hand out. The caller has counted the view; `drop` uncounts it, at the
+ * object's death or where it cannot be made. */
+PyObject *view_new(struct module_state *state, PyObject *owner, void (*drop)(PyObject *owner));
+/* `drop` of what frame_try_add_export counted. */
+void frame_drop_view(PyObject *frame);
 
 /* For tp_members: where `type` keeps its weak references. Its dealloc clears them. */
 #define WEAK_REFERENCES(type)                                                      \
@@ -378,9 +403,6 @@ bool producer_is_succeeded(ProducerObject *self);
 /* __copy__ and __deepcopy__ of handles, __reduce__ of what lives in one process only: a TypeError
  * that says what to do. */
 PyObject *handle_refuse_copy(PyObject *self, PyObject *unused);
-PyObject *frame_refuse_reduce(PyObject *self, PyObject *unused);
-PyObject *reservation_refuse_reduce(PyObject *self, PyObject *unused);
-PyObject *dispatcher_refuse_reduce(PyObject *self, PyObject *unused);
 
 /* ---- errors.c ------------------------------------------------------------------------------- */
 

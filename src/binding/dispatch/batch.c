@@ -1,5 +1,4 @@
-/* batch.c: one-dimensional arrays of records: made for batches, read to be sent. Knows numpy. */
-#include "../ring/buffers.h"
+/* batch.c: one-dimensional arrays of records, made for batches. Knows numpy. */
 #include "dispatcher.h"
 #include "../base/module.h"
 
@@ -41,27 +40,4 @@ PyObject *batch_first(PyObject *batch, uint64_t items)
         Py_CLEAR(first);
     }
     return first;
-}
-
-int rows_open(PyObject *object, struct rows *rows)
-{
-    rows->array = NULL;
-    if (strcmp(Py_TYPE(object)->tp_name, "numpy.ndarray") != 0) {
-        return 0; /* known without numpy, which may not be there to be imported */
-    }
-    if (PyArray_ImportNumPyAPI() != 0) {
-        return -1;
-    }
-    if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 1 ||
-        !PyDataType_HASFIELDS(PyArray_DESCR((PyArrayObject *)object)) ||
-        PyDataType_REFCHK(PyArray_DESCR((PyArrayObject *)object))) {
-        return 0;
-    }
-    PyArrayObject *array = (PyArrayObject *)object;
-    rows->data = PyArray_DATA(array);
-    rows->row_len = (size_t)PyArray_ITEMSIZE(array);
-    rows->stride = (Py_ssize_t)PyArray_STRIDE(array, 0);
-    rows->count = (uint64_t)PyArray_DIM(array, 0);
-    rows->array = Py_NewRef(object);
-    return 1;
 }

@@ -411,6 +411,15 @@ static PyObject *dispatcher_get_consumers(PyObject *object, void *unused)
     return list;
 }
 
+static PyObject *dispatcher_refuse_reduce(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyErr_Format(PyExc_TypeError,
+                        "a Dispatcher reads Consumers of this process, and is neither copied nor "
+                        "pickled: make one where its Consumers are");
+}
+
 static PyMethodDef dispatcher_methods[] = {
     {"add", METHOD(dispatcher_add), FASTCALL, add_doc},
     {"remove", dispatcher_remove, METH_O, remove_doc},

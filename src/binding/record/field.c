@@ -170,35 +170,11 @@ PyObject *field_read(PyObject *record, const struct record_field *field)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static int refuse_type(const struct record_field *field, const char *takes, PyObject *value)
-{
-    PyErr_Format(PyExc_TypeError, "field %R takes %s, not %.200s", field->name, takes,
-                 Py_TYPE(value)->tp_name);
-    return -1;
-}
-
 static int refuse_range(const struct record_field *field, PyObject *value)
 {
     PyErr_Format(PyExc_OverflowError, "field %R is of dtype %R, which cannot hold %R", field->name,
                  field->dtype, value);
     return -1;
-}
-
-int field_to_double(const struct record_field *field, PyObject *value, double *out)
-{
-    if (SHMIPC_LIKELY(PyFloat_CheckExact(value))) {
-        *out = PyFloat_AS_DOUBLE(value);
-        return 0;
-    }
-    if (!PyFloat_Check(value) && !PyLong_Check(value) && refuse_stripped(value) != 0) {
-        return -1;
-    }
-    const PyNumberMethods *number = Py_TYPE(value)->tp_as_number;
-    if (number == NULL || (number->nb_float == NULL && number->nb_index == NULL)) {
-        return refuse_type(field, "a real number", value);
-    }
-    *out = PyFloat_AsDouble(value);
-    return *out == -1.0 && PyErr_Occurred() != NULL ? -1 : 0;
 }
 
 static int to_signed(const struct record_field *field, PyObject *value, int64_t low, int64_t high,
@@ -276,7 +252,7 @@ static int encode_bool(struct module_state *state, const struct record_field *fi
         }
         truth = wide != 0;
     } else if (!field_is_numpy_bool(state, value, &truth)) {
-        return refuse_type(field, "a bool", value);
+        return field_refuse_type(field, "a bool", value);
     }
     *to = truth ? 1 : 0;
     return 0;
@@ -312,7 +288,7 @@ static int encode_number(struct module_state *state, const struct record_field *
         return -1;
     }
     if (!PyIndex_Check(value)) {
-        return refuse_type(field, "an integer", value);
+        return field_refuse_type(field, "an integer", value);
     }
     PyObject *integer = PyNumber_Index(value);
     const int result = integer == NULL ? -1 : encode_integer(field, integer, to);
@@ -335,7 +311,7 @@ static int write_string(const struct record_field *field, PyObject *value, unsig
         bytes = PyBytes_AS_STRING(value);
         len = PyBytes_GET_SIZE(value);
     } else {
-        return refuse_type(field, text ? "str" : "bytes", value);
+        return field_refuse_type(field, text ? "str" : "bytes", value);
     }
     if ((size_t)len > room) {
         PyErr_Format(PyExc_ValueError, "field %R holds at most %zu byte%s%s, not the %zd of %R",

@@ -22,26 +22,6 @@ static int record_traverse(PyObject *object, visitproc visit, void *arg)
     return 0;
 }
 
-bool record_refuse_released(const RecordObject *self)
-{
-    PyErr_Format(PyExc_ValueError,
-                 "this %.200s was released: its memory belongs to the producer again. Take a "
-                 "copy() before its frame is released, or before the callback returns",
-                 Py_TYPE((PyObject *)(uintptr_t)self)->tp_name);
-    return false;
-}
-
-static bool is_writable(const RecordObject *self)
-{
-    if (SHMIPC_LIKELY(self->frame == NULL)) {
-        return true;
-    }
-    PyErr_Format(PyExc_TypeError,
-                 "this %.200s lies in the ring and is read-only: change a copy() of it",
-                 Py_TYPE((PyObject *)(uintptr_t)self)->tp_name);
-    return false;
-}
-
 const struct record_field *record_find_field(const RecordTypeObject *type, PyObject *name)
 {
     for (Py_ssize_t i = 0; i < type->count; i++) {
@@ -172,7 +152,7 @@ static PyObject *record_assign(PyObject *object, PyObject *const *args, Py_ssize
     unsigned char small[SCRATCH_LEN];
     unsigned char *scratch = small;
     PyObject *result = NULL;
-    if (!is_writable(self)) {
+    if (!record_is_writable(self)) {
         return NULL;
     }
     if (nargs > type->count) {
@@ -192,23 +172,6 @@ static PyObject *record_assign(PyObject *object, PyObject *const *args, Py_ssize
     if (scratch != small) {
         PyMem_Free(scratch);
     }
-    return result;
-}
-
-int record_set_field(PyObject *object, const struct record_field *field, PyObject *value)
-{
-    RecordObject *self = (RecordObject *)object;
-    int result = -1;
-    if (!is_writable(self)) {
-        return -1;
-    }
-    if (value == NULL) {
-        PyErr_Format(PyExc_TypeError, "field %R cannot be deleted", field->name);
-        return -1;
-    }
-    Py_BEGIN_CRITICAL_SECTION(object);
-    result = field_write(record_layout_of(object)->state, field, value, self->own);
-    Py_END_CRITICAL_SECTION();
     return result;
 }
 

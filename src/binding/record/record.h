@@ -78,6 +78,9 @@ typedef struct record_object {
     unsigned char *own;        /* storage of an owned record, or NULL */
 } RecordObject;
 
+/* What the files of ring ask of these: module_state.records. */
+extern const struct record_room record_room;
+
 extern PyType_Spec record_spec;
 extern PyType_Spec record_meta_spec;
 extern PyType_Spec field_spec;
@@ -107,12 +110,7 @@ static inline bool record_type_check(struct module_state *state, PyObject *type)
     return Py_TYPE(type) == state->record_meta_type;
 }
 
-static inline bool record_check(struct module_state *state, PyObject *object)
-{
-    return Py_TYPE((PyObject *)Py_TYPE(object)) == state->record_meta_type;
-}
-
-/* As record_check, of any interpreter. */
+/* As is_record, of any interpreter. */
 PyObject *record_meta_new(PyTypeObject *meta, PyObject *args, PyObject *kwargs);
 static inline bool record_check_any(PyObject *object)
 {
@@ -162,6 +160,8 @@ static inline void record_move_leased(PyObject *record, FrameObject *frame,
 /* The same for one made by record_new_owned(): copy new bytes into it. */
 void record_move_owned(PyObject *record, const unsigned char *bytes);
 
+/* Is it an owned record? False, with a TypeError, if not. */
+bool record_is_writable(const RecordObject *self);
 /* Set a field of an owned record; `value` NULL, and a leased record, are refused. */
 int record_set_field(PyObject *record, const struct record_field *field, PyObject *value);
 
@@ -205,6 +205,11 @@ static inline bool record_fetch(const RecordObject *self, size_t offset, void *t
     Py_END_CRITICAL_SECTION();
     return SHMIPC_LIKELY(readable) || record_refuse_released(self);
 }
+
+/* ---- field_number.c ------------------------------------------------------------------------- */
+
+/* A value of the wrong type for the field: TypeError. Always -1. */
+int field_refuse_type(const struct record_field *field, const char *wanted, PyObject *value);
 
 /* ---- field.c -------------------------------------------------------------------------------- */
 

@@ -196,7 +196,8 @@ PyObject *record_array_at(PyObject *record, PyObject *dtype, size_t offset)
     if (owned) {
         base = Py_NewRef(record);
     } else if (frame_try_add_export(self->frame)) {
-        base = view_new(self->frame->consumer->handle.state, (PyObject *)self->frame);
+        base =
+            view_new(self->frame->consumer->handle.state, (PyObject *)self->frame, frame_drop_view);
     } else {
         (void)record_refuse_released(self);
         return NULL;
@@ -241,7 +242,8 @@ int source_open_record(PyObject *record, struct source *source)
         source->array = Py_NewRef(record);
     } else if (frame_try_add_export(self->frame)) {
         /* A claim on the lease: whoever sends may wait, and let another thread release it. */
-        source->array = view_new(self->frame->consumer->handle.state, (PyObject *)self->frame);
+        source->array =
+            view_new(self->frame->consumer->handle.state, (PyObject *)self->frame, frame_drop_view);
     } else {
         source->array = NULL;
         (void)record_refuse_released(self);
@@ -328,7 +330,7 @@ int record_open_source(RecordTypeObject *type, PyObject *object, struct source *
                      type->heap.ht_type.tp_name, Py_TYPE(object)->tp_name);
         return -1;
     }
-    if (source_open_bytes(object, source) != 0 || source_gather(source) != 0) {
+    if (source_open_bytes(type->state, object, source) != 0 || source_gather(source) != 0) {
         return -1;
     }
     if (source->len != type->len) {

@@ -106,3 +106,22 @@ void record_free_spare(RecordTypeObject *type)
         PyObject_GC_Del(record);
     }
 }
+
+PyObject *record_meta_new(PyTypeObject *meta, PyObject *args, PyObject *kwargs)
+{
+    (void)meta;
+    (void)args;
+    (void)kwargs;
+    PyErr_SetString(PyExc_TypeError,
+                    "record types come from record_type(dtype) and cannot be subclassed");
+    return NULL;
+}
+
+bool record_refuse_released(const RecordObject *self)
+{
+    PyErr_Format(PyExc_ValueError,
+                 "this %.200s was released: its memory belongs to the producer again. Take a "
+                 "copy() before its frame is released, or before the callback returns",
+                 Py_TYPE((PyObject *)(uintptr_t)self)->tp_name);
+    return false;
+}

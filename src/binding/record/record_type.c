@@ -119,16 +119,6 @@ PyType_Spec field_spec = {.name = "shmipc._core.Field",
 
 /* ---- the metatype --------------------------------------------------------------------------- */
 
-PyObject *record_meta_new(PyTypeObject *meta, PyObject *args, PyObject *kwargs)
-{
-    (void)meta;
-    (void)args;
-    (void)kwargs;
-    PyErr_SetString(PyExc_TypeError,
-                    "record types come from record_type(dtype) and cannot be subclassed");
-    return NULL;
-}
-
 static int meta_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
@@ -444,3 +434,8 @@ PyObject *module_restore_record(PyObject *module, PyObject *args)
     }
     return record_new_owned((PyTypeObject *)type, (const unsigned char *)bytes);
 }
+
+const struct record_room record_room = {.open_item = source_open_record_item,
+                                        .open_to_send = source_open_record_to_send,
+                                        .type_for = record_type_for,
+                                        .new_leased = record_new_leased};

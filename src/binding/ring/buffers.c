@@ -1,7 +1,6 @@
 /* buffers.c: buffers to be sent, gathered where they have gaps, and buffers to be filled. */
 #include "buffers.h"
 #include "../base/module.h"
-#include "../record/record.h"
 
 /* Is the exception a buffer's refusal, as numpy, memoryview and bytes put it? Anything else is an
  * error of its own. */
@@ -188,7 +187,7 @@ static int open_strided(PyObject *object, struct source *source)
     return 0;
 }
 
-int source_open_bytes(PyObject *object, struct source *source)
+int source_open_bytes(struct module_state *state, PyObject *object, struct source *source)
 {
     source->array = NULL;
     source->strides = NULL;
@@ -198,8 +197,8 @@ int source_open_bytes(PyObject *object, struct source *source)
         source->len = (size_t)PyBytes_GET_SIZE(object);
         return 0;
     }
-    if (record_check_any(object)) {
-        return source_open_record_to_send(object, source);
+    if (is_record(state, object)) {
+        return state->records->open_to_send(object, source);
     }
     if (PyUnicode_Check(object)) {
         PyErr_SetString(PyExc_TypeError,

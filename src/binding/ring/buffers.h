@@ -46,7 +46,7 @@ struct source {
     PyObject *array;         /* to be released, or NULL */
 };
 /* One message's bytes: those of bytes(memoryview(object)). str is refused with advice. */
-int source_open_bytes(PyObject *object, struct source *source);
+int source_open_bytes(struct module_state *state, PyObject *object, struct source *source);
 /* Note where an array's bytes lie. The first axis stays by itself, so that source_copy_part can
  * count along it. -1 with an exception. */
 int source_set_strides(struct source *source, int axes, const Py_ssize_t *shape,
@@ -73,7 +73,7 @@ static inline void source_copy(unsigned char *to, const struct source *source)
 /* A writable C-contiguous buffer to be filled. ValueError or TypeError with advice. */
 int target_open(PyObject *object, Py_buffer *buffer);
 
-/* ---- batch.c -------------------------------------------------------------------------------- */
+/* ---- rows.c -------------------------------------------------------------------------------- */
 
 /* The rows of a one-dimensional structured array. */
 struct rows {

@@ -15,14 +15,6 @@ static void interrupt(HandleObject *handle)
     shmipc_consumer_role_interrupt(&((ConsumerObject *)handle)->core);
 }
 
-static void detach(ConsumerObject *self)
-{
-    self->detach_pending = false;
-    Py_BEGIN_ALLOW_THREADS
-    shmipc_consumer_role_close(&self->core);
-    Py_END_ALLOW_THREADS
-}
-
 static void finish_close(HandleObject *handle)
 {
     ConsumerObject *self = (ConsumerObject *)handle;
@@ -33,20 +25,7 @@ static void finish_close(HandleObject *handle)
     self->detach_pending = !now;
     Py_END_CRITICAL_SECTION();
     if (now) {
-        detach(self);
-    }
-}
-
-void consumer_lease_ended(ConsumerObject *self)
-{
-    if (self->core.segment.forked || self->core.segment.header == NULL) {
-        return;
-    }
-    if (!self->abandoned) {
-        shmipc_consumer_role_release(&self->core);
-    }
-    if (self->detach_pending && self->leases == 0) {
-        detach(self);
+        consumer_detach(self);
     }
 }
 
@@ -186,9 +165,8 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
-    if (self->handle.state == NULL || name_text == NULL ||
-        parse_start(start, &start_at) != 0 || parse_timeout(timeout, &patience) != 0 ||
-        parse_spin(spin_seconds, &spin) != 0) {
+    if (self->handle.state == NULL || name_text == NULL || parse_start(start, &start_at) != 0 ||
+        parse_timeout(timeout, &patience) != 0 || parse_spin(spin_seconds, &spin) != 0) {
         return -1;
     }
     if (shmipc_segment_path(name_text, (size_t)name_len, path, &error) != SHMIPC_OK) {

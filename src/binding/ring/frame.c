@@ -15,7 +15,7 @@
  * overwrite ring a lease pins nothing: .intact tells.
  */
 #include "../base/module.h"
-#include "../record/record.h"
+#include "buffers.h"
 
 #define ENDED PY_SSIZE_T_MIN
 
@@ -159,6 +159,11 @@ void frame_drop_export(FrameObject *self)
     }
 }
 
+void frame_drop_view(PyObject *frame)
+{
+    frame_drop_export((FrameObject *)frame);
+}
+
 static void frame_dealloc(PyObject *object)
 {
     FrameObject *self = (FrameObject *)object;
@@ -267,7 +272,7 @@ static PyObject *make_array(FrameObject *self, PyObject *exception)
     if (!add_export(self, exception)) {
         return NULL;
     }
-    PyObject *view = view_new(handle->state, (PyObject *)self);
+    PyObject *view = view_new(handle->state, (PyObject *)self, frame_drop_view);
     return array_on(handle, (unsigned char *)(uintptr_t)self->data, self->len,
                     self->batch ? (int64_t)self->items : -1, false, view);
 }
@@ -316,7 +321,7 @@ static PyTypeObject *item_record_type(HandleObject *handle)
 {
     PyObject *type = atomic_load_explicit(&handle->record_type, memory_order_acquire);
     if (type == NULL) {
-        PyObject *made = record_type_for(handle->state, handle->dtype);
+        PyObject *made = handle->state->records->type_for(handle->state, handle->dtype);
         if (made != NULL && atomic_compare_exchange_strong(&handle->record_type, &type, made)) {
             type = made;
         } else {
@@ -347,7 +352,7 @@ static PyObject *frame_get_record(PyObject *object, void *unused)
         return NULL;
     }
     frame_drop_export(self);
-    return record_new_leased(type, self, self->data);
+    return handle->state->records->new_leased(type, self, self->data);
 }
 
 static PyObject *frame_get_kind(PyObject *object, void *unused)
@@ -432,6 +437,18 @@ static PyObject *frame_repr(PyObject *object)
                                 typed ? "item" : "byte", SHMIPC_S(typed ? self->items : self->len),
                                 self->consumer->handle.name,
                                 is_leased(self) && !self->ending ? "leased" : "released");
+}
+
+static PyObject *frame_refuse_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!frame_is_readable((FrameObject *)self)) {
+        return frame_refuse((FrameObject *)self, PyExc_TypeError);
+    }
+    return PyErr_Format(
+        PyExc_TypeError,
+        "a Frame is a lease on ring memory, and is neither copied nor pickled: take "
+        "its content, bytes(frame) or frame.array.copy()");
 }
 
 static PyMethodDef frame_methods[] = {

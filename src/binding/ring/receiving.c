@@ -38,17 +38,6 @@ static inline bool consume(ConsumerObject *self, const struct shmipc_message *me
     return true;
 }
 
-void copy_out(void *to, const unsigned char *from, size_t len)
-{
-    if (len < COPY_WITHOUT_GIL_LEN) {
-        shmipc_copy_speculative(to, from, len);
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    shmipc_copy_speculative(to, from, len);
-    Py_END_ALLOW_THREADS
-}
-
 static PyObject *receive(ConsumerObject *self, struct patience *patience)
 {
     struct shmipc_message message;

@@ -224,6 +224,11 @@ static PyObject *reservation_exit(PyObject *object, PyObject *const *args, Py_ss
     Py_RETURN_NONE;
 }
 
+static void drop_view(PyObject *producer)
+{
+    ((ProducerObject *)producer)->views--;
+}
+
 static PyObject *reservation_get_array(PyObject *object, void *unused)
 {
     (void)unused;
@@ -250,7 +255,7 @@ static PyObject *reservation_get_array(PyObject *object, void *unused)
         return array;
     }
     array = array_on(handle, self->data, self->len, self->single ? -1 : (int64_t)self->items, true,
-                     view_new(handle->state, (PyObject *)producer));
+                     view_new(handle->state, (PyObject *)producer, drop_view));
     if (array == NULL) {
         return NULL;
     }
@@ -334,6 +339,16 @@ static PyObject *reservation_repr(PyObject *object)
                                 (unsigned long long)full_amount(self), typed ? "item" : "byte",
                                 SHMIPC_S(full_amount(self)), self->producer->handle.name,
                                 self->open ? "open" : "settled");
+}
+
+static PyObject *reservation_refuse_reduce(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyErr_Format(
+        PyExc_TypeError,
+        "a Reservation is room in a ring for its producer, and is neither copied nor "
+        "pickled: write through its .array, then commit()");
 }
 
 static PyMethodDef reservation_methods[] = {

@@ -10,17 +10,6 @@ static const struct parameters send_parameters = {"send", send_names, 1, 1};
 static const struct parameters send_text_parameters = {"send_text", send_names, 1, 1};
 static const struct parameters try_send_parameters = {"try_send", try_send_names, 1, 1};
 
-void copy_in(unsigned char *to, const unsigned char *from, size_t len)
-{
-    if (len < COPY_WITHOUT_GIL_LEN) {
-        memcpy(to, from, len);
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    memcpy(to, from, len);
-    Py_END_ALLOW_THREADS
-}
-
 bool refuse_inside_reservation(const ProducerObject *self)
 {
     if (SHMIPC_LIKELY(atomic_load_explicit(&self->reservation, memory_order_acquire) == NULL)) {
@@ -148,7 +137,7 @@ static int send_object(ProducerObject *self, PyObject *data, PyObject *kind, PyO
         return -1;
     }
     if (self->handle.dtype == NULL) {
-        if (source_open_bytes(data, &source) == 0) {
+        if (source_open_bytes(self->handle.state, data, &source) == 0) {
             /* A buffer may be Python code, which may fork. */
             result = handle_is_ours(&self->handle)
                          ? send_message(self, &source, kind_value, flags_value, patience)

@@ -159,7 +159,7 @@ static int send_messages(struct bulk *bulk, PyObject *items)
             result = PyErr_Occurred() != NULL ? -1 : 0;
             break;
         }
-        result = source_open_bytes(item, &source);
+        result = source_open_bytes(self->handle.state, item, &source);
         if (result == 0) {
             result = must_stop(self) ? -1 : add_to_run(bulk, &source);
             source_close(&source);

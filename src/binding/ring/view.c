@@ -8,28 +8,18 @@
 typedef struct {
     PyObject_HEAD
     PyObject *owner; /* Frame or Producer */
-    bool of_frame;
+    void (*drop)(PyObject *owner);
 } ViewObject;
 
-static void drop(PyObject *owner, bool of_frame)
+PyObject *view_new(struct module_state *state, PyObject *owner, void (*drop)(PyObject *owner))
 {
-    if (of_frame) {
-        frame_drop_export((FrameObject *)owner);
-    } else {
-        ((ProducerObject *)owner)->views--;
-    }
-}
-
-PyObject *view_new(struct module_state *state, PyObject *owner)
-{
-    const bool of_frame = Py_TYPE(owner) == state->frame_type;
     ViewObject *self = PyObject_New(ViewObject, state->view_type);
     if (self == NULL) {
-        drop(owner, of_frame);
+        drop(owner);
         return NULL;
     }
     self->owner = Py_NewRef(owner);
-    self->of_frame = of_frame;
+    self->drop = drop;
     return (PyObject *)self;
 }
 
@@ -38,7 +28,7 @@ static void view_dealloc(PyObject *object)
     ViewObject *self = (ViewObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject *owner = self->owner;
-    drop(owner, self->of_frame);
+    self->drop(owner);
     Py_DECREF(owner);
     PyObject_Free(object);
     Py_DECREF(type);

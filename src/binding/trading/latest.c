@@ -118,7 +118,8 @@ static PyObject *latest_update(PyObject *object, PyObject *records)
         return NULL;
     }
     if (many == 0) {
-        if (source_open_bytes(records, &source) != 0 || source_gather(&source) != 0) {
+        struct module_state *state = PyType_GetModuleState(Py_TYPE(object));
+        if (source_open_bytes(state, records, &source) != 0 || source_gather(&source) != 0) {
             return NULL;
         }
         rows = (struct rows){source.data, source.len, 0, 1, NULL};
