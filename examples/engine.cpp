@@ -894,7 +894,7 @@ class Engine {
         : options_(options), feed_(options.capture), exchange_(feed_.markets, options.symbols) {
         shmipc::ProducerOptions how;
         how.capacity = options.capacity;
-        how.consumers = PLACES;
+        how.max_consumers = PLACES;
         how.overflow = options.overwrite ? shmipc::Overflow::overwrite : shmipc::Overflow::block;
         how.spin = spin();
         events_ = open(ring_name(SHMIPC_EVENTS_RING, options.name), how);
@@ -1172,7 +1172,7 @@ class Engine {
     }
     bool is_drained() const {
         return std::none_of(strategies_.begin(), strategies_.end(), [this](const Strategy &one) {
-            return is_here(one) && (stats_of(events_).pending || stats_of(one.reports).pending);
+            return is_here(one) && (stats_of(events_).lag || stats_of(one.reports).lag);
         });
     }
     long connected() const {
@@ -1187,7 +1187,7 @@ class Engine {
         for (Strategy &one : strategies_) {
             one.flush();
             const auto stats = stats_of(one.reports);
-            if (one.last_report <= one.sent - std::min(stats.pending, one.sent) && !stats.attached)
+            if (one.last_report <= one.sent - std::min(stats.lag, one.sent) && !stats.attached)
                 (void)shmipc_producer_unlink(
                     one.reports.handle()); // nobody wants answers to a HELLO of another day
             one.reports.close();

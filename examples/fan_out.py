@@ -41,7 +41,7 @@ def main() -> None:
     for follower in followers:
         follower.start()
     with shmipc.Producer(
-        name, capacity=1 << 13, consumers=CONSUMERS, overflow="overwrite"
+        name, capacity=1 << 13, max_consumers=CONSUMERS, overflow="overwrite"
     ) as producer:
         producer.wait_for_consumers(CONSUMERS, timeout=20)
         for number in range(MESSAGES):

@@ -42,7 +42,7 @@ def main() -> None:
     with shmipc.Producer(name, dtype=np.uint8, shape=SHAPE, capacity=4) as camera:
         camera.wait_for_consumers(1, timeout=10)
         for number in range(FRAMES):
-            with camera.reserve(1) as room:
+            with camera.reserve() as room:
                 room.array[:] = number * 37 % 251  # draw the picture here
     worker.join(20)
     assert worker.exitcode == 0, worker.exitcode

@@ -16,7 +16,7 @@ def main() -> None:
     name = f"records-{secrets.token_hex(4)}"
     Reading = shmipc.record_type(READING, "Reading", text=("sensor",))
     with (
-        shmipc.Producer(name, dtype=READING, capacity=64, consumers=2) as producer,
+        shmipc.Producer(name, dtype=READING, capacity=64, max_consumers=2) as producer,
         shmipc.Consumer(name) as consumer,
     ):
         producer.send(Reading(sensor="boiler", celsius=71.5, ok=True))

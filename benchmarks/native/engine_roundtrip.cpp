@@ -75,7 +75,7 @@ void run(const std::string &name, uint64_t rounds, std::FILE *file) {
     shmipc::ProducerOptions how;
     how.spin = shmipc::forever;
     shmipc::Producer<> reports(name + ".buyer.reports", how);
-    how.consumers = 2;
+    how.max_consumers = 2;
     shmipc::Producer<> events(name + ".events", how);
     shmipc::ConsumerOptions from;
     from.spin = shmipc::forever;

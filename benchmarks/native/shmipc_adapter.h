@@ -75,7 +75,7 @@ static inline void adapter_attach(struct adapter_consumer *consumer, const char 
     enum shmipc_status status;
     adapter_path(name, path);
     memset(consumer, 0, sizeof *consumer);
-    while ((status = shmipc_consumer_role_open(&consumer->role, path, SHMIPC_START_DEFAULT, &error))
+    while ((status = shmipc_consumer_role_open(&consumer->role, path, SHMIPC_START_RESUME, &error))
            == SHMIPC_NOT_FOUND)
         usleep(100);
     if (status != SHMIPC_OK)

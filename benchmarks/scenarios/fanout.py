@@ -37,7 +37,7 @@ def main() -> None:
     for key, count in (("one", 1), ("many", MANY)):
         name = f"fanout-{options.overflow}-{key}"
         producer = shmipc.Producer(
-            name, capacity=4 * BURST * 96, consumers=MANY, overflow=options.overflow
+            name, capacity=4 * BURST * 96, max_consumers=MANY, overflow=options.overflow
         )
         rings[key] = (producer, [shmipc.Consumer(name, start="latest") for _ in range(count)])
     samples: dict[str, list[float]] = {key: [] for key in rings}

@@ -31,7 +31,7 @@ namespace Shmipc
     {
         public IntPtr Name, Schema;
         public ulong Capacity, ItemSize, ItemStride;
-        public uint Overflow, Consumers, Slot, Typed;
+        public uint Overflow, MaxConsumers, Slot, Typed;
     }
 
     // struct shmipc_producer_options
@@ -41,7 +41,7 @@ namespace Shmipc
         public uint Abi, Size;
         public byte* Dtype;
         public ulong* Shape;
-        public uint Axes, Consumers;
+        public uint Axes, MaxConsumers;
         public ulong ItemSize, Capacity;
         public long SpinNs;
         public uint Overflow, Mode;
@@ -63,8 +63,8 @@ namespace Shmipc
     [StructLayout(LayoutKind.Sequential)]
     public struct ProducerStats
     {
-        public ulong CommittedLen, Count, Pending, Sleeps, Wakes, Evicted;
-        public uint Attached, TookOver;
+        public ulong CommittedLen, Count, Lag, Sleeps, Wakes, Reclaimed;
+        public uint Attached, Kept, TookOver, Reserved;
     }
 
     // struct shmipc_consumer_stats
@@ -74,7 +74,7 @@ namespace Shmipc
         public ulong Pending, Lag, Lost, Sleeps, Wakes, Frames;
     }
 
-    // A pointer that is given back once: by Dispose, or when the collector finds it forgotten. The
+    // A pointer that is released once: by Dispose, or when the collector finds it forgotten. The
     // runtime counts the calls that are inside, and gives nothing back under one of them.
     internal abstract class NativeHandle : SafeHandle
     {
@@ -130,14 +130,14 @@ namespace Shmipc
             shmipc_producer_options_init(out producer);
             shmipc_consumer_options_init(out consumer);
             Check(producer.Abi == Abi && producer.Size == sizeof(NativeProducerOptions) &&
-                  producer.Consumers == 1 && producer.SpinNs == -2 && producer.Overflow == 1 &&
+                  producer.MaxConsumers == 1 && producer.SpinNs == -2 && producer.Overflow == 1 &&
                   producer.Mode == 384, "shmipc_producer_options");
             Check(consumer.Abi == Abi && consumer.Size == sizeof(NativeConsumerOptions) &&
                   consumer.TimeoutNs == -1 && consumer.SpinNs == -2, "shmipc_consumer_options");
             // the rest is fixed for this ABI
             Check(sizeof(NativeView) == 48, "shmipc_view");
             Check(sizeof(NativeInfo) == 56, "shmipc_info");
-            Check(sizeof(ProducerStats) == 56, "shmipc_producer_stats");
+            Check(sizeof(ProducerStats) == 64, "shmipc_producer_stats");
             Check(sizeof(ConsumerStats) == 48, "shmipc_consumer_stats");
         }
 

@@ -22,7 +22,7 @@ namespace Shmipc
             Native.shmipc_producer_options_init(out native);
             ulong[] shape = Arguments.Shape(options.Shape);
             native.Axes = shape == null ? 0 : (uint)shape.Length;
-            native.Consumers = Arguments.NotNegative("Consumers", options.Consumers);
+            native.MaxConsumers = Arguments.NotNegative("MaxConsumers", options.MaxConsumers);
             native.ItemSize = Arguments.NotNegative("ItemSize", options.ItemSize);
             native.Capacity = options.Capacity < 0 ? ulong.MaxValue : (ulong)options.Capacity;
             native.SpinNs = Times.Spin(options.Spin);

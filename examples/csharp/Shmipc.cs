@@ -5,7 +5,7 @@
 // implementation. Types: Producer (Producer.cs), Consumer and Frame (Consumer.cs), and here what
 // they share.
 //
-// Lifetime. Dispose gives back; the collector does so for what was forgotten, some day. A span is
+// Lifetime. Dispose releases; the collector does so for what was forgotten, some day. A span is
 // good inside the callback that got it (Peek, Reserve, Frame.View), and the compiler lets it go
 // nowhere else; Frame.Data and Frame.Items are good until the frame is disposed: write `using`.
 // What was disposed throws ObjectDisposedException. Frames outlive their consumer.
@@ -39,7 +39,7 @@ namespace Shmipc
         public long[] Shape;         // typed: extents of one item; null: one element
         public int ItemSize;         // typed: what you take for an item's size; 0: unchecked
         public long Capacity;        // items or bytes, rounded up; 0: about 1 MiB
-        public int Consumers = 1;    // with Block, 1 is a durable queue
+        public int MaxConsumers = 1; // with Block, 1 is a durable queue
         public Overflow Overflow = Overflow.Block;
         public int HoldFor;          // Block: keep all from message 0 on until so many have joined
         public int Mode = 384;       // permission bits of the file: 0600
@@ -67,13 +67,13 @@ namespace Shmipc
             ItemSize = (int)info.ItemSize;
             ItemStride = (int)info.ItemStride;
             Overflow = (Overflow)info.Overflow;
-            Consumers = (int)info.Consumers;
+            MaxConsumers = (int)info.MaxConsumers;
             IsTyped = info.Typed != 0;
         }
 
         public readonly string Name, Schema; // Schema: "(dtype, shape)", "" of a message ring
         public readonly long Capacity;
-        public readonly int ItemSize, ItemStride, Consumers;
+        public readonly int ItemSize, ItemStride, MaxConsumers;
         public readonly Overflow Overflow;
         public readonly bool IsTyped;
     }

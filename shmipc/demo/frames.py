@@ -52,7 +52,7 @@ def produce(
                 flat_start_ns = time.monotonic_ns()
             elif time.monotonic_ns() - flat_start_ns > flat_seconds * 1e9:
                 break
-            with producer.reserve(1) as room:
+            with producer.reserve() as room:
                 _draw(room.array, pictures[number % len(pictures)], number, paced)
             report.progress(number)
     return {"sent": number, "timed": number - paced_frames, "start_ns": flat_start_ns}
@@ -118,7 +118,7 @@ def produce_video(
             producer.wait_for_consumers(1, timeout=JOIN_SECONDS)
             start_ns = time.monotonic_ns()
             for picture in itertools.islice(film, max_frames):
-                with producer.reserve(1) as room:
+                with producer.reserve() as room:
                     checksum = _place(film, picture, room.array, checksum)
                 number += 1
                 report.progress(number, film.frames)

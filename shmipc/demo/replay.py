@@ -57,7 +57,7 @@ def produce(report: Reporter, *, ring: str, path: str, consumers: int) -> dict[s
         parse_seconds=parse_seconds,
     )
     with shmipc.Producer(
-        ring, dtype=capture.EVENT, capacity=RING_RECORDS, consumers=consumers
+        ring, dtype=capture.EVENT, capacity=RING_RECORDS, max_consumers=consumers
     ) as producer:
         producer.wait_for_consumers(consumers, timeout=JOIN_SECONDS)
         sent = 0

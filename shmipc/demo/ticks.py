@@ -154,7 +154,9 @@ def produce_batches(
     burst = proof.make_ticks(PACED_TICKS)
     burst["flags"] |= proof.PACED
     sent = proof.SequenceProof()
-    with shmipc.Producer(ring, dtype=EVENT, capacity=RING_TICKS, consumers=consumers) as producer:
+    with shmipc.Producer(
+        ring, dtype=EVENT, capacity=RING_TICKS, max_consumers=consumers
+    ) as producer:
         producer.wait_for_consumers(consumers, timeout=JOIN_SECONDS)
         start = time.monotonic()
         bursts = max(10, round(paced_seconds / PACED_GAP_SECONDS))

@@ -39,7 +39,7 @@
  * **Processes.** A handle belongs to the process that opened it. A forked child must open its own;
  * the parent's are SHMIPC_E_MISUSE there, and closing or freeing them only forgets them.
  *
- * **Signals.** SIGBUS: a segment that is cut short under its users (truncate(2) by somebody with
+ * **Signals.** SIGBUS: a segment that is truncated while mapped (truncate(2) by somebody with
  * the right to) is SHMIPC_E_CORRUPT, not a crash. For that a handler is installed at the first
  * open, which passes on whatever is not ours; SHMIPC_SIGBUS=default in the environment leaves it
  * out.
@@ -121,14 +121,14 @@ enum shmipc_overflow_policy {
 /* Facts of a ring. The texts live as long as the handle. */
 struct shmipc_info {
     const char *name;
-    const char *schema;   /* typed: "(dtype, shape)" as it stands in the segment; message: "" */
-    uint64_t capacity;    /* typed: items; message: bytes, of which each message takes 16 more */
-    uint64_t item_size;   /* typed: bytes of an item; message: 0 */
-    uint64_t item_stride; /* typed: bytes from one item to the next; message: 0 */
-    uint32_t overflow;    /* enum shmipc_overflow_policy */
-    uint32_t consumers;   /* that can be attached at once */
-    uint32_t slot;        /* a consumer's place among them; a producer: 0 */
-    uint32_t typed;       /* 1: a typed ring, 0: a message ring */
+    const char *schema;     /* typed: "(dtype, shape)" as it stands in the segment; message: "" */
+    uint64_t capacity;      /* typed: items; message: bytes, of which each message takes 16 more */
+    uint64_t item_size;     /* typed: bytes of an item; message: 0 */
+    uint64_t item_stride;   /* typed: bytes from one item to the next; message: 0 */
+    uint32_t overflow;      /* enum shmipc_overflow_policy */
+    uint32_t max_consumers; /* that can be attached at once */
+    uint32_t slot;          /* number of a consumer's slot, from 0; a producer: 0 */
+    uint32_t typed;         /* 1: a typed ring, 0: a message ring */
 };
 
 /* What can be read, in place, or was copied. */
@@ -156,7 +156,8 @@ struct shmipc_producer_options {
     const char *dtype;
     const uint64_t *shape; /* typed: extents of one item, `axes` of them; NULL: one element */
     uint32_t axes;
-    uint32_t consumers; /* 1 to 1024. 1 with SHMIPC_BLOCK is a durable queue: it keeps everything
+    uint32_t
+        max_consumers;  /* 1 to 1024. 1 with SHMIPC_BLOCK is a durable queue: it keeps everything
                          * until its consumer released it, across restarts of either side */
     uint64_t item_size; /* typed: what you take for an item's size, checked against the dtype; 0:
                            unchecked */
@@ -183,8 +184,8 @@ shmipc_producer_open(struct shmipc_producer **producer, const char *name,
                      const struct shmipc_producer_options *options) SHMIPC_NOEXCEPT;
 
 /* The same, and keep everything from message 0 on until `hold_for` consumers have joined: 0 to
- * options->consumers, SHMIPC_BLOCK only, else SHMIPC_E_INVALID. Each of them gets all of it,
- * however late it comes, also after close. While places are kept, sending waits as for a slow
+ * options->max_consumers, SHMIPC_BLOCK only, else SHMIPC_E_INVALID. Each of them gets all of it,
+ * however late it comes, also after close. While slots are kept, sending waits as for a slow
  * consumer. A ring that is taken over keeps from then on what is missing. */
 SHMIPC_CHECKED int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *name,
                                                 const struct shmipc_producer_options *options,
@@ -259,12 +260,15 @@ SHMIPC_API int shmipc_producer_info(struct shmipc_producer *producer,
 struct shmipc_producer_stats {
     uint64_t committed_len; /* bytes committed since the ring began, headers and padding included */
     uint64_t count;         /* messages or items committed since the ring began */
-    uint64_t pending;       /* committed and not released by the slowest consumer (an estimate) */
+    uint64_t lag;           /* messages or items committed and not yet released by the slowest
+                             * consumer (an estimate) */
     uint64_t sleeps;        /* waits of this handle that slept */
     uint64_t wakes;         /* system calls of this handle to wake consumers */
-    uint64_t evicted;       /* dead consumers let go */
+    uint64_t reclaimed;     /* slots of dead consumers that this handle has reclaimed */
     uint32_t attached;      /* consumers, alive */
+    uint32_t kept;          /* slots kept for consumers that have not joined */
     uint32_t took_over;     /* 1: this ring was another producer's before */
+    uint32_t reserved;
 };
 SHMIPC_API int shmipc_producer_stats(struct shmipc_producer *producer,
                                      struct shmipc_producer_stats *stats) SHMIPC_NOEXCEPT;
@@ -299,7 +303,7 @@ SHMIPC_API void
 shmipc_consumer_options_init(struct shmipc_consumer_options *options) SHMIPC_NOEXCEPT;
 
 /* Attach to the ring `name`, waiting for it to exist. *consumer is NULL unless this succeeds.
- * SHMIPC_E_NOT_FOUND after the timeout; _BUSY: all its places are taken; _MISMATCH; _INVALID;
+ * SHMIPC_E_NOT_FOUND after the timeout; _BUSY: all its slots are taken; _MISMATCH; _INVALID;
  * _CORRUPT; _OS. */
 SHMIPC_CHECKED int
 shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
@@ -319,15 +323,15 @@ SHMIPC_CHECKED int shmipc_consumer_peek_messages(struct shmipc_consumer *consume
                                                  struct shmipc_view *views, size_t max,
                                                  size_t *count) SHMIPC_NOEXCEPT;
 
-/* Give back everything the last peek showed. SHMIPC_E_MISUSE: nothing was peeked. SHMIPC_E_OVERRUN:
- * given back, but it was overwritten while you looked (only with SHMIPC_OVERWRITE). Wait-free while
+/* Release everything the last peek showed. SHMIPC_E_MISUSE: nothing was peeked. SHMIPC_E_OVERRUN:
+ * released, but it was overwritten while you looked (only with SHMIPC_OVERWRITE). Wait-free while
  * the producer is awake. */
 SHMIPC_API int shmipc_consumer_release(struct shmipc_consumer *consumer) SHMIPC_NOEXCEPT;
-/* Give back the first `count` messages or items of it; what is left must be peeked at again. */
+/* Release the first `count` messages or items of it; what is left must be peeked at again. */
 SHMIPC_API int shmipc_consumer_release_n(struct shmipc_consumer *consumer,
                                          uint64_t count) SHMIPC_NOEXCEPT;
 
-/* Both in one call: give back what the last peek showed, if anything, then peek at the next. What
+/* Both in one call: release what the last peek showed, if anything, then peek at the next. What
  * it results in is the peek's, but for SHMIPC_E_OVERRUN: the release's, and nothing is peeked at.
  */
 SHMIPC_CHECKED int shmipc_consumer_next(struct shmipc_consumer *consumer,
@@ -373,14 +377,14 @@ SHMIPC_CHECKED int shmipc_consumer_read_n(struct shmipc_consumer *consumer, uint
 SHMIPC_API int shmipc_frame_view(const struct shmipc_frame *frame,
                                  struct shmipc_view *view) SHMIPC_NOEXCEPT;
 SHMIPC_API bool shmipc_frame_is_intact(const struct shmipc_frame *frame) SHMIPC_NOEXCEPT;
-/* Give the memory back, in any order, from any thread, before or after the consumer was closed or
+/* Release the memory, in any order, from any thread, before or after the consumer was closed or
  * freed. The frame is gone then. NULL is allowed. */
 SHMIPC_API void shmipc_frame_release(struct shmipc_frame *frame) SHMIPC_NOEXCEPT;
 
 /* As for the producer. */
 SHMIPC_API int shmipc_consumer_interrupt(struct shmipc_consumer *consumer) SHMIPC_NOEXCEPT;
 /* Leave. What is not released goes to the next consumer of a durable queue. Frames stay readable,
- * and the place in the ring is kept for them. Any thread, idempotent, as for the producer. */
+ * and the slot is kept for them. Any thread, idempotent, as for the producer. */
 SHMIPC_API int shmipc_consumer_close(struct shmipc_consumer *consumer) SHMIPC_NOEXCEPT;
 SHMIPC_API void shmipc_consumer_free(struct shmipc_consumer *consumer) SHMIPC_NOEXCEPT;
 
@@ -388,8 +392,8 @@ SHMIPC_API int shmipc_consumer_info(struct shmipc_consumer *consumer,
                                     struct shmipc_info *info) SHMIPC_NOEXCEPT;
 
 struct shmipc_consumer_stats {
-    uint64_t pending; /* committed and not yet read (an estimate, as the next) */
-    uint64_t lag;     /* committed and not yet released: pending and what is held */
+    uint64_t pending; /* messages or items committed and not yet read (an estimate, as the next) */
+    uint64_t lag;     /* committed and not yet released: pending and what frames hold */
     uint64_t lost;    /* overwritten before they were released or copied, as reading on has shown */
     uint64_t sleeps;  /* waits of this handle that slept */
     uint64_t wakes;   /* system calls of this handle to wake the producer */

@@ -18,7 +18,7 @@
  * `std::error_code &` as its last argument, sets that and throws nothing. The try_ forms never
  * wait: that there is nothing to read, or no room, is their false or nullopt, and no error.
  *
- * **Lifetime.** Handles, frames and reservations are move-only and give back what they hold. What
+ * **Lifetime.** Handles, frames and reservations are move-only and release what they hold. What
  * peek() shows is good until the next release(), recv() or close(); what a Frame shows, as long as
  * the Frame, which may outlive its Consumer. A Reservation must not outlive its Producer.
  *

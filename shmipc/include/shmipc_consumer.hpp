@@ -125,7 +125,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
         return count;
     }
 
-    /* Give back everything that the last peek showed. Misuse: nothing. Overrun: given back, but it
+    /* Release everything that the last peek showed. Misuse: nothing. Overrun: released, but it
      * was overwritten while you looked. */
     void release()
     {
@@ -135,7 +135,7 @@ template <class T = void> class Consumer : public detail::Ring<shmipc_consumer>
     {
         return detail::set(error, shmipc_consumer_release(this->handle()));
     }
-    /* Give back the first `count` of it; what is left must be peeked at again. */
+    /* Release the first `count` of it; what is left must be peeked at again. */
     void release(std::uint64_t count)
     {
         detail::check(shmipc_consumer_release_n(this->handle(), count));

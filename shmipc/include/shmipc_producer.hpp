@@ -10,9 +10,10 @@
 namespace shmipc
 {
 
-/* Room in the ring, to be written in place: a View of items, or of the bytes of a message. Nobody
- * sees it before commit(); what is not committed is given up when this goes. One at a time, and
- * nothing else is sent meanwhile. Must not outlive its Producer (moving that is fine). */
+/* Room in the ring, to be written in place: a View of items, or of the bytes of a message; *room is
+ * the first, or only, item. Nobody sees it before commit(); what is not committed is given up when
+ * this goes. One at a time, and nothing else is sent meanwhile. Must not outlive its Producer
+ * (moving that is fine). */
 template <class T>
 class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte, T>>
 {
@@ -48,6 +49,18 @@ class Reservation : public View<std::conditional_t<std::is_void_v<T>, std::byte,
     explicit operator bool() const noexcept
     {
         return producer_ != nullptr;
+    }
+    /* The first, or only, item: *reserve() is one to write as *read() is one to look at. */
+    decltype(auto) operator*() const noexcept
+    {
+        static_assert(!std::is_void_v<T>, "bytes of a message: use data() or as<U>()");
+        return (*this)[0];
+    }
+    auto operator->() const noexcept
+    {
+        static_assert(!std::is_void_v<T>, "bytes of a message: use data() or as<U>()");
+        static_assert(!std::is_array_v<T>, "an item is an array: use *room or room[i]");
+        return this->data();
     }
     /* A message's room as a U. TooLarge if it is smaller. */
     template <class U> U &as() const

@@ -80,7 +80,7 @@ enum class Start : std::uint32_t {
 struct ProducerOptions {
     std::vector<std::uint64_t> shape{}; /* T[]: extents of an item */
     std::uint64_t capacity = 0;         /* items or bytes, rounded up; 0: about 1 MiB */
-    std::uint32_t consumers = 1;        /* 1 with block: a durable queue */
+    std::uint32_t max_consumers = 1;    /* 1 with block: a durable queue */
     Overflow overflow = Overflow::block;
     std::uint32_t mode = 0600;  /* permission bits */
     Timeout spin = adaptive;    /* to poll before sleeping; 0, forever */
@@ -205,7 +205,7 @@ inline int open(shmipc_producer **producer, const char *name, const ProducerOpti
     if (expected.dtype.empty()) {
         filled.dtype = nullptr;
     }
-    filled.consumers = options.consumers;
+    filled.max_consumers = options.max_consumers;
     filled.capacity = options.capacity;
     filled.spin_ns = options.spin.ns();
     filled.overflow = static_cast<std::uint32_t>(options.overflow);

@@ -12,7 +12,6 @@
  * not slowed down for it.
  *
  * Owns:     that guard.
- * May be included by: the C files of src/api.
  */
 #ifndef SHMIPC_API_CANCEL_H
 #define SHMIPC_API_CANCEL_H

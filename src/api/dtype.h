@@ -4,7 +4,6 @@
  * Owns:     numpy's notation for dtypes: what of it is understood, its one canonical spelling, and
  *           the size of what it describes.
  * Must not know: Python, segments, handles. Allocates nothing, keeps nothing, needs little stack.
- * May be included by: the C files of src/api.
  *
  * A peer compares schemas byte for byte, so what is written here is what numpy would write: the
  * repr of numpy.lib.format.dtype_to_descr(dtype) and of the shape.

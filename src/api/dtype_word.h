@@ -4,7 +4,6 @@
  * Owns:     which formats there are, their canonical spelling and size; which characters a name may
  *           have.
  * Must not know: fields, shapes, schemas.
- * May be included by: dtype.c.
  */
 #ifndef SHMIPC_DTYPE_WORD_H
 #define SHMIPC_DTYPE_WORD_H

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "handle.h"
 
+#include "../core/segment/descriptor.h"
+
 #include "../core/segment/segment.h"
 #include "../core/wait/wait.h"
 #include "cancel.h"
@@ -23,9 +25,9 @@ void shmipc_handle_init(struct shmipc_handle *handle, uint32_t tag, const char *
     handle->forks = shmipc_fork_count();
     handle->interrupt = interrupt;
     /* Relaxed, all: nobody else has the pointer yet. */
-    shmipc_store_relaxed(&handle->seats[0].thread, shmipc_thread_self());
-    shmipc_store_relaxed(&handle->current, &handle->seats[0]);
-    shmipc_store_relaxed(&handle->admitted, &handle->seats[0]);
+    shmipc_store_relaxed(&handle->entries[0].thread, shmipc_thread_self());
+    shmipc_store_relaxed(&handle->current, &handle->entries[0]);
+    shmipc_store_relaxed(&handle->admitted, &handle->entries[0]);
     shmipc_store_relaxed(&handle->tag, tag);
 }
 
@@ -135,7 +137,7 @@ static bool is_common(const struct shmipc_handle *handle)
     return shmipc_load_acquire(&handle->current) == &handle->common; /* C */
 }
 
-/* Everybody's way into the common seat. */
+/* How every thread enters the common entry. */
 static bool take_common(struct shmipc_handle *handle)
 {
     uintptr_t expected = NOBODY;
@@ -145,13 +147,13 @@ static bool take_common(struct shmipc_handle *handle)
 bool shmipc_handle_keep_out(struct shmipc_handle *handle)
 {
     /* Relaxed, both: the lock's holder alone changes them. */
-    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *entry = shmipc_load_relaxed(&handle->current);
     if (handle->closed) {
-        return true; /* once and for all */
+        return true; /* and stays so */
     }
     shmipc_store_relaxed(&handle->admitted, NULL); /* T1 */
     shmipc_fence_full();                           /* T2 <-> H2, and callers */
-    if (seat == &handle->common) {
+    if (entry == &handle->common) {
         return take_common(handle);
     }
     if (handle->asymmetric && !shmipc_membarrier()) {
@@ -159,7 +161,7 @@ bool shmipc_handle_keep_out(struct shmipc_handle *handle)
          * as long as this. */
         shmipc_wait_nap(SHMIPC_BLIND_SLICE_NS);
     }
-    if (shmipc_load_acquire(&seat->busy) != NOBODY) { /* T3 <-> H4 */
+    if (shmipc_load_acquire(&entry->busy) != NOBODY) { /* T3 <-> H4 */
         shmipc_handle_readmit(handle);
         return false;
     }
@@ -173,24 +175,24 @@ bool shmipc_handle_keep_out(struct shmipc_handle *handle)
 void shmipc_handle_readmit(struct shmipc_handle *handle)
 {
     /* Relaxed: the lock's holder alone changes it. */
-    struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *entry = shmipc_load_relaxed(&handle->current);
     if (handle->closed) {
         return;
     }
-    if (seat == &handle->common) {
+    if (entry == &handle->common) {
         shmipc_store_release(&handle->common.busy, NOBODY); /* as H4 */
     } else {
-        shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */
+        shmipc_store_release(&handle->admitted, entry); /* T4 <-> H3 */
     }
 }
 
-/* Somebody is inside: is that this thread, which a signal handler interrupted, or another? */
+/* A thread is inside: is it this one, which a signal handler interrupted, or another? */
 static int refuse_busy(const struct shmipc_handle *handle)
 {
     /* Relaxed, both: we hold the lock that `current` is changed under; and of busy we ask only
      * whether it is a store of this thread's own. */
-    const struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
-    return shmipc_load_relaxed(&seat->busy) == shmipc_thread_self()
+    const struct shmipc_entry *entry = shmipc_load_relaxed(&handle->current);
+    return shmipc_load_relaxed(&entry->busy) == shmipc_thread_self()
                ? shmipc_result_fail(SHMIPC_E_MISUSE,
                                     "this handle of ring \"%s\" is in the middle of a call: what "
                                     "runs inside it (a signal handler) cannot use it",
@@ -198,22 +200,22 @@ static int refuse_busy(const struct shmipc_handle *handle)
                : refuse_second(handle);
 }
 
-/* Holding the lock, everybody kept out: this thread's seat. */
-static struct shmipc_seat *find_seat(struct shmipc_handle *handle, uintptr_t self)
+/* Holding the lock, all others kept out: this thread's entry. */
+static struct shmipc_entry *find_entry(struct shmipc_handle *handle, uintptr_t self)
 {
-    /* Relaxed, both: the lock orders who changes a seat's thread. Who reads it without the lock is
-     * its thread, or is not: it never becomes another's. */
-    for (int i = 0; i < SHMIPC_SEATS; i++) {
-        const uintptr_t thread = shmipc_load_relaxed(&handle->seats[i].thread);
+    /* Relaxed, both: the lock orders who changes an entry's thread. Who reads it without the lock
+     * is its thread, or is not: it never becomes another's. */
+    for (int i = 0; i < SHMIPC_ENTRIES; i++) {
+        const uintptr_t thread = shmipc_load_relaxed(&handle->entries[i].thread);
         if (thread == self || thread == NOBODY) {
-            shmipc_store_relaxed(&handle->seats[i].thread, self);
-            return &handle->seats[i];
+            shmipc_store_relaxed(&handle->entries[i].thread, self);
+            return &handle->entries[i];
         }
     }
     return &handle->common;
 }
 
-/* Holding the lock, everybody kept out: go in ourselves. */
+/* Holding the lock, all others kept out: enter. */
 static void move_in(struct shmipc_handle *handle)
 {
     const uintptr_t self = shmipc_thread_self();
@@ -221,11 +223,11 @@ static void move_in(struct shmipc_handle *handle)
     if (shmipc_load_relaxed(&handle->current) == &handle->common) {
         return; /* and its busy is ours */
     }
-    struct shmipc_seat *seat = find_seat(handle, self);
-    shmipc_store_relaxed(&seat->busy, self); /* relaxed: seen with the next (C), or by the lock */
-    shmipc_store_release(&handle->current, seat); /* C */
-    if (seat != &handle->common) {
-        shmipc_store_release(&handle->admitted, seat); /* T4 <-> H3 */
+    struct shmipc_entry *entry = find_entry(handle, self);
+    shmipc_store_relaxed(&entry->busy, self); /* relaxed: seen with the next (C), or by the lock */
+    shmipc_store_release(&handle->current, entry); /* C */
+    if (entry != &handle->common) {
+        shmipc_store_release(&handle->admitted, entry); /* T4 <-> H3 */
     }
 }
 
@@ -236,18 +238,18 @@ int shmipc_handle_take(struct shmipc_handle *handle, uint32_t tag)
         return result;
     }
     /* Relaxed: once closed it stays so; that it is open is looked at again under the lock, or shown
-     * by the common seat's being free. */
+     * by the common entry's being free. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         return refuse_closed(handle);
     }
     if (is_forked(handle)) {
-        return refuse_forked(handle); /* and no look at the lock: its holder stayed in the parent */
+        return refuse_forked(handle); /* not the lock: its holder stayed in the parent */
     }
     if (is_common(handle) && take_common(handle)) {
-        return SHMIPC_SUCCESS; /* who closes never gives it back, so it is not closed yet */
+        return SHMIPC_SUCCESS; /* a close would never readmit us, so it is not closed yet */
     }
     SHMIPC_UNCANCELLED();       /* it may nap, with the lock held */
-    shmipc_handle_lock(handle); /* who only keeps out lets go of it soon */
+    shmipc_handle_lock(handle); /* threads that only keep us out hold it briefly */
     /* Relaxed: changed under the lock. */
     if (shmipc_load_relaxed(&handle->tag) != tag) {
         result = refuse_closed(handle);
@@ -271,9 +273,9 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
         return result;
     }
     if (is_forked(handle)) {
-        /* Whoever held the lock, called or was inside stayed in the parent, perhaps in the middle
-         * of closing: so what is to be undone here is looked for again, closed or not. Relaxed,
-         * all: no thread that these words were for is in this process. */
+        /* A thread that held the lock, called or was inside stayed in the parent, perhaps in the
+         * middle of closing: so what is to be undone here is looked for again, closed or not.
+         * Relaxed, all: no thread that these words were for is in this process. */
         shmipc_store_relaxed(&handle->lock, 1u);
         shmipc_store_relaxed(&handle->callers, 0u);
         shmipc_store_relaxed(&handle->tag, closed_tag);
@@ -287,8 +289,8 @@ int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32
         *already = true;
         return SHMIPC_SUCCESS;
     }
-    const struct shmipc_seat *seat = shmipc_load_relaxed(&handle->current);
-    if (shmipc_load_relaxed(&seat->busy) == shmipc_thread_self()) {
+    const struct shmipc_entry *entry = shmipc_load_relaxed(&handle->current);
+    if (shmipc_load_relaxed(&entry->busy) == shmipc_thread_self()) {
         shmipc_handle_unlock(handle);
         return shmipc_result_fail(SHMIPC_E_MISUSE,
                                   "this handle of ring \"%s\" is in the middle of a call: what "
@@ -341,7 +343,7 @@ int shmipc_handle_interrupt(struct shmipc_handle *handle, uint32_t tag)
     const bool open = shmipc_handle_call(handle, tag);
     if (open) {
         shmipc_store_relaxed(&handle->called_out, 1u); /* relaxed: the fence orders it */
-        /* <-> take_call's: before the core's flag, which makes the waiter look at this one. */
+        /* <-> take_interrupt's: before the core's flag, which makes the waiter look at this one. */
         shmipc_fence_full();
         handle->interrupt(handle);
     }

@@ -4,17 +4,16 @@
  * Owns:     which thread is inside a producer or consumer, the handle's life (open, closed), and
  *           how another thread takes a handle over, closes it, or has something done in it.
  * Must not know: rings. What it guards is its callers' business.
- * May be included by: the C files of src/api.
  *
- * Each thread that uses a handle has a seat in it, with a word `busy` of its own. One seat is the
- * current one, and its thread, the owner, enters and leaves with two plain stores to it. Another
- * thread first takes that away, which is Dekker's problem: each side stores its word and looks at
- * the other's.
+ * Each thread that uses a handle has an entry in it, with a word `busy` of its own. One entry is
+ * the current one, and its thread, the owner, enters and leaves with two plain stores to it.
+ * Another thread first takes that away, which is Dekker's problem: each side stores its word and
+ * looks at the other's.
  *
  *   owner                                        another thread, holding `lock`
- *   H1 my seat's busy = me           (relaxed)   T1 admitted = none                    (relaxed)
+ *   H1 my entry's busy = me           (relaxed)   T1 admitted = none                    (relaxed)
  *   H2 light barrier           (compiler only)   T2 fence, membarrier            (heavy barrier)
- *   H3 my seat admitted?             (acquire)   T3 the current seat's busy?           (acquire)
+ *   H3 my entry admitted?             (acquire)   T3 the current entry's busy?           (acquire)
  *   H4 ... busy = 0                  (release)   T4 admitted = mine, or it again       (release)
  *
  * T2 makes every running thread execute a full barrier between T1 and T3. For the owner it falls
@@ -22,8 +21,8 @@
  * visible, so that T3 sees it and the other thread is refused. Both giving way is possible, and
  * harmless: they were there at once. With relaxed or acquire/release alone both could enter.
  *
- * An owner may be stopped just before H1 for any time, and go on when its seat is current no more:
- * its H1 and H4 then touch a word that nobody looks at. That is why a seat never has another
+ * An owner may be stopped just before H1 for any time, and go on when its entry is current no more:
+ * its H1 and H4 then touch a word that nobody looks at. That is why an entry never has another
  * thread. (A thread of the same name is another only once the first has ended.)
  *
  * - H3 <-> T4: what was done in the handle elsewhere (by T's thread between T3 and T4) is visible
@@ -32,17 +31,17 @@
  *   before H1: to a later thread of the owner's name. Weaker: likewise.
  * - L, lock: acquired by exchange, released by store: T1 to T4, and closing, one at a time.
  * - tag: changed under the lock before T1. An owner that has passed H3 may have seen it open just
- *   before; who closes waits for it then, as for any call that came first.
+ *   before; the thread that closes waits for it then, as for any call that came first.
  * - callers: counts threads that may touch the handle without having entered (interrupt, a frame
- *   released elsewhere). They count themselves (full fence), then look at the tag; who closes
+ *   released elsewhere). They count themselves (full fence), then look at the tag; a close
  *   stores the tag (full fence), then waits for the count to be 0 before anything is unmapped.
  *
  * T2 disturbs every processor that runs a process of ours, so where threads keep taking a handle
- * from each other, or are more than there are seats, the common seat becomes the current one and
+ * from each other, or are more than there are entries, the common entry becomes the current one and
  * stays it: whoever enters sets its busy by an exchange (acquire), a few nanoseconds, whatever the
  * thread; likewise whoever keeps the others out, after a full fence that orders the tag.
  *
- * - C: current is stored (release) after the common seat's busy was set for the first time
+ * - C: current is stored (release) after the common entry's busy was set for the first time
  *   <-> acquire, then the exchange. Weaker: the exchange could come before it, and succeed.
  *
  * Where membarrier is refused, H2 is a full fence and T2 needs no more than one.
@@ -69,14 +68,14 @@ enum shmipc_tag {
 typedef _Atomic(uintptr_t) shmipc_atomic_thread;
 
 /* A thread's own words in a handle. */
-struct shmipc_seat {
-    shmipc_atomic_thread thread; /* whose it is for good; 0: nobody's yet, or everybody's */
-    shmipc_atomic_thread busy;   /* who is inside; 0: nobody */
+struct shmipc_entry {
+    shmipc_atomic_thread thread; /* its thread, never another; 0: not used yet, or the common one */
+    shmipc_atomic_thread busy;   /* the thread inside; 0: none */
 };
-typedef _Atomic(struct shmipc_seat *) shmipc_atomic_seat;
+typedef _Atomic(struct shmipc_entry *) shmipc_atomic_entry;
 
 enum {
-    SHMIPC_SEATS = 3,         /* of single threads */
+    SHMIPC_ENTRIES = 3,       /* of single threads */
     SHMIPC_MAX_HANDOVERS = 64 /* that cost a heavy barrier */
 };
 
@@ -84,18 +83,18 @@ enum {
 struct shmipc_handle {
     _Alignas(SHMIPC_LINE) shmipc_atomic_u32 tag;
     bool asymmetric;
-    shmipc_atomic_seat current;  /* changed under the lock, with everybody kept out */
-    shmipc_atomic_seat admitted; /* it too; NULL: kept out, or the current one is the common */
-    struct shmipc_seat seats[SHMIPC_SEATS];
-    struct shmipc_seat common;
+    shmipc_atomic_entry current;  /* changed under the lock, with everybody kept out */
+    shmipc_atomic_entry admitted; /* it too; NULL: kept out, or the current one is the common */
+    struct shmipc_entry entries[SHMIPC_ENTRIES];
+    struct shmipc_entry common;
     const bool *forked; /* the segment's: this process is a fork's child */
     shmipc_atomic_u32 lock;
-    bool closed;        /* under the lock: nobody is inside or comes any more */
+    bool closed;        /* under the lock: no thread is inside or enters any more */
     uint32_t handovers; /* likewise */
     uint32_t forks;     /* shmipc_fork_count() when it was opened */
     shmipc_atomic_u32 callers;
     shmipc_atomic_u32 called_out; /* shmipc_*_interrupt() was called; taken by the wait it ends */
-    void (*interrupt)(struct shmipc_handle *handle); /* get a thread that waits inside to look up */
+    void (*interrupt)(struct shmipc_handle *handle); /* end the wait of a thread inside */
     char name[208];                                  /* of the ring */
 };
 
@@ -136,7 +135,7 @@ static inline bool shmipc_handle_try_enter(struct shmipc_handle *handle, uint32_
 {
     const uintptr_t self = shmipc_thread_self();
     /* Relaxed: hints, H3 decides. */
-    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *mine = shmipc_load_relaxed(&handle->current);
     if (SHMIPC_LIKELY(shmipc_load_relaxed(&handle->tag) == tag &&
                       shmipc_load_relaxed(&mine->thread) == self &&
                       shmipc_load_acquire(&mine->busy) == 0 && /* H0 <-> H4 */
@@ -164,19 +163,18 @@ static inline int shmipc_handle_enter(struct shmipc_handle *handle, uint32_t tag
 static inline void shmipc_handle_leave(struct shmipc_handle *handle)
 {
     /* Relaxed: nobody changes it while we are inside. */
-    struct shmipc_seat *mine = shmipc_load_relaxed(&handle->current);
+    struct shmipc_entry *mine = shmipc_load_relaxed(&handle->current);
     shmipc_store_release(&mine->busy, (uintptr_t)0); /* H4 <-> T3, H0 */
 }
 
-/* ---- closing, and what other threads may do ---------------------------------------------------
- */
+/* ---- closing, and what other threads may do ------------------------------------------------- */
 
-/* Close the door: nobody enters any more; whoever is inside was told and has left. `already`: it
+/* Close: no thread enters any more; one that was inside was interrupted and has left. `already`: it
  * was closed before. On success the lock is held, and unlock must follow. */
 int shmipc_handle_begin_close(struct shmipc_handle *handle, uint32_t tag, uint32_t closed_tag,
                               bool *already);
 void shmipc_handle_lock(struct shmipc_handle *handle);
-/* Between two tries at something that another thread is to let go of; *turns begins at 0. */
+/* Between two tries, while another thread has what we need; *turns begins at 0. */
 void shmipc_handle_pause(uint32_t *turns);
 void shmipc_handle_unlock(struct shmipc_handle *handle);
 

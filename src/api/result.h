@@ -13,7 +13,7 @@
 
 enum shmipc_side { SHMIPC_SIDE_PRODUCER, SHMIPC_SIDE_CONSUMER };
 
-/* The result that `status` is for a call of this side. */
+/* The result of `status` for a call of this side. */
 int shmipc_result_of(enum shmipc_status status, enum shmipc_side side);
 
 /* Keep `error` for shmipc_last_error; return its result. */
@@ -21,7 +21,7 @@ int shmipc_result_keep(const struct shmipc_error *error, enum shmipc_side side);
 
 /* Keep words of our own. */
 void shmipc_result_say(const char *format, ...) __attribute__((format(printf, 1, 2), cold));
-/* ... and be `result`: a macro, so that compilers and analyzers see that it is no success. */
+/* ... and return `result`. A macro, so that compilers and analyzers see that it is not SUCCESS. */
 #define shmipc_result_fail(result, ...) (shmipc_result_say(__VA_ARGS__), (result))
 
 #endif

@@ -1,5 +1,8 @@
 /* module.c: the module: its state, its types, its functions. */
+#include "../core/segment/holder.h"
+#include "../core/segment/locks.h"
 #include "base/module.h"
+#include "ring/stats.h"
 #include "record/record.h"
 
 /* ---- functions ------------------------------------------------------------------------------ */
@@ -279,7 +282,7 @@ static int module_exec(PyObject *module)
         return -1;
     }
 #endif
-    return errors_init(module, state) != 0 ||
+    return errors_init(module, state) != 0 || stats_init(module, state) != 0 ||
                    add_type(module, &producer_spec, &state->producer_type, true, NULL) != 0 ||
                    add_type(module, &reservation_spec, &state->reservation_type, true, NULL) != 0 ||
                    add_type(module, &consumer_spec, &state->consumer_type, true, NULL) != 0 ||
@@ -311,6 +314,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->iterator_type);
     Py_VISIT(state->frame_type);
     Py_VISIT(state->view_type);
+    Py_VISIT(state->stats_type);
+    Py_VISIT(state->lag_type);
     Py_VISIT(state->dispatcher_type);
     Py_VISIT(state->latest_type);
     Py_VISIT(state->outlet_type);
@@ -340,6 +345,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->iterator_type);
     Py_CLEAR(state->frame_type);
     Py_CLEAR(state->view_type);
+    Py_CLEAR(state->stats_type);
+    Py_CLEAR(state->lag_type);
     Py_CLEAR(state->dispatcher_type);
     Py_CLEAR(state->latest_type);
     Py_CLEAR(state->outlet_type);

@@ -174,7 +174,7 @@ def test_with_retry_each_event_is_given_back_before_the_next(rig: Rig) -> None:
 def test_with_retry_the_event_of_a_closed_durable_queue_comes_to_the_next_consumer(
     ring_name: str,
 ) -> None:
-    rig = Rig(ring_name, consumers=1)
+    rig = Rig(ring_name, max_consumers=1)
 
     def fail(record: Any) -> None:
         raise ValueError

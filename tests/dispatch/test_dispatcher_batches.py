@@ -20,7 +20,7 @@ def test_batches_are_what_one_by_one_would_be_whatever_lies_between() -> None:
     singly: list[tuple[int, float]] = []
     batched: list[tuple[int, float]] = []
     with (
-        Producer("ring", capacity=1 << 18, consumers=4) as producer,
+        Producer("ring", capacity=1 << 18, max_consumers=4) as producer,
         Consumer("ring") as one,
         Consumer("ring") as other,
     ):
@@ -77,7 +77,7 @@ def test_a_batch_that_is_full_is_handed_over_and_the_rest_follows() -> None:
     rows["value"] = np.arange(len(rows))
     kept: list[Any] = []
     with (
-        Producer("ring", capacity=1 << 20, consumers=4) as producer,
+        Producer("ring", capacity=1 << 20, max_consumers=4) as producer,
         Consumer("ring") as consumer,
     ):
         dispatcher = Dispatcher()
@@ -92,7 +92,10 @@ def test_a_batch_that_is_full_is_handed_over_and_the_rest_follows() -> None:
 
 
 def test_a_targeted_event_without_its_targets_is_of_the_wrong_length_in_a_run_too() -> None:
-    with Producer("ring", capacity=1 << 16, consumers=4) as producer, Consumer("ring") as consumer:
+    with (
+        Producer("ring", capacity=1 << 16, max_consumers=4) as producer,
+        Consumer("ring") as consumer,
+    ):
         kept: list[float] = []
         dispatcher = Dispatcher()
         dispatcher.add(

@@ -114,7 +114,7 @@ def test_finalizer_changes_what_is_being_listed(rig: Rig) -> None:
 
 @pytest.mark.parametrize("retry", [False, True])
 def test_callable_forks_and_comes_back(ring_name: str, retry: bool) -> None:
-    rig = Rig(ring_name, consumers=1)
+    rig = Rig(ring_name, max_consumers=1)
     seen: list[float] = []
     lags: list[int] = []
     child: list[int] = []
@@ -153,7 +153,7 @@ def test_close_in_a_callable_ends_the_burst(rig: Rig) -> None:
 
 
 def test_abandon_in_a_callable_leaves_the_event(ring_name: str) -> None:
-    rig = Rig(ring_name, consumers=1)
+    rig = Rig(ring_name, max_consumers=1)
 
     def leave(record: Any) -> None:
         if record.value == 3:

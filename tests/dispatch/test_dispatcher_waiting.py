@@ -117,7 +117,7 @@ def test_a_closed_stream_comes_out_with_its_consumer(rig: Rig, ring_name: str) -
 def test_a_dead_producer_comes_out_after_what_it_committed(ring_name: str, timeout: float) -> None:
     code = (
         "import sys; from shmipc import Producer;"
-        "p = Producer(sys.argv[1], capacity=65536, consumers=4);"
+        "p = Producer(sys.argv[1], capacity=65536, max_consumers=4);"
         "p.wait_for_consumers(); p.send(bytes(40), kind=1);"
         "print('sent', flush=True); sys.stdin.read()"
     )
@@ -138,7 +138,7 @@ def test_a_dead_producer_comes_out_after_what_it_committed(ring_name: str, timeo
         assert raised.value.consumer is consumer  # type: ignore[attr-defined]
         for _ in range(3):  # told once: from now on it waits for a successor's events
             assert dispatcher.run(timeout=min(timeout, 0.1)) == 0
-        with Producer(ring_name, capacity=65536, consumers=4) as successor:
+        with Producer(ring_name, capacity=65536, max_consumers=4) as successor:
             successor.send(Event(value=7), kind=1)
             assert dispatcher.run(timeout=60) == 1
         assert seen[-1] == 7
@@ -235,7 +235,7 @@ def test_a_second_thread_is_refused(rig: Rig) -> None:
 def test_ctrl_c_ends_the_wait(ring_name: str) -> None:
     code = (
         "import sys; from shmipc import Producer, Consumer; from shmipc._core import Dispatcher;"
-        "p = Producer(sys.argv[1], capacity=65536, consumers=2); c = Consumer(sys.argv[1]);"
+        "p = Producer(sys.argv[1], capacity=65536, max_consumers=2); c = Consumer(sys.argv[1]);"
         "d = Dispatcher(); d.add(c, {}); print('ready', flush=True)\n"
         "try: d.run()\n"
         "except KeyboardInterrupt: print('interrupted', flush=True)\n"

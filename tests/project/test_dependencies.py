@@ -165,7 +165,7 @@ def test_names_that_files_share_are_found() -> None:
     """The search sees functions, data and docstrings, and does not take a prototype for one."""
     known = {name: str(path.relative_to(ROOT)) for name, path in definitions().items()}
     assert known["shmipc_segment_publish"] == "src/core/segment/segment.c"
-    assert known["shmipc_producer_send"] == "src/api/sending.c"
+    assert known["shmipc_producer_send"] == "src/api/producer_send.c"
     assert known["producer_spec"] == "src/binding/ring/producer.c"
     assert "memcpy" not in known
 

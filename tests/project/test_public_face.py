@@ -13,6 +13,8 @@ import pytest
 import shmipc
 from shmipc import _core
 
+#: What every named tuple made in C has, as time.struct_time: typeshed's structseq declares it.
+OF_NAMED_TUPLES = {"n_fields", "n_sequence_fields", "n_unnamed_fields"}
 STUB = Path(__file__).resolve().parents[2] / "shmipc" / "_core.pyi"
 
 
@@ -23,7 +25,10 @@ def public_methods() -> list[Any]:
             continue
         if isinstance(value, type) and not issubclass(value, BaseException):
             found.append(pytest.param(value, name, id=name))
+            inherited = OF_NAMED_TUPLES if issubclass(value, tuple) else set()
             for member, descriptor in vars(value).items():
+                if member in inherited:
+                    continue
                 if not member.startswith("_") or member in {"__enter__", "__exit__"}:
                     found.append(
                         pytest.param(descriptor, f"{name}.{member}", id=f"{name}.{member}")

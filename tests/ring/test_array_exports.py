@@ -274,7 +274,7 @@ def test_settled_reservation_gives_no_view(numbers: Any) -> None:
 def test_views_of_a_reservation_outlive_the_producer_without_reaching_the_ring() -> None:
     with Producer("t", dtype="<f8") as producer:
         consumer = Consumer("t", timeout=5)
-        room = producer.reserve()
+        room = producer.reserve(1)
         views = [np.asarray(room), memoryview(room)]
         views[0][0] = 2.5
         room.commit()

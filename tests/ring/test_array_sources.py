@@ -332,7 +332,7 @@ def test_array_with_a_mask_or_unit_is_a_type_error_wherever_it_enters(
                 call()
         assert (typed_consumer.recv(0) == 0).all()
         assert consumer.recv(0) == bytes(24)
-        assert (consumer.pending, typed_consumer.pending, scalars.pending) == (0, 0, 0)
+        assert (consumer.pending, typed_consumer.pending, scalars.lag) == (0, 0, 0)
         assert record == type(record)()
 
 

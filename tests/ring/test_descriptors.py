@@ -16,7 +16,7 @@ AREA = 4096
 
 # a ring of two places whose producer and consumer have lost their descriptors
 LOSE = """
-        producer = Producer("r", capacity=4096, consumers=2)
+        producer = Producer("r", capacity=4096, max_consumers=2)
         consumer = Consumer("r", timeout=5)
         os.closerange(3, 99)
         """
@@ -28,7 +28,7 @@ def test_second_producer_is_busy_after_closerange() -> None:
         + """
         for _ in range(2):  # the second open may get the number that the first handle had
             try:
-                Producer("r", capacity=4096, consumers=2)
+                Producer("r", capacity=4096, max_consumers=2)
             except Busy:
                 continue
             raise AssertionError("a second producer beside a live one")
@@ -44,7 +44,7 @@ def test_second_producer_is_busy_after_closerange() -> None:
             pass
         consumer.close()
         producer.close()
-        with Producer("r", capacity=4096, consumers=2):
+        with Producer("r", capacity=4096, max_consumers=2):
             pass
         """
     )
@@ -78,7 +78,7 @@ def test_numbers_that_others_have_now_are_never_closed(how: str) -> None:
         for one, other in theirs:
             one.send(b"x")
             assert other.recv(1) == b"x"
-        with Producer("r", capacity=4096, consumers=2):
+        with Producer("r", capacity=4096, max_consumers=2):
             pass
         """,
         how,
@@ -106,7 +106,7 @@ def test_lost_descriptor_is_told_with_its_cause_by_whatever_waits() -> None:
         told(lambda: producer.wait_for_consumers(2))
         consumer.close()
         producer.close()
-        with Producer("r", capacity=4096, consumers=2) as again, Consumer("r") as reader:
+        with Producer("r", capacity=4096, max_consumers=2) as again, Consumer("r") as reader:
             again.send(b"again")
             assert reader.recv(5) == b"again"
         """
@@ -154,7 +154,7 @@ def test_close_of_a_producer_without_its_descriptor_ends_the_stream() -> None:
             consumer.recv(5)
         peer.expect("closed")
         with Producer("r", capacity=AREA) as successor:  # the role is free, its process alive
-            assert successor.stats()["took_over"]
+            assert successor.stats().took_over
 
 
 @pytest.mark.parametrize("close", [False, True])
@@ -181,7 +181,7 @@ def test_forked_child_does_not_keep_roles_whose_descriptors_were_lost(close: boo
                 Consumer("q", timeout=0)
             peer.kill()
             with Producer("p", capacity=AREA) as producer:
-                assert producer.stats()["took_over"]
+                assert producer.stats().took_over
             with Consumer("q", timeout=0):
                 assert other.attached == 1
             os.kill(child, 0)  # it does live
@@ -206,5 +206,5 @@ def test_roles_end_with_exec_of_the_process_that_has_them() -> None:
                 consumer.recv(20)
             assert peer.process.poll() is None
             with Producer("p", capacity=AREA) as producer:
-                assert producer.stats()["took_over"]
+                assert producer.stats().took_over
     assert not segment_path("p").exists()

@@ -74,7 +74,7 @@ def test_stranger_reads_the_vector(name: str) -> None:
 
 
 def test_stranger_gets_every_message_of_a_live_producer_in_order() -> None:
-    with Producer("f", capacity=4096, consumers=2) as producer:
+    with Producer("f", capacity=4096, max_consumers=2) as producer:
         consumer = attach("f")
         assert producer.attached == 1
         for number in range(500):  # dozens of laps, and messages over the end of the area
@@ -84,7 +84,7 @@ def test_stranger_gets_every_message_of_a_live_producer_in_order() -> None:
             assert item == stranger.Item((number, 1 + number % 9, number), data)
         assert consumer.recv() is None
         assert consumer.ending() is None
-        assert (producer.pending, consumer.lost) == (0, 0)
+        assert (producer.lag, consumer.lost) == (0, 0)
         producer.send(b"last")
         producer.close()
         assert consumer.ending() is None  # there is something to read first
@@ -96,7 +96,7 @@ def test_stranger_gets_every_message_of_a_live_producer_in_order() -> None:
 
 def test_stranger_gets_typed_items_over_the_end_of_the_area() -> None:
     dtype = [("id", "<i8"), ("price", "<f8", (3,)), ("side", "S1")]
-    with Producer("f", dtype=dtype, shape=(2,), capacity=10, consumers=2) as producer:
+    with Producer("f", dtype=dtype, shape=(2,), capacity=10, max_consumers=2) as producer:
         consumer = attach("f")
         sent = np.zeros((300, 2), dtype)
         sent["id"], sent["side"] = np.arange(600).reshape(300, 2), b"B"
@@ -110,7 +110,10 @@ def test_stranger_gets_typed_items_over_the_end_of_the_area() -> None:
 
 
 def test_stranger_and_a_consumer_of_ours_read_the_same() -> None:
-    with Producer("f", capacity=4096, consumers=3) as producer, Consumer("f", timeout=0) as ours:
+    with (
+        Producer("f", capacity=4096, max_consumers=3) as producer,
+        Consumer("f", timeout=0) as ours,
+    ):
         consumer = attach("f")
         assert get_u64(segment_path("f"), 768) == 0b11
         for number in range(100):
@@ -124,7 +127,7 @@ def test_stranger_and_a_consumer_of_ours_read_the_same() -> None:
 
 
 def test_stranger_that_is_lapped_goes_on_with_whole_messages_and_knows_what_it_lost() -> None:
-    with Producer("f", capacity=4096, consumers=1, overflow="overwrite") as producer:
+    with Producer("f", capacity=4096, max_consumers=1, overflow="overwrite") as producer:
         consumer = attach("f", "earliest")
         got = 0
         for burst in range(20):
@@ -154,7 +157,7 @@ def test_stranger_that_is_lapped_counts_items() -> None:
 
 def test_stranger_takes_a_kept_place_where_it_begins() -> None:
     path = segment_path("f")
-    with Producer("f", capacity=4096, consumers=4, hold_for=3) as producer:
+    with Producer("f", capacity=4096, max_consumers=4, hold_for=3) as producer:
         for number in range(4):
             producer.send(b"%d" % number)
         consumer = attach("f")
@@ -162,7 +165,7 @@ def test_stranger_takes_a_kept_place_where_it_begins() -> None:
             latest = attach("f", "latest")
             assert get_u64(path, 768) == 0b111
             assert [consumer.slot, latest.slot] == [0, 2]
-            assert producer.stats()["kept"] == 0
+            assert producer.stats().kept == 0
             producer.send(b"4")
             assert [item.numbers[0] for item in drain(consumer)] == list(range(5))
             assert [item.numbers[0] for item in drain(latest)] == [4]
@@ -170,7 +173,7 @@ def test_stranger_takes_a_kept_place_where_it_begins() -> None:
         latest.leave()
         consumer.leave()
         assert get_u64(path, 768) == 0
-    with Producer("f", capacity=4096, consumers=2, hold_for=1) as producer:
+    with Producer("f", capacity=4096, max_consumers=2, hold_for=1) as producer:
         producer.send(b"kept")
     assert path.exists()  # owed
     with pytest.raises(stranger_segment.Refused, match="ended"):
@@ -183,7 +186,7 @@ def test_stranger_takes_a_kept_place_where_it_begins() -> None:
 
 
 def test_stranger_and_a_consumer_of_ours_are_set_on_the_same_message_when_lapped() -> None:
-    options: dict[str, Any] = {"capacity": 4096, "overflow": "overwrite", "consumers": 2}
+    options: dict[str, Any] = {"capacity": 4096, "overflow": "overwrite", "max_consumers": 2}
     with Producer("f", **options) as producer, Consumer("f", timeout=0) as ours:
         consumer = attach("f")
         for number in range(200):
@@ -196,7 +199,7 @@ def test_stranger_and_a_consumer_of_ours_are_set_on_the_same_message_when_lapped
 
 
 PRODUCE = """
-    producer = Producer("f", capacity=4096, consumers=int(args[0]), spin=0)
+    producer = Producer("f", capacity=4096, max_consumers=int(args[0]), spin=0)
     say("ready")
     for number in range(int(hear())):
         producer.send(b"%d" % number * 20, timeout=20)
@@ -248,7 +251,7 @@ def test_stranger_is_told_of_a_death_after_all_that_was_sent() -> None:
         assert consumer.ending() is None
         assert len(drain(consumer)) == 3
         assert consumer.ending() == "died"
-        with Producer("f", capacity=4096, consumers=2) as producer:  # takes the ring over
+        with Producer("f", capacity=4096, max_consumers=2) as producer:  # takes the ring over
             assert consumer.ending() is None
             producer.send(b"more")
             item = consumer.recv()
@@ -258,12 +261,12 @@ def test_stranger_is_told_of_a_death_after_all_that_was_sent() -> None:
 
 
 def test_dead_stranger_is_evicted_and_a_durable_ring_keeps_its_place() -> None:
-    with Producer("f", capacity=4096, consumers=2) as producer:
+    with Producer("f", capacity=4096, max_consumers=2) as producer:
         consumer = attach("f")
         consumer.die()
         for number in range(300):
             producer.send(b"%d" % number * 10, timeout=10)
-        assert producer.stats()["evicted"] == 1
+        assert producer.stats().reclaimed == 1
         assert get_u64(segment_path("f"), 768) == 0
     with Producer("f", capacity=4096) as producer:
         for number in range(5):
@@ -294,7 +297,7 @@ def test_stranger_resumes_where_a_consumer_of_ours_stopped() -> None:
 
 
 def test_observer_sees_a_ring_and_nobody_sees_him() -> None:
-    with Producer("f", capacity=4096, consumers=2) as producer, Consumer("f", timeout=0):
+    with Producer("f", capacity=4096, max_consumers=2) as producer, Consumer("f", timeout=0):
         producer.send(b"seen by all")
         before = segment_path("f").read_bytes()
         fd = os.open(segment_path("f"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

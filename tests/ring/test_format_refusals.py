@@ -91,7 +91,7 @@ def verdict(attempt: Callable[[], Any]) -> bool:
 @pytest.mark.parametrize("typed", [False, True])
 def test_lie_in_the_geometry_is_refused_by_both(field: str, value: int, typed: bool) -> None:
     options: dict[str, Any] = {"dtype": "<u8"} if typed else {}
-    with Producer("f", capacity=100, consumers=2, **options) as producer:
+    with Producer("f", capacity=100, max_consumers=2, **options) as producer:
         producer.send(bytes(8))
         content = bytearray(segment_path("f").read_bytes())
     offset, code = GEOMETRY[field]
@@ -113,7 +113,7 @@ def test_lie_in_the_geometry_is_refused_by_both(field: str, value: int, typed: b
 
 
 def test_both_refuse_a_file_that_is_cut_or_has_holes() -> None:
-    with Producer("f", capacity=100, consumers=2) as producer:
+    with Producer("f", capacity=100, max_consumers=2) as producer:
         producer.send(bytes(8))
         content = segment_path("f").read_bytes()
     for length in (0, 50, 96, 4096, len(content) - 1, len(content) + 4096):

@@ -47,7 +47,7 @@ def test_iteration_ends_at_the_end_of_the_stream() -> None:
 
 
 def test_iteration_ends_when_its_body_closes_the_consumer() -> None:
-    with Producer("m", consumers=2) as producer, Consumer("m", timeout=5) as consumer:
+    with Producer("m", max_consumers=2) as producer, Consumer("m", timeout=5) as consumer:
         producer.send_many([b"a", b"b"])
         seen = []
         for frame in consumer:
@@ -67,7 +67,7 @@ def test_closed_handles_refuse_and_close_again_quietly() -> None:
             lambda: producer.send_many([b""]),
             lambda: producer.reserve(1),
             lambda: producer.stats(),
-            lambda: producer.pending,
+            lambda: producer.lag,
             lambda: producer.unlink(),
             lambda: producer.wait_for_consumers(timeout=0),
             lambda: producer.__enter__(),
@@ -104,17 +104,17 @@ def test_leaked_handle_is_a_resource_warning(shm_dir: Any) -> None:
 def test_counters_follow_the_messages(ring: tuple[Any, Any]) -> None:
     producer, consumer = ring
     producer.send_many([b"a"] * 5)
-    assert (producer.pending, consumer.pending, consumer.lag) == (5, 5, 5)
+    assert (producer.lag, consumer.pending, consumer.lag) == (5, 5, 5)
     consumer.recv(0)
     frame = consumer.read(0)
-    assert (producer.pending, consumer.pending, consumer.lag) == (4, 3, 4)
+    assert (producer.lag, consumer.pending, consumer.lag) == (4, 3, 4)
     told = producer.stats()
-    assert (told["messages"], told["committed"], told["pending"]) == (5, 160, 4)
-    assert (told["attached"], told["evicted"], told["took_over"]) == (1, 0, False)
+    assert (told.count, told.committed_len, told.lag) == (5, 160, 4)
+    assert (told.attached, told.reclaimed, told.took_over) == (1, 0, False)
     told = consumer.stats()
-    assert (told["pending"], told["lag"], told["leases"], told["lost"]) == (3, 4, 1, 0)
+    assert (told.pending, told.lag, told.frames, told.lost) == (3, 4, 1, 0)
     frame.release()
-    assert (producer.pending, consumer.lag, consumer.lost) == (3, 3, 0)
+    assert (producer.lag, consumer.lag, consumer.lost) == (3, 3, 0)
 
 
 def test_repr_tells_name_role_and_state(ring: tuple[Any, Any]) -> None:
@@ -177,7 +177,7 @@ def test_attributes_of_a_message_ring(ring: tuple[Any, Any]) -> None:
         assert (handle.capacity, handle.overflow, handle.closed) == (AREA, "block", False)
         with pytest.raises(AttributeError):
             handle.name = "other"
-    assert (ring[0].consumers, ring[0].attached) == (1, 1)
+    assert (ring[0].max_consumers, ring[0].attached) == (1, 1)
 
 
 def test_handle_whose_init_failed_is_harmless() -> None:
@@ -186,7 +186,7 @@ def test_handle_whose_init_failed_is_harmless() -> None:
         assert "never opened" in repr(handle)
         assert handle.closed
         handle.close()
-        for call in (handle.stats, handle.__enter__, lambda handle=handle: handle.pending):
+        for call in (handle.stats, handle.__enter__, lambda handle=handle: handle.lag):
             with pytest.raises(RuntimeError, match="never opened"):
                 call()
         with pytest.raises(ValueError, match="a name is"):

@@ -48,7 +48,7 @@ def test_reader_that_keeps_every_frame_of_a_full_ring_is_told(
     """Once a wait; and it stays a wait, which a release in another thread ends."""
     size = 1024 - 16
     with (
-        Producer("p", capacity=AREA, consumers=2) as producer,
+        Producer("p", capacity=AREA, max_consumers=2) as producer,
         Consumer("p", timeout=5) as consumer,
     ):
         producer.send_many([bytes(size)] * 4, kind=EVENT_KIND + 1)
@@ -169,7 +169,7 @@ def test_hint_needs_no_configured_logging() -> None:
 
 def test_full_names_the_slowest_consumer_and_how_far_behind_it_is() -> None:
     with (
-        Producer("p", capacity=AREA, consumers=2) as producer,
+        Producer("p", capacity=AREA, max_consumers=2) as producer,
         Consumer("p", timeout=5) as slow,
         Consumer("p", timeout=5) as quick,
     ):

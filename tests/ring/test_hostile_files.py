@@ -319,7 +319,7 @@ def test_ring_that_somebody_else_opened_to_all_is_read_by_all_and_stays_his(
     def work() -> None:
         with Consumer("s", timeout=0) as consumer:
             assert consumer.recv(0) == b"a"
-        for wanted in ({"capacity": 4096}, {"consumers": 3}):
+        for wanted in ({"capacity": 4096}, {"max_consumers": 3}):
             with pytest.raises(PermissionError, match="user 0"):
                 Producer("s", **wanted)
         assert cli.main(["clean", "--discard"]) == 1

@@ -152,7 +152,7 @@ VICTIM = """
     framing, overflow, consumers, seed = args[0], args[1], int(args[2]), int(args[3])
     rng = random.Random(seed)
     typed = framing == "typed"
-    options = dict(overflow=overflow, consumers=consumers)
+    options = dict(overflow=overflow, max_consumers=consumers)
     options |= dict(dtype=[("a", "<u4"), ("b", "<f8")], capacity=300) if typed else {}
     options |= {} if typed else dict(capacity=4096)
     documented = (Empty, Full, Closed, NotFound, Busy, SchemaMismatch, Corrupt, ProducerDied,
@@ -203,7 +203,7 @@ VICTIM = """
                 elif what == 6:
                     attempt(producer.stats)
                 else:
-                    (producer.pending, producer.attached)
+                    (producer.lag, producer.attached)
             for reader in readers:
                 if reader is None:
                     continue

@@ -59,7 +59,7 @@ def test_daemon_thread_blocked_at_exit_is_harmless(blocked: str, spin: str, shm_
         f"""
         import warnings
         warnings.simplefilter("ignore", ResourceWarning)
-        producer = Producer("e", capacity=4096, consumers=2, spin={spin})
+        producer = Producer("e", capacity=4096, max_consumers=2, spin={spin})
         consumer = Consumer("e", timeout=5, spin={spin})
         if args[0] in ("send", "reserve", "send_many"):
             producer.send(bytes(4080))
@@ -85,7 +85,7 @@ def test_what_a_daemon_thread_waits_for_may_come_while_the_interpreter_ends(shm_
         """
         import warnings
         warnings.simplefilter("ignore", ResourceWarning)
-        producer = Producer("e", capacity=4096, consumers=2)
+        producer = Producer("e", capacity=4096, max_consumers=2)
         other = Consumer("e", timeout=5)
         class Last:
             def __init__(self, *held):
@@ -120,7 +120,7 @@ def test_handle_closed_at_exit_while_a_daemon_thread_is_inside(closer: str, shm_
     ends_well(
         """
         import atexit
-        producer = Producer("e", capacity=4096, consumers=2)
+        producer = Producer("e", capacity=4096, max_consumers=2)
         consumer = Consumer("e", timeout=5)
         inside = threading.Event()
         def block(consumer=consumer):
@@ -164,7 +164,7 @@ def test_everything_alive_in_cycles_at_exit_is_harmless(shm_dir: Path) -> None:
         warnings.simplefilter("ignore", ResourceWarning)
         class Mine(Consumer):
             pass
-        producer = Producer("e", capacity=4096, consumers=2)
+        producer = Producer("e", capacity=4096, max_consumers=2)
         consumer = Mine("e", timeout=5)
         producer.send_many([b"a", b"b", b"c"])
         frame = consumer.read(0)
@@ -241,7 +241,7 @@ def test_interpreter_that_ends_with_live_handles_and_views_is_harmless(shm_dir: 
         run(FIRST + '''
 import warnings
 warnings.simplefilter("ignore", ResourceWarning)
-producer = Producer("left", capacity=4096, consumers=2)
+producer = Producer("left", capacity=4096, max_consumers=2)
 consumer = Consumer("left", timeout=5)
 producer.send_many([b"a", b"b", b"c"])
 frame, view, loop = consumer.read(0), memoryview(consumer.read(0)), iter(consumer)
@@ -251,7 +251,7 @@ kept = [memoryview(room), producer, consumer, frame, view, loop]
 kept.append(kept)
 sys.kept = kept
 ''' + closed + chr(10))
-        with Producer("left", capacity=4096, consumers=2) as again:
+        with Producer("left", capacity=4096, max_consumers=2) as again:
             assert again.attached == 0
     """,
         python=("-W", "ignore::DeprecationWarning"),
@@ -323,14 +323,17 @@ def test_exceptions_from_handlers_at_any_moment_lose_nothing() -> None:
 
     armed: list[int] = []
     expected, interrupted = 0, 0
-    with Producer("s", capacity=1 << 16, consumers=2) as producer, Consumer("s", timeout=5) as c:
+    with (
+        Producer("s", capacity=1 << 16, max_consumers=2) as producer,
+        Consumer("s", timeout=5) as c,
+    ):
         with storm(stop, 0.0005):
             end = time.monotonic() + 3
             number = 0
             while time.monotonic() < end and interrupted < 150:
                 if producer.try_send(payload(number, 40)):
                     number += 1
-                before = c.stats()["pending"]
+                before = c.stats().pending
                 got = None
                 try:
                     armed.append(1)
@@ -339,7 +342,7 @@ def test_exceptions_from_handlers_at_any_moment_lose_nothing() -> None:
                     interrupted += isinstance(fault, Stop)
                 finally:
                     armed.clear()
-                taken = before - c.stats()["pending"]
+                taken = before - c.stats().pending
                 assert taken in (0, 1)
                 assert got is None or taken == 1
                 if got is not None:

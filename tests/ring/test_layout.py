@@ -80,7 +80,7 @@ def test_hash_is_fnv_1a() -> None:
 
 def test_geometry_of_a_message_ring() -> None:
     before = time.time_ns()
-    with Producer("l", capacity=5000, consumers=3, overflow="overwrite"):
+    with Producer("l", capacity=5000, max_consumers=3, overflow="overwrite"):
         found = fields(segment_path("l"), GEOMETRY)
         assert before - 10**9 <= found.pop("created_ns") <= time.time_ns() + 10**9  # type: ignore[operator]
         assert found == {
@@ -129,7 +129,7 @@ def test_geometry_of_a_typed_ring() -> None:
 
 def test_data_follows_as_many_whole_pages_as_slots_need() -> None:
     for slots in (1, 24, 25, 256, 1024):
-        with Producer("l", consumers=slots, capacity=1):
+        with Producer("l", max_consumers=slots, capacity=1):
             found = fields(segment_path("l"), GEOMETRY)
             assert found["schema_off"] == 896 + 128 * slots
             assert found["data_off"] == -(-(896 + 128 * slots) // PAGE) * PAGE
@@ -137,7 +137,7 @@ def test_data_follows_as_many_whole_pages_as_slots_need() -> None:
 
 def test_every_position_lies_where_the_table_says() -> None:
     pid = os.getpid()
-    with Producer("l", capacity=4096, consumers=2) as producer:
+    with Producer("l", capacity=4096, max_consumers=2) as producer:
         path = segment_path("l")
         nothing = {name: 0 for name in LINES if name not in ("producer_pid", "epoch")}
         found = fields(path, LINES)
@@ -175,7 +175,7 @@ def test_every_position_lies_where_the_table_says() -> None:
 
 
 def test_takeover_counts_epochs_and_retirement_moves_the_tail() -> None:
-    with Producer("l", capacity=4096, consumers=2) as first:
+    with Producer("l", capacity=4096, max_consumers=2) as first:
         path = segment_path("l")
         for _ in range(300):
             first.send(bytes(16))
@@ -185,7 +185,7 @@ def test_takeover_counts_epochs_and_retirement_moves_the_tail() -> None:
         assert int(str(found["tail_pos"])) % 32 == 0
         with Consumer("l", timeout=0):
             first.close()
-            with Producer("l", capacity=4096, consumers=2):
+            with Producer("l", capacity=4096, max_consumers=2):
                 assert fields(path, LINES)["epoch"] == 2
 
 

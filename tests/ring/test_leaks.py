@@ -147,7 +147,7 @@ def test_opening_in_vain_leaves_nothing() -> None:
 
 def test_every_call_on_messages_leaves_nothing() -> None:
     with (
-        Producer("l", capacity=AREA, consumers=2) as producer,
+        Producer("l", capacity=AREA, max_consumers=2) as producer,
         Consumer("l", timeout=0) as consumer,
     ):
         buffer = bytearray(64)

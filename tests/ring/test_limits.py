@@ -181,7 +181,7 @@ def test_machine_without_proc_is_a_clear_error(setup: str, shm_dir: Path) -> Non
 def test_without_proc_a_ring_is_neither_missing_nor_skipped(setup: str, shm_dir: Path) -> None:
     dead = run_python(
         """
-        producer = Producer("dead", consumers=2)
+        producer = Producer("dead", max_consumers=2)
         os.kill(os.getpid(), signal.SIGKILL)
         """
     )
@@ -192,7 +192,7 @@ from shmipc import _core, cli
 path = _core.segment_path("dead")
 for use in (
     lambda: shmipc.Consumer("dead", timeout=0),
-    lambda: shmipc.Producer("dead", consumers=2),
+    lambda: shmipc.Producer("dead", max_consumers=2),
     lambda: _core.inspect_segment(path),
     lambda: _core.clean_segment(path),
 ):
@@ -209,7 +209,7 @@ for command in (["list"], ["list", "--json"], ["clean"], ["clean", "--dry-run"])
     said = "/proc is not mounted, or is another pid namespace's: shmipc needs /proc/self/fd"
     assert [line for line in out if said not in line] == ["1"] * 4
     assert len(out) == 4 + 2 * 4
-    with Producer("dead", consumers=2):  # which the clean-up has left alone
+    with Producer("dead", max_consumers=2):  # which the clean-up has left alone
         pass
 
 

@@ -33,7 +33,7 @@ def numbered(number: int, size: int = 16) -> bytes:
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_producer_never_waits(slots: int) -> None:
-    with Producer("o", consumers=slots, **OPTIONS) as producer, Consumer("o", timeout=0):
+    with Producer("o", max_consumers=slots, **OPTIONS) as producer, Consumer("o", timeout=0):
         for number in range(2000):
             producer.send(numbered(number), timeout=0)
             assert producer.try_send(b"")
@@ -81,7 +81,7 @@ def test_consumer_that_keeps_up_loses_nothing() -> None:
 
 def test_each_consumer_counts_its_own_losses() -> None:
     with (
-        Producer("o", consumers=2, **OPTIONS) as producer,
+        Producer("o", max_consumers=2, **OPTIONS) as producer,
         Consumer("o", timeout=0) as fast,
         Consumer("o", timeout=0) as slow,
     ):
@@ -93,7 +93,7 @@ def test_each_consumer_counts_its_own_losses() -> None:
 
 
 def test_consumer_joins_at_the_next_message_or_at_the_oldest_retained() -> None:
-    with Producer("o", consumers=3, **OPTIONS) as producer:
+    with Producer("o", max_consumers=3, **OPTIONS) as producer:
         for number in range(1000):
             producer.send(numbered(number))
         with (
@@ -109,7 +109,7 @@ def test_consumer_joins_at_the_next_message_or_at_the_oldest_retained() -> None:
 
 
 def test_oldest_retained_is_a_whole_message_whatever_the_sizes() -> None:
-    with Producer("o", consumers=64, **OPTIONS) as producer:
+    with Producer("o", max_consumers=64, **OPTIONS) as producer:
         for number in range(300):
             producer.send(numbered(number, 16 + number * 37 % 500))
             with Consumer("o", start="earliest", timeout=0) as consumer:
@@ -189,7 +189,7 @@ def test_frame_held_holds_nobody_back_and_costs_nothing_later() -> None:
         assert frames[-1].intact
         frames.clear()
         assert consumer.lost == 0
-        assert consumer.stats()["leases"] == 0
+        assert consumer.stats().frames == 0
 
 
 @pytest.mark.parametrize("typed", [False, True])

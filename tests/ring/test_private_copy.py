@@ -12,7 +12,7 @@ from helpers import run_clean
 # Three committed items of a ring of four that a consumer still has to read, and views of them.
 BODY = """
         import resource
-        options = dict(dtype="<u4", shape=(64, 64), capacity=4, consumers=2)
+        options = dict(dtype="<u4", shape=(64, 64), capacity=4, max_consumers=2)
         producer = Producer("r", **options)
         consumer = Consumer("r", timeout=5)
         views = []

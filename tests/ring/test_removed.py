@@ -37,7 +37,7 @@ def test_consumer_is_told_after_it_has_read_everything(
     wait: Callable[[Consumer], object], consumers: int
 ) -> None:
     with (
-        Producer("r", capacity=AREA, consumers=consumers) as producer,
+        Producer("r", capacity=AREA, max_consumers=consumers) as producer,
         Consumer("r", timeout=5) as consumer,
     ):
         producer.send(b"read first")
@@ -128,7 +128,7 @@ def test_close_says_that_messages_went_with_the_file_and_closes() -> None:
     assert producer.closed
     producer.close()
     with Producer("r", capacity=AREA) as again:
-        assert not again.stats()["took_over"]
+        assert not again.stats().took_over
 
 
 @pytest.mark.parametrize("read", [True, False])
@@ -201,11 +201,11 @@ def test_unlink_on_purpose_alarms_nobody() -> None:
         except Closed:
             say("closed")
         """
-    with Producer("r", capacity=AREA, consumers=2) as producer, Peer(body) as peer:
+    with Producer("r", capacity=AREA, max_consumers=2) as producer, Peer(body) as peer:
         peer.expect()
         producer.unlink()
         assert not segment_path("r").exists()
-        with Producer("r", capacity=AREA, consumers=2):  # the name is free for another ring
+        with Producer("r", capacity=AREA, max_consumers=2):  # the name is free for another ring
             peer.expect("empty")
             peer.expect("empty")
             producer.send(b"still here")

@@ -65,7 +65,7 @@ def test_commit_of_fewer_items_sends_those(ticks: Any) -> None:
             room.commit(bad)
     room.commit(3)
     with producer.reserve() as room:
-        room.array[0] = items[7]
+        room.array[...] = items[7]
     frame = consumer.read_batch(timeout=0)
     assert same(frame.array, np.concatenate([items[:3], items[7:]]))
     assert consumer.pending == 0

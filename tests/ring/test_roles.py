@@ -50,7 +50,7 @@ def test_second_consumer_of_one_is_busy() -> None:
 
 
 def test_ring_takes_as_many_consumers_as_it_was_made_for() -> None:
-    with Producer("r", consumers=5) as producer:
+    with Producer("r", max_consumers=5) as producer:
         consumers = [Consumer("r", timeout=0) for _ in range(5)]
         assert producer.attached == producer.wait_for_consumers(5, timeout=5) == 5
         with pytest.raises(shmipc.Busy, match="5 consumers"):
@@ -59,13 +59,13 @@ def test_ring_takes_as_many_consumers_as_it_was_made_for() -> None:
         assert [consumer.recv(0) for consumer in consumers] == [b"to all"] * 5
         consumers[2].close()
         with Consumer("r", timeout=0) as late:
-            assert late.stats()["slot"] == 2
+            assert late.slot == 2
         for consumer in consumers:
             consumer.close()
 
 
 def test_256_consumers_each_read_everything() -> None:
-    with Producer("r", consumers=256, capacity=AREA) as producer:
+    with Producer("r", max_consumers=256, capacity=AREA) as producer:
         consumers = [Consumer("r", timeout=0) for _ in range(256)]
         for number in range(5):
             producer.send(b"%d" % number)
@@ -84,7 +84,7 @@ def test_256_consumers_each_read_everything() -> None:
 @pytest.mark.parametrize("bad", [0, -1, 1025, 2**40])
 def test_impossible_number_of_consumers_is_a_value_error(bad: int) -> None:
     with pytest.raises(ValueError, match="consumers must be between 1 and 1024"):
-        Producer("r", consumers=bad)
+        Producer("r", max_consumers=bad)
 
 
 def test_unknown_overflow_is_a_value_error() -> None:
@@ -96,7 +96,7 @@ def test_unknown_overflow_is_a_value_error() -> None:
 
 
 def test_producer_waits_for_consumers() -> None:
-    with Producer("r", consumers=3) as producer, Peer(HOLD_CONSUMER, "r") as peer:
+    with Producer("r", max_consumers=3) as producer, Peer(HOLD_CONSUMER, "r") as peer:
         assert producer.wait_for_consumers(timeout=20) == 1
         peer.expect()
         peer.tell()
@@ -105,7 +105,7 @@ def test_producer_waits_for_consumers() -> None:
 
 
 def test_wait_for_consumers_that_do_not_come_is_not_found() -> None:
-    with Producer("r", consumers=3) as producer, Consumer("r", timeout=5):
+    with Producer("r", max_consumers=3) as producer, Consumer("r", timeout=5):
         start = time.monotonic()
         with pytest.raises(shmipc.NotFound, match="1 of the 2"):
             producer.wait_for_consumers(2, timeout=0.1)
@@ -147,7 +147,7 @@ def test_ring_that_does_not_come_is_not_found() -> None:
 @pytest.mark.parametrize("last", ["producer", "consumer"])
 @pytest.mark.parametrize("slots", [1, 2])
 def test_last_one_out_of_a_closed_ring_removes_the_file(last: str, slots: int) -> None:
-    producer = Producer("r", consumers=slots)
+    producer = Producer("r", max_consumers=slots)
     consumer = Consumer("r", timeout=5)
     producer.send(b"x")
     consumer.recv(0)
@@ -158,7 +158,7 @@ def test_last_one_out_of_a_closed_ring_removes_the_file(last: str, slots: int) -
 
 
 def test_ring_stays_while_its_producer_lives_and_consumers_come_and_go() -> None:
-    with Producer("r", consumers=2) as producer:
+    with Producer("r", max_consumers=2) as producer:
         for _ in range(3):
             with Consumer("r", timeout=0) as consumer:
                 producer.send(b"x")
@@ -185,7 +185,7 @@ def test_unlink_removes_the_name_and_disturbs_nobody() -> None:
 KINDS: dict[str, dict[str, Any]] = {
     "typed": {"dtype": "<f8"},
     "overflow": {"overflow": "overwrite"},
-    "slots": {"consumers": 2},
+    "slots": {"max_consumers": 2},
     "capacity": {"capacity": 1 << 20},
 }
 
@@ -212,7 +212,7 @@ def test_stale_ring_of_another_kind_that_nobody_needs_is_replaced(wanted: dict[s
         peer.kill()
     assert segment_path("r").exists()
     with Producer("r", **wanted) as producer:
-        assert not producer.stats()["took_over"]
+        assert not producer.stats().took_over
         with Consumer("r", timeout=0) as consumer:
             assert consumer.dtype == producer.dtype
 
@@ -226,7 +226,7 @@ def test_takeover_with_another_dtype_or_shape_is_a_schema_mismatch(dtype: Any, s
     with pytest.raises(shmipc.SchemaMismatch):
         Producer("r", dtype=dtype, shape=shape)
     with Producer("r", dtype="f8") as producer, Consumer("r", timeout=0) as consumer:
-        assert producer.stats()["took_over"]
+        assert producer.stats().took_over
         assert consumer.recv(0) == 1
 
 

@@ -258,9 +258,9 @@ DAMAGE = """
     options = {
         "message": dict(capacity=4096),
         "typed": dict(dtype=[("a", "<u4"), ("b", "<f8")], capacity=300),
-        "many": dict(capacity=4096, consumers=3),
+        "many": dict(capacity=4096, max_consumers=3),
         "overwrite": dict(capacity=4096, overflow="overwrite"),
-        "typed overwrite": dict(dtype="<u8", capacity=512, overflow="overwrite", consumers=2),
+        "typed overwrite": dict(dtype="<u8", capacity=512, overflow="overwrite", max_consumers=2),
     }[kind]
     path = _core.segment_path("d")
     if os.fork() == 0:

@@ -80,7 +80,7 @@ def run(
     rng = random.Random(batch)
     with ExitStack() as stack:
         producer = stack.enter_context(
-            Producer("s", capacity=capacity, consumers=readers, spin=spin)
+            Producer("s", capacity=capacity, max_consumers=readers, spin=spin)
         )
         peers = [
             stack.enter_context(Peer(READER, "s", count, spin, how, read_pace if i == 0 else 0))

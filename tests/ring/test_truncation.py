@@ -102,7 +102,7 @@ def test_message_that_was_cut_is_corrupt(call: Callable[[Consumer], object], len
 @pytest.mark.parametrize("overflow", ["block", "overwrite"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_items_that_were_cut_are_corrupt(length: int, overflow: Any) -> None:
-    producer = Producer("r", dtype="<u8", capacity=4096, overflow=overflow, consumers=2)
+    producer = Producer("r", dtype="<u8", capacity=4096, overflow=overflow, max_consumers=2)
     consumer = Consumer("r")
     producer.send_many(np.ones(2048, "<u8"))
     assert consumer.recv() == 1  # from here on only the data are touched
@@ -178,7 +178,7 @@ def test_with_block_that_worked_on_zeros_does_not_end_well() -> None:
     producer.send_many([b"a" * PAGE] * 2)
     with pytest.raises(Corrupt, match=CUT), consumer.read() as frame:
         work_on(frame)
-    assert consumer.stats()["leases"] == 0
+    assert consumer.stats().frames == 0
     tidy(producer, consumer)
 
 
@@ -218,7 +218,7 @@ def test_every_process_survives_a_cut_and_says_so(shm_dir: Path) -> None:
             say(f"corrupt {'truncated while in use' in str(error)}")
         consumer.close()
         """
-    producer = Producer("r", capacity=1 << 20, consumers=2)
+    producer = Producer("r", capacity=1 << 20, max_consumers=2)
     with Peer(reader) as one, Peer(reader) as two:
         one.expect()
         two.expect()

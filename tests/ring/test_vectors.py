@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 CREATE_AND_DIE = """
-    producer = Producer("v", capacity=4096, consumers=2)
+    producer = Producer("v", capacity=4096, max_consumers=2)
     os._exit(0)
     """
 
@@ -48,13 +48,13 @@ def send(producer: Producer, number: int, length: int) -> None:
 
 
 def message_ring(stack: ExitStack) -> None:
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=2))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=2))
     producer.send(b"hello", kind=7, flags=3)
 
 
 def typed_ring(stack: ExitStack) -> None:
     dtype = [("a", "<u4"), ("b", ">f8")]
-    producer = Producer("v", dtype=dtype, shape=(3,), capacity=8, consumers=3)
+    producer = Producer("v", dtype=dtype, shape=(3,), capacity=8, max_consumers=3)
     stack.enter_context(producer)
     producer.send_many(ramp(0, 3 * 36), timeout=0)
     producer.send(ramp(108, 36), timeout=0)
@@ -69,14 +69,14 @@ def typed_large(stack: ExitStack) -> None:
 
 
 def typed_lapped(stack: ExitStack) -> None:
-    producer = Producer("v", dtype="|V1000", capacity=4, consumers=1, overflow="overwrite")
+    producer = Producer("v", dtype="|V1000", capacity=4, max_consumers=1, overflow="overwrite")
     stack.enter_context(producer)
     for number in range(11):
         producer.send(bytes([number]) * 1000, timeout=0)
 
 
 def overwrite_lapped(stack: ExitStack) -> None:
-    producer = Producer("v", capacity=AREA, consumers=2, overflow="overwrite")
+    producer = Producer("v", capacity=AREA, max_consumers=2, overflow="overwrite")
     stack.enter_context(producer)
     consumer = stack.enter_context(Consumer("v", timeout=0))
     for number in range(60):
@@ -95,7 +95,7 @@ def durable_unreleased(stack: ExitStack) -> None:
 
 
 def kept(stack: ExitStack) -> None:
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=4, hold_for=3))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=4, hold_for=3))
     for number in range(4):
         send(producer, number, 10 * number)
     consumer = stack.enter_context(Consumer("v", timeout=0))
@@ -104,7 +104,7 @@ def kept(stack: ExitStack) -> None:
 
 
 def closed(stack: ExitStack) -> None:
-    producer = Producer("v", capacity=AREA, consumers=2)
+    producer = Producer("v", capacity=AREA, max_consumers=2)
     consumer = stack.enter_context(Consumer("v", timeout=0))
     for number in range(3):
         send(producer, number, 20)
@@ -113,7 +113,7 @@ def closed(stack: ExitStack) -> None:
 
 
 def wrapped(stack: ExitStack) -> None:
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=3))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=3))
     first = stack.enter_context(Consumer("v", timeout=0))
     second = stack.enter_context(Consumer("v", timeout=0))
     for number in range(12):
@@ -124,7 +124,7 @@ def wrapped(stack: ExitStack) -> None:
 
 
 def many_slots(stack: ExitStack) -> None:
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=1024))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=1024))
     consumers = []
     for number in range(66):
         consumers.append(stack.enter_context(Consumer("v", timeout=0)))
@@ -137,7 +137,7 @@ def near_wrap(stack: ExitStack) -> None:
     with Peer(CREATE_AND_DIE) as peer:
         peer.finish()
     shift_positions(segment_path("v"), 2**64 - 64, 2)
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=2))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=2))
     consumer = stack.enter_context(Consumer("v", timeout=0))
     for number in range(5):
         send(producer, number, 16)
@@ -146,7 +146,7 @@ def near_wrap(stack: ExitStack) -> None:
 
 def died_committing(stack: ExitStack) -> None:
     """As when a producer dies between its note and its head: message 3 was never sent."""
-    producer = stack.enter_context(Producer("v", capacity=AREA, consumers=2))
+    producer = stack.enter_context(Producer("v", capacity=AREA, max_consumers=2))
     for number in range(3):
         send(producer, number, 16)
     path = segment_path("v")
@@ -236,7 +236,7 @@ def test_package_goes_on_where_the_vector_stops(name: str) -> None:
     segment_path("v").write_bytes(vector.filled())
     segment_path("v").chmod(0o600)  # what permits more than its producer wants is not taken over
     geometry = struct.unpack_from("<6I", vector.content, 8)
-    kinds: dict[str, Any] = {"consumers": geometry[4]}
+    kinds: dict[str, Any] = {"max_consumers": geometry[4]}
     kinds["overflow"] = {1: "block", 2: "overwrite"}[geometry[3]]
     if geometry[2] == 2:
         dtype, shape = {
@@ -247,7 +247,7 @@ def test_package_goes_on_where_the_vector_stops(name: str) -> None:
         kinds |= {"dtype": dtype, "shape": shape}
     path = segment_path("v")
     with Producer("v", **kinds) as producer, Consumer("v", timeout=0, start="earliest") as consumer:
-        assert producer.stats()["took_over"]
+        assert producer.stats().took_over
         assert get_u64(path, 392) == struct.unpack_from("<Q", vector.content, 392)[0] + 1
         for _ in vector.gets:
             consumer.read(0).release()

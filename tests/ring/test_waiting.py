@@ -93,7 +93,7 @@ INTERRUPTIBLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], A
 def test_ctrl_c_ends_every_wait_and_the_handles_go_on(what: str, spin: float | None) -> None:
     prepare, call = INTERRUPTIBLE[what]
     with (
-        Producer("p", capacity=AREA, consumers=2, spin=spin) as producer,
+        Producer("p", capacity=AREA, max_consumers=2, spin=spin) as producer,
         Consumer("p", timeout=5, spin=spin) as consumer,
     ):
         prepare(producer, consumer)
@@ -289,7 +289,7 @@ def test_wait_returns_what_has_ended_or_died() -> None:
 
 
 def test_wait_returns_a_dead_one_until_its_death_was_told_and_not_after() -> None:
-    with Peer('p = Producer("w", consumers=2); say("ready"); hear()') as peer:
+    with Peer('p = Producer("w", max_consumers=2); say("ready"); hear()') as peer:
         peer.expect()
         with Consumer("w", timeout=5) as consumer, Consumer("w", timeout=5) as other:
             peer.kill()
@@ -301,7 +301,7 @@ def test_wait_returns_a_dead_one_until_its_death_was_told_and_not_after() -> Non
             with pytest.raises(shmipc.ProducerDied):
                 other.recv(0)
             assert shmipc.wait([consumer, other], 0.2) == []
-            with Producer("w", consumers=2) as successor:
+            with Producer("w", max_consumers=2) as successor:
                 successor.send(b"x")
                 assert shmipc.wait([consumer], 20) == [consumer]
                 assert consumer.recv(0) == b"x"
@@ -309,7 +309,7 @@ def test_wait_returns_a_dead_one_until_its_death_was_told_and_not_after() -> Non
 
 def test_wait_spins_for_as_long_as_the_most_patient_member_says() -> None:
     with (
-        Producer("w", consumers=2),
+        Producer("w", max_consumers=2),
         Consumer("w", timeout=5, spin=0) as sleeping,
         Consumer("w", timeout=5, spin=float("inf")) as spinning,
     ):
@@ -372,7 +372,7 @@ def test_wait_refuses_what_it_cannot_wait_for(ring: Any) -> None:
 
 
 def test_wait_given_a_bare_consumer_says_so_and_reads_nothing_from_it() -> None:
-    with Producer("p", consumers=2) as producer, Consumer("p", timeout=5) as consumer:
+    with Producer("p", max_consumers=2) as producer, Consumer("p", timeout=5) as consumer:
         producer.send(b"kept")
         producer.close()  # or wait() would iterate over the consumer for ever
         with pytest.raises(TypeError):

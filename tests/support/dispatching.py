@@ -32,7 +32,7 @@ class Rig:
     """A message ring of events, and a Dispatcher that reads it."""
 
     def __init__(self, name: str, **options: Any) -> None:
-        self.producer = Producer(name, **{"capacity": 1 << 16, "consumers": 4, **options})
+        self.producer = Producer(name, **{"capacity": 1 << 16, "max_consumers": 4, **options})
         self.consumer = Consumer(name)
         self.dispatcher = Dispatcher(spin=0)
         self.seen: list[Any] = []

@@ -286,7 +286,7 @@ def discard(name: str) -> None:
 
 # what a Peer may run: a producer and a consumer that hold their roles until told
 PRODUCE_THEN_HOLD = """
-    producer = Producer(args[0], capacity=4096, consumers=int(args[1]))
+    producer = Producer(args[0], capacity=4096, max_consumers=int(args[1]))
     say("ready")
     for i in range(int(hear())):
         producer.send(b"%d" % i)

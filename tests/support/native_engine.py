@@ -146,13 +146,13 @@ class Hand:
 
     def __init__(self, strategy_id: str = "hand", name: str = NAME) -> None:
         self.reports = Consumer(reports_ring(name, strategy_id), timeout=DEADLINE)
-        self.orders = Producer(orders_ring(name, strategy_id), capacity=1 << 20, consumers=1)
+        self.orders = Producer(orders_ring(name, strategy_id), capacity=1 << 20, max_consumers=1)
         self.events = Consumer(events_ring(name), start="latest", timeout=DEADLINE)
         self.welcome: Any = None
         self.read = 0  # events
 
     def hello(self, version: int = VERSION, session: int = 7) -> None:
-        slot = self.events.stats()["slot"]
+        slot = self.events.slot
         hello = Hello(session=session, pid=os.getpid(), slot=slot, version=version)
         self.orders.send(hello, kind=Control.HELLO)
 

@@ -43,7 +43,7 @@ def leave_behind(name: str, send: int = 0, consumers: int = 1) -> None:
     """Have a process create ring `name`, send to it and die without closing it."""
     script = (
         "import os, signal, sys, shmipc\n"
-        f"p = shmipc.Producer({name!r}, capacity=4096, consumers={consumers})\n"
+        f"p = shmipc.Producer({name!r}, capacity=4096, max_consumers={consumers})\n"
         f"for i in range({send}): p.send(b'%d' % i)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -136,7 +136,7 @@ def test_list_shows_a_live_typed_ring(directory: Path, capsys: pytest.CaptureFix
     import numpy as np
 
     with (
-        shmipc.Producer("live", dtype=np.int64, capacity=512, consumers=3) as producer,
+        shmipc.Producer("live", dtype=np.int64, capacity=512, max_consumers=3) as producer,
         shmipc.Consumer("live"),
     ):
         producer.send_many(np.arange(7))
@@ -162,7 +162,7 @@ def test_lag_of_a_typed_ring_is_in_items_of_any_size(
     import numpy as np
 
     with (
-        shmipc.Producer("typed", dtype=dtype, capacity=7, consumers=2) as producer,
+        shmipc.Producer("typed", dtype=dtype, capacity=7, max_consumers=2) as producer,
         shmipc.Consumer("typed"),
     ):
         for lag in ("0 items", "1 item", "2 items", "3 items"):
@@ -188,7 +188,7 @@ def test_list_names_what_is_not_a_segment(
 def test_clean_keeps_what_a_live_process_holds(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with shmipc.Producer("live", capacity=4096, consumers=2):
+    with shmipc.Producer("live", capacity=4096, max_consumers=2):
         for flags in ([], ["--discard"], ["--dry-run", "--discard"]):
             assert "live: kept: in use" in shown(capsys, "clean", *flags)
             assert (directory / "shmipc.live").exists()

@@ -66,7 +66,7 @@ def test_lags_tell_each_consumer_apart(rig: Rig, ring_name: str) -> None:
 
 def test_lags_count_items_of_a_typed_ring(ring_name: str) -> None:
     with (
-        Producer(ring_name, dtype=EVENT, capacity=64, consumers=2) as producer,
+        Producer(ring_name, dtype=EVENT, capacity=64, max_consumers=2) as producer,
         Consumer(ring_name) as consumer,
     ):
         producer.send_many(np.zeros(5, EVENT))

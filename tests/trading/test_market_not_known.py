@@ -334,7 +334,7 @@ def test_an_engine_that_reports_such_a_fill_is_told_and_nothing_is_sent(
             made.manager.restore("trader", [fill(), fill(**fields)])
         made.settle()
         assert trader.heard == []
-        assert trader.positions == made.manager._links["trader"].positions == {}
+        assert trader.positions == made.manager._roster.links["trader"].positions == {}
 
 
 @pytest.mark.parametrize(("name", "fields"), NO_FILLS)
@@ -346,7 +346,7 @@ def test_a_strategy_logs_such_a_fill_of_another_engine_and_keeps_its_position(
         made.join(trader)
         made.manager.report("trader", fill())
         with caplog.at_level(logging.ERROR, "shmipc.trading.strategy"):
-            made.manager._links["trader"].send(fill(**fields), int(EventKind.TRADE))
+            made.manager._roster.links["trader"].send(fill(**fields), int(EventKind.TRADE))
             made.settle()
         assert f"fill 17 of order 3 not booked: its {name} is" in caplog.text
         assert len(trader.heard) == 2, "on_trade gets it"

@@ -333,7 +333,7 @@ class TestLife:
             trader.orders.clear()
             made.settle()
             made.orders.clear()
-            made.manager._links["trader"].open.clear()
+            made.manager._roster.links["trader"].open.clear()
         gc.collect()
         after = [sys.getrefcount(one) for one in held]
         grown = [b - a for a, b in zip(before, after, strict=True)]

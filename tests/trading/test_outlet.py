@@ -32,7 +32,10 @@ Order = record_type(ORDER, "Order", text=("symbol",))
 
 @pytest.fixture
 def ring() -> Iterator[tuple[Producer, Consumer]]:
-    with Producer("orders", capacity=4096, consumers=2) as producer, Consumer("orders") as consumer:
+    with (
+        Producer("orders", capacity=4096, max_consumers=2) as producer,
+        Consumer("orders") as consumer,
+    ):
         yield producer, consumer
 
 
@@ -73,7 +76,7 @@ def test_the_trigger_is_the_event_that_is_being_handled(ring: tuple[Producer, Co
     producer, consumer = ring
     dispatcher = Dispatcher()
     outlet = Outlet(producer, Order, 7, fields=(), trigger="ts_trigger", dispatcher=dispatcher)
-    with Producer("ticks", capacity=4096, consumers=2) as ticks, Consumer("ticks") as reader:
+    with Producer("ticks", capacity=4096, max_consumers=2) as ticks, Consumer("ticks") as reader:
         dispatcher.add(reader, {1: (Order, lambda tick: outlet(Order()))})
         ticks.send(Order(ts_init=123), kind=1)
         assert dispatcher.run(timeout=0) == 1

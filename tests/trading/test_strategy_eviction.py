@@ -48,7 +48,7 @@ def fill(engine: Engine, timeout: float | None = None) -> None:
 
 def forge_pid(engine: Engine, strategy_id: str, pid: int) -> None:
     """Have the ring and HELLO say `pid` of a strategy, as one of another pid namespace would."""
-    link = engine._links[strategy_id]
+    link = engine._roster.links[strategy_id]
     with open(segment_path("engine.events"), "rb+") as file:
         os.pwrite(file.fileno(), struct.pack("<I", pid), SLOT0 + SLOT_LEN * link.slot + 8)
     link.pid = pid

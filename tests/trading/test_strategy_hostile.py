@@ -40,7 +40,7 @@ class Floor:
         self.orders: list[tuple[str, Any]] = []
         for name in ("bad", "honest"):
             self.manager.register_strategy(name)
-        self.honest = Producer(orders_ring("floor", "honest"), consumers=1, capacity=1 << 16)
+        self.honest = Producer(orders_ring("floor", "honest"), max_consumers=1, capacity=1 << 16)
         self.sent = 0
 
     def receive(self, rounds: int = 3) -> None:
@@ -79,7 +79,9 @@ def floor() -> Iterator[Floor]:
 
 
 def bad_orders(**options: Any) -> Producer:
-    return Producer(orders_ring("floor", "bad"), **{"capacity": 1 << 16, "consumers": 1, **options})
+    return Producer(
+        orders_ring("floor", "bad"), **{"capacity": 1 << 16, "max_consumers": 1, **options}
+    )
 
 
 # ---- bytes ---------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_a_pid_that_belongs_to_somebody_else_is_not_killed() -> None:
     with Peer("say('ready'); hear(); say('alive'); hear()") as innocent, bad_orders() as bad:
         innocent.expect()
         reader = Consumer("floor.events")
-        slot = reader.stats()["slot"]
+        slot = reader.slot
         with open(segment_path("floor.events"), "rb+") as file:
             file.seek(SLOT0 + 128 * slot + 8)
             file.write(innocent.pid.to_bytes(4, "little"))

@@ -529,7 +529,7 @@ def test_a_joining_strategy_never_holds_a_full_engine_up() -> None:
     with Engine(capacity=1 << 16) as engine:
         engine.register_strategy("s")
         with strategy_peer("Quiet", "s") as peer:
-            eventually(lambda: bool(engine._events.lags()))
+            eventually(lambda: bool(engine._broadcast.ring.lags()))
             for number in range(20_000):
                 engine.broadcast_event(tick(sequence=number), timeout=DEADLINE)
             engine.connected("s")

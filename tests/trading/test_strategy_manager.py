@@ -472,14 +472,14 @@ class TestReports:
         with desk(report_capacity=4096) as made:
             strategy = Hears("a")
             made.join(strategy)
-            made.manager._links["a"].backlog_limit = 50
+            made.manager._roster.links["a"].backlog_limit = 50
             sent = 0
             with pytest.raises(Full, match="'a' does not read"):  # noqa: PT012
                 while True:
                     sent += 1
                     made.manager.report("a", order_of(client_order_id=sent))
             assert made.manager.list_strategies()[0].waiting_reports == 50
-            assert sent not in made.manager._links["a"].open
+            assert sent not in made.manager._roster.links["a"].open
             while made.manager.list_strategies()[0].waiting_reports:
                 made.settle()
                 made.manager.poll()
@@ -523,13 +523,13 @@ class TestWaiting:
 def test_a_message_that_is_no_order_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with Engine() as engine:
         engine.register_strategy("a")
-        with Producer("engine.a.orders", consumers=1) as forged:
+        with Producer("engine.a.orders", max_consumers=1) as forged:
             forged.send(b"nonsense", kind=EventKind.ORDER)
             forged.send(b"nonsense", kind=999)
             forged.send(order_of(client_order_id=3), kind=EventKind.ORDER)
             assert engine.expect_orders(1)[0][1].client_order_id == 3
             assert engine.list_strategies()[0].errors == 1
-        engine.until(lambda: engine._links["a"].orders is None)
+        engine.until(lambda: engine._roster.links["a"].orders is None)
     assert "nonsense" not in caplog.text
     assert "has kind" in caplog.text
     discard_rings("engine", "a")

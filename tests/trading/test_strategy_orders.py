@@ -393,7 +393,7 @@ class TestTheEngineRefuses:
             trader, other = Trader("trader", order_capacity=4096), Trader("other")
             made.join(trader)
             made.join(other)
-            link = made.manager._links["trader"]
+            link = made.manager._roster.links["trader"]
             link.backlog_limit = 10
             bad = order_of(quantity=-1.0)
             for _ in range(100):

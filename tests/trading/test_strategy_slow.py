@@ -123,7 +123,7 @@ def test_evict_ends_one_that_was_stopped_before_it_had_joined() -> None:
     with Engine(slow="evict", patience=0.3, capacity=CAPACITY) as engine:
         engine.register_strategy("s")
         with strategy_peer("Quiet", "s") as peer:
-            eventually(lambda: bool(engine._events.lags()))
+            eventually(lambda: bool(engine._broadcast.ring.lags()))
             os.kill(peer.pid, signal.SIGSTOP)
             for _ in range(2000):
                 engine.broadcast_event(tick(), timeout=DEADLINE)

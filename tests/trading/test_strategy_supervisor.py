@@ -54,8 +54,8 @@ class TestSpawning:
             engine.broadcast_event(tick("BTCUSDT", sequence=2))
             assert engine.expect_orders(1)[0][1].client_order_id == 2
             assert engine.list_strategies()[0].symbols == ("BTCUSDT",)
-            assert engine._links["s"].orders is not None
-            assert engine._links["s"].orders.capacity == 1 << 16
+            assert engine._roster.links["s"].orders is not None
+            assert engine._roster.links["s"].orders.capacity == 1 << 16
 
     @pytest.mark.parametrize(
         ("error", "target"),
@@ -192,7 +192,7 @@ class TestEnding:
             engine.connected("s")
             engine.unregister_strategy("s")
             assert engine.list_strategies() == []
-            engine.until(lambda: not is_alive(pid) and not engine._leaving)
+            engine.until(lambda: not is_alive(pid) and not engine._roster.leaving)
             assert not [path for path in shm_dir.iterdir() if ".s." in path.name]
 
     def test_unregistering_one_that_hangs_does_not_stop_the_engine(self) -> None:
@@ -204,7 +204,7 @@ class TestEnding:
             assert is_alive(pid)  # it was not waited for
             with pytest.raises(ValueError, match="is leaving"):
                 engine.register_strategy("s")
-            engine.until(lambda: not is_alive(pid) and not engine._leaving)
+            engine.until(lambda: not is_alive(pid) and not engine._roster.leaving)
             engine.register_strategy("s")
             assert engine.exits[-1].signal == signal.SIGKILL
 

@@ -94,20 +94,20 @@ def test_a_report_is_refused_and_not_booked() -> None:
                 made.manager.report("s", report)
             with pytest.raises(ValueError, match=REFUSED.format("Trade", 0)):
                 made.manager.restore("s", [filled(order), report])
-        assert made.manager._links["s"].positions == {}
+        assert made.manager._roster.links["s"].positions == {}
 
 
 def test_a_report_that_has_to_wait_is_refused_too() -> None:
     with StrategyManager("engine", report_capacity=4096) as engine:
         engine.register_strategy("s")
         order = order_of()
-        while not engine._links["s"].waiting:
+        while not engine._roster.links["s"].waiting:
             engine.report("s", accepted(order))
         bad = accepted(order)
         np.asarray(bad)["text"] = "x" * 32
         with pytest.raises(ValueError, match="field 'text' of a Order"):
             engine.report("s", bad)
-        assert len(engine._links["s"].waiting) == 1
+        assert len(engine._roster.links["s"].waiting) == 1
         engine.close(discard=True)
 
 
@@ -125,7 +125,7 @@ def test_an_order_of_a_foreign_strategy_is_rejected_at_the_engine() -> None:
         runtime.session.orders.send(bytes(bad), kind=EventKind.ORDER)
         made.settle()
         assert made.orders == []
-        assert 5 not in made.manager._links["s"].open
+        assert 5 not in made.manager._roster.links["s"].open
         assert 5 not in strategy.orders
         assert made.manager.list_strategies()[0].orders == 1
 

@@ -6,8 +6,8 @@ Rules this file keeps:
   record's texts are looked at by the send itself.
 - An event is one type look-up, one send, and one note of the last record a symbol; who reads it is
   nobody's business here. Only where the ring is full does anything else happen.
-- While it waits for room, the manager looks after the rest (:meth:`Broadcasting._service`), so
-  that a strategy that joins meanwhile is not what it waits for.
+- While it waits for room, the engine looks after the rest (`service`), so that a strategy that
+  joins meanwhile is not what it waits for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from shmipc._core import Full, Latest, SchemaMismatch, check_texts
 from shmipc.trading.events import EventKind
 from shmipc.trading.strategy.deadline import deadline
 from shmipc.trading.strategy.eviction import Evictor, NotEvicted, check_pidfds, slowest
-from shmipc.trading.strategy.link import Link, UnknownStrategy, open_ring
+from shmipc.trading.strategy.link import open_ring
 from shmipc.trading.strategy.protocol import (
     BITMAP_LEN,
     REPORT_TYPES,
@@ -34,8 +34,9 @@ from shmipc.trading.strategy.protocol import (
     events_ring,
     market_types,
 )
+from shmipc.trading.strategy.roster import Roster
 
-__all__ = ["Broadcasting", "Filter", "Slow"]
+__all__ = ["Broadcast", "Filter", "Slow"]
 
 Slow = Literal["wait", "overwrite", "evict"]
 Filter = Callable[[str], bool] | Iterable[str]
@@ -46,14 +47,17 @@ _logger = logging.getLogger("shmipc.trading.strategy")
 _SLICE_SECONDS = 0.05  # of waiting for room, between two looks at the rest
 
 
-class Broadcasting:
-    """The part of an engine that sends events."""
+class Broadcast:
+    """The ring of one engine's events.
 
-    name: str
-    _links: dict[str, Link]
+    ``StrategyManager.broadcast_event`` uses `routes` and `try_send` itself, where nothing else is
+    to be done.
+    """
 
-    def _open_events(
+    def __init__(
         self,
+        roster: Roster,
+        service: Callable[[float], object],
         *,
         slow: Slow,
         patience: float,
@@ -64,6 +68,9 @@ class Broadcasting:
         spin: float | None,
         session: int,
     ) -> None:
+        """`service`: looks after the rest of the engine, at a time of the monotonic clock."""
+        self._roster = roster
+        self._service = service
         if slow not in ("wait", "overwrite", "evict"):
             raise ValueError(f"slow is 'wait', 'overwrite' or 'evict', not {slow!r}")
         if not patience > 0:
@@ -78,94 +85,82 @@ class Broadcasting:
             int(kind): Latest(types[kind].dtype.itemsize)
             for kind in (EventKind.TICK, EventKind.ORDER_BOOK)
         }
-        self._routes: dict[type, _Route] = {}
+        #: type of record -> kind, and what remembers it
+        self.routes: dict[type, _Route] = {}
         self._routes_of_dtypes: dict[np.dtype[Any], _Route] = {}
         self._types = {made.dtype: made for made in types.values()}
+        self._types_of_kinds = {kind: types[EventKind(kind)] for kind in self._latest}
         for kind, made in types.items():
             latest = self._latest.get(int(kind))
             route = (int(kind), _forget if latest is None else latest.update)
-            self._routes[made] = self._routes_of_dtypes[made.dtype] = route
+            self.routes[made] = self._routes_of_dtypes[made.dtype] = route
         self._stall: tuple[float, int] | None = None  # since when, and how much was sent then
         self._blocked: str | None = None  # why who is in the way cannot be evicted
-        self._events = open_ring(
-            events_ring(self.name),
+        self.ring = open_ring(
+            events_ring(roster.engine),
             capacity=capacity,
-            consumers=max(2, places),  # one would make a durable queue
+            max_consumers=max(2, places),  # one would make a durable queue
             overflow="overwrite" if slow == "overwrite" else "block",
             spin=spin,
         )
-        self._evictor: Evictor | None = None
+        self.evictor: Evictor | None = None
         if slow == "evict":
             try:
-                self._evictor = Evictor(self.name, self._events)
+                self.evictor = Evictor(roster.engine, self.ring)
             except BaseException:
-                self._events.close()
+                self.ring.close()
                 raise
-        self._try_send: Callable[..., bool] = self._events.try_send
+        #: True: sent. Never waits.
+        self.try_send: Callable[..., bool] = self.ring.try_send
         self._note: Any = None  # that must go out before any event
-        if self._events.stats()["took_over"]:
+        if self.ring.stats().took_over:
             now = time.time_ns()
             self._note = Engine(ts_event=now, ts_init=now, engine_session=session)
-            self._try_send = _no_room
+            self.try_send = _no_room
             with contextlib.suppress(Full):
                 self._send_note(0.0)
 
-    def broadcast_event(
+    def send_event(
         self, event: Any, filter: Filter | None = None, timeout: float | None = None
     ) -> None:
-        """Send an event to all strategies, or to those that `filter` names or says True of.
-
-        event: a record, or a numpy item or array of one, of a market event's dtype.
-        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted; where
-            it cannot be, for the engine's `patience`.
-
-        Raises Full when the time is over (NotEvicted, a Full, where eviction is the policy and
-        cannot be), SchemaMismatch (a TypeError) for another dtype, ValueError for a text that does
-        not end in its field (a symbol of 16 bytes), and UnknownStrategy for an id in `filter`.
-        Nothing was sent then.
-        """
-        route = self._routes.get(type(event))
+        """Send one event: as StrategyManager.broadcast_event."""
+        route = self.routes.get(type(event))
         if route is None:
             event, route = self._convert(event)
         if filter is not None:
-            if type(event) in self._routes:
+            if type(event) in self.routes:
                 check_texts(type(event), event)
-            self._broadcast_to(event, route[0], filter, timeout)
+            self._send_to(event, route[0], filter, timeout)
             return
-        if not self._try_send(event, kind=route[0]):
-            self._send(event, route[0], timeout)
+        if not self.try_send(event, kind=route[0]):
+            self.send(event, route[0], timeout)
         route[1](event)
 
-    def broadcast_batch(self, events: Any, timeout: float | None = None) -> int:
-        """Send the events of a structured array, or of an iterable of events of any kinds, in
-        order.
-
-        Returns how many there were. All are checked before one is sent; then as
-        broadcast_event(), but Full may come when some are sent: ``.sent`` says how many.
-        """
+    def send_batch(self, events: Any, timeout: float | None = None) -> int:
+        """Send several: as StrategyManager.broadcast_batch."""
         end = deadline(timeout)
         if isinstance(events, np.ndarray) and events.ndim == 1 and events.dtype.names is not None:
-            return self._broadcast_array(events, end)
+            return self._send_array(events, end)
         checked: list[tuple[Any, _Route]] = []
         for event in events:
-            route = self._routes.get(type(event))
+            route = self.routes.get(type(event))
             if route is None:
                 event, route = self._convert(event)
             else:
                 check_texts(type(event), event)
             checked.append((event, route))
         for sent, (event, route) in enumerate(checked):
-            if not self._try_send(event, kind=route[0]):
+            if not self.try_send(event, kind=route[0]):
                 left = None if end is None else max(0.0, end - time.monotonic())
                 try:
-                    self._send(event, route[0], left)
+                    self.send(event, route[0], left)
                 except Full as error:
                     error.sent = sent  # type: ignore[attr-defined]
                     raise
             route[1](event)
         return len(checked)
 
-    def _broadcast_array(self, events: Any, end: float | None) -> int:
+    def _send_array(self, events: Any, end: float | None) -> int:
         route = self._routes_of_dtypes.get(events.dtype)
         if route is None:
             raise self._mismatch(events.dtype)
@@ -176,7 +171,7 @@ class Broadcasting:
 
         def send(left: float) -> bool:
             nonlocal sent
-            sent += self._events.send_many(events[sent:], kind=route[0], timeout=left)
+            sent += self.ring.send_many(events[sent:], kind=route[0], timeout=left)
             return sent == len(events)
 
         try:
@@ -190,23 +185,23 @@ class Broadcasting:
                 route[1](events[:sent])
         return sent
 
-    def _broadcast_to(self, event: Any, kind: int, filter: Filter, timeout: float | None) -> None:
+    def _send_to(self, event: Any, kind: int, filter: Filter, timeout: float | None) -> None:
         """Send to some: with a bitmap of their places behind the event."""
         if callable(filter):
-            chosen = [link for link in self._links.values() if filter(link.strategy_id)]
+            chosen = [link for link in self._roster.links.values() if filter(link.strategy_id)]
         elif isinstance(filter, str):
             raise TypeError(
                 f"filter must be an iterable of ids, or say True of an id, not str; did you mean "
                 f"({filter!r},)?"
             )
         else:
-            chosen = [self._link(strategy_id) for strategy_id in filter]
+            chosen = [self._roster.link(strategy_id) for strategy_id in filter]
         if not chosen:
             return
         targets = bytearray(BITMAP_LEN)
         for link in chosen:
             targets[link.place >> 3] |= 1 << (link.place & 7)
-        self._send(bytes(event) + targets, kind, timeout, TARGETED)  # its texts were checked
+        self.send(bytes(event) + targets, kind, timeout, TARGETED)  # its texts were checked
 
     # ---- what is no record ---------------------------------------------------------------------
 
@@ -229,14 +224,16 @@ class Broadcasting:
             return SchemaMismatch(
                 f"this engine's order books have book_levels={self.book_levels} levels a side"
             )
-        known = ", ".join(made.__name__ for made in self._routes)
+        known = ", ".join(made.__name__ for made in self.routes)
         return SchemaMismatch(f"not an event of this engine ({known}): {found}")
 
     # ---- a full ring ---------------------------------------------------------------------------
 
-    def _send(self, data: Any, kind: int, timeout: float | None, flags: int = 0) -> None:
+    def send(self, data: Any, kind: int, timeout: float | None, flags: int = 0) -> None:
+        """Send a buffer as it is, with room or without."""
+
         def send(left: float) -> None:
-            self._events.send(data, kind=kind, flags=flags, timeout=left)
+            self.ring.send(data, kind=kind, flags=flags, timeout=left)
 
         self._push(send, timeout)
 
@@ -263,47 +260,53 @@ class Broadcasting:
 
     def _send_note(self, timeout: float) -> None:
         """Say that another engine goes on with this ring; events may follow."""
-        self._events.send(self._note, kind=Control.ENGINE, timeout=timeout)
+        self.ring.send(self._note, kind=Control.ENGINE, timeout=timeout)
         self._note = None
-        self._try_send = self._events.try_send
+        self.try_send = self.ring.try_send
 
     def _evict_if_due(self, now: float) -> str | None:
         """Nothing could be sent. If that has been so for too long, end who is in the way.
 
         Returns why that cannot be, from the time on when it is due.
         """
-        sent = self._events.stats()["messages"]
+        sent = self.ring.stats().count
         if self._stall is None or self._stall[1] != sent:
             self._stall = (now, sent)
             self._blocked = None
-        if self._evictor is None or now - self._stall[0] < self.patience:
+        if self.evictor is None or now - self._stall[0] < self.patience:
             return self._blocked
-        self._blocked = self._evictor.evict(self._everyone())
+        self._blocked = self.evictor.evict(self._roster.everyone())
         self._stall = (now, sent)  # to look again
         return self._blocked
 
     def _who_is_slow(self) -> str:
-        behind = slowest(self._events)
+        behind = slowest(self.ring)
         if behind is None:
             return "the ring of events is full"
         slot, pid, lag = behind
-        names = [link.strategy_id for link in self._links.values() if link.slot == slot]
+        names = [link.strategy_id for link in self._roster.links.values() if link.slot == slot]
         who = f"strategy {names[0]!r}" if names else "a reader"
         return f"the ring of events is full: {who} (pid {pid}) is {lag} events behind"
 
-    # ---- the rest of the engine ----------------------------------------------------------------
+    # ---- what the rest of the engine asks -------------------------------------------------------
 
-    def _link(self, strategy_id: str) -> Link:
-        link = self._links.get(strategy_id)
-        if link is None:
-            raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
-        return link
+    def latest(self, symbols: Collection[str] | None) -> Iterator[tuple[int, bytes]]:
+        """Yield kind and bytes of the newest event of each kind that is remembered and symbol."""
+        for kind, latest in self._latest.items():
+            for raw in latest.values():
+                if symbols is None or self._types_of_kinds[kind](raw).symbol in symbols:
+                    yield kind, raw
 
-    def _everyone(self) -> Iterable[Link]:
-        raise NotImplementedError
+    def look(self) -> None:
+        """Take note of who has died since it was evicted."""
+        if self.evictor is not None:
+            self.evictor.look()
 
-    def _service(self, now: float) -> None:
-        raise NotImplementedError
+    def close(self) -> None:
+        """Close the ring. Idempotent."""
+        if self.evictor is not None:
+            self.evictor.close()
+        self.ring.close()
 
 
 def _no_room(event: Any, *, kind: int) -> bool:

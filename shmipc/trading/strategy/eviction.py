@@ -24,7 +24,7 @@ import signal
 from collections.abc import Iterable
 
 from shmipc import _core
-from shmipc._core import Full, Producer
+from shmipc._core import Full, Lag, Producer
 from shmipc.trading.strategy.holders import (
     LOCK_PRODUCER,
     LOCK_SLOT0,
@@ -57,9 +57,9 @@ class _Killed:
     pinned: int
 
 
-def slowest(events: Producer) -> tuple[int, int, int] | None:
-    """Return slot, pid and lag of the reader that is furthest behind, or None."""
-    return max(events.lags(), key=lambda reader: reader[2], default=None)
+def slowest(events: Producer) -> Lag | None:
+    """Return the lag of the reader that is furthest behind, or None."""
+    return max(events.lags(), key=lambda reader: reader.lag, default=None)
 
 
 def check_pidfds() -> None:
@@ -130,7 +130,7 @@ class Evictor:
         """Take note of who has died since it was killed."""
         if not self._killed:
             return
-        held = {(slot, pid) for slot, pid, _ in self._events.lags()}
+        held = {(reader.slot, reader.pid) for reader in self._events.lags()}
         for place, killed in list(self._killed.items()):
             if place in held and not is_dead(killed.pinned):
                 continue
@@ -156,7 +156,8 @@ class Evictor:
         slot, pid = place
         events = self._name(self._path)
         found = find_holder(pid, lambda locks: locks.hold(events, LOCK_SLOT0 + slot))
-        if place not in [reader[:2] for reader in self._events.lags()]:  # it has gone by itself
+        readers = {(reader.slot, reader.pid) for reader in self._events.lags()}
+        if place not in readers:  # it has gone by itself
             if found is not None:
                 os.close(found[0])
             return None
@@ -214,7 +215,7 @@ class Evictor:
 
     def _tell(self, place: _Place, why: str) -> str:
         """Log it if it is news of this place."""
-        held = {(slot, pid) for slot, pid, _ in self._events.lags()}
+        held = {(reader.slot, reader.pid) for reader in self._events.lags()}
         self._told = {known: told for known, told in self._told.items() if known in held}
         if self._told.get(place) != why:
             self._told[place] = why

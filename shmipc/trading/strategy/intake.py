@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from shmipc._core import Closed, Dispatcher, Error, Full, ProducerDied, SchemaMismatch, check_texts
-from shmipc.trading.events import EventKind, Order, OrderAction, Tick, order_book_type
+from shmipc.trading.events import EventKind, Order, OrderAction
 from shmipc.trading.events.schema import VERSION
 from shmipc.trading.strategy.books import check_trade
-from shmipc.trading.strategy.broadcast import Broadcasting
+from shmipc.trading.strategy.broadcast import Broadcast
 from shmipc.trading.strategy.deadline import check_seconds, deadline
 from shmipc.trading.strategy.link import PRICED_TYPES, SIDES, TIMES_IN_FORCE, Link
 from shmipc.trading.strategy.protocol import (
@@ -38,12 +38,13 @@ from shmipc.trading.strategy.protocol import (
     Subscription,
     Welcome,
 )
+from shmipc.trading.strategy.roster import Roster
 
-__all__ = ["Intake"]
+__all__ = ["SERVICE_SECONDS", "Intake"]
 
 _logger = logging.getLogger("shmipc.trading.strategy")
 
-_SERVICE_SECONDS = 0.05
+SERVICE_SECONDS = 0.05  # between two looks at the rest of the engine
 _INF = math.inf
 _NEW = int(OrderAction.NEW)
 _TRADE = int(EventKind.TRADE)
@@ -59,20 +60,34 @@ def _leave_it(strategy_id: str, order: Any) -> None:
     raise _OrderWaits
 
 
-class Intake(Broadcasting):
-    """The part of an engine that listens to strategies and answers them."""
+class Intake:
+    """Listens to the strategies of one engine, and answers them."""
 
-    _instruments: dict[str, Any]
-    _session: int
-
-    def _open_intake(self, spin: float | None) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        broadcast: Broadcast,
+        service: Callable[[float], object],
+        *,
+        instruments: dict[str, Any],
+        spin: float | None,
+        session: int,
+    ) -> None:
+        """`service`: looks after the rest of the engine, at a time of the monotonic clock."""
+        self._roster = roster
+        self._broadcast = broadcast
+        self._service = service
+        self._instruments = instruments
+        self._session = session
         self._dispatcher = Dispatcher(spin=spin)
         self._owners: dict[int, Link] = {}  # id() of an open ring of orders -> whose it is
         self._callback: Callable[[str, Any], object] = _leave_it
         self._received = 0
         self._next_service = 0.0
 
-    # ---- for users -----------------------------------------------------------------------------
+    def serve_soon(self) -> None:
+        """Have the rest of the engine looked after when orders are next asked for."""
+        self._next_service = 0.0
 
     def receive_orders(
         self,
@@ -80,40 +95,28 @@ class Intake(Broadcasting):
         max: int | None = None,
         timeout: float | None = 0.0,
     ) -> int:
-        """Call ``callback(strategy_id, order)`` for orders that are ready; return how many.
-
-        Waits up to `timeout` seconds for the first (None: for ever). The record is valid until the
-        callback returns. If the callback raises, that comes out of here and the order stays: it
-        comes again. Orders that cannot be (a duplicate id, an unknown symbol or order, no
-        quantity) are rejected here. Who joins and leaves is looked after as well.
-        """
+        """As StrategyManager.receive_orders."""
         self._callback = callback
         before = self._received
         now = time.monotonic()
         end = None if timeout is None else now + timeout
         while True:
             if now >= self._next_service:
+                self._next_service = now + SERVICE_SECONDS
                 self._service(now)
-            left = _SERVICE_SECONDS if end is None else end - now
+            left = SERVICE_SECONDS if end is None else end - now
             if left <= 0.0:
                 self._dispatch(max, 0.0)
                 return self._received - before
             check_seconds("timeout", timeout)
-            self._dispatch(max, left if left < _SERVICE_SECONDS else _SERVICE_SECONDS)
+            self._dispatch(max, left if left < SERVICE_SECONDS else SERVICE_SECONDS)
             if self._received > before:
                 return self._received - before
             now = time.monotonic()
 
     def report(self, strategy_id: str, record: Any) -> None:
-        """Send an Order, Trade, Account or Position to one strategy; kept until it has read it.
-
-        It is taken into the books of open orders and positions that a joining strategy is told.
-        Never waits: what does not fit into the ring waits here. Raises Full when 65,536 reports
-        do, UnknownStrategy, SchemaMismatch (a TypeError), ValueError for a Trade whose price or
-        quantity is not known or a text that does not end in its field; nothing was sent or booked
-        then.
-        """
-        link = self._link(strategy_id)
+        """As StrategyManager.report."""
+        link = self._roster.link(strategy_id)
         kind = _KINDS_OF_REPORTS.get(type(record))
         if kind is None:
             kind, record = _report_of(record)
@@ -123,11 +126,8 @@ class Intake(Broadcasting):
         link.book(kind, record)
 
     def restore(self, strategy_id: str, records: Iterable[Any]) -> None:
-        """Take records into the books without reporting them: what a former engine had known.
-
-        Raises UnknownStrategy, SchemaMismatch, ValueError as report(); nothing was taken then.
-        """
-        link = self._link(strategy_id)
+        """As StrategyManager.restore."""
+        link = self._roster.link(strategy_id)
         checked = [_report_of(record) for record in records]
         for kind, record in checked:
             check_texts(type(record), record)
@@ -137,25 +137,19 @@ class Intake(Broadcasting):
             link.book(kind, record)
 
     def poll(self) -> None:
-        """Look after who joins and leaves, processes, and reports that wait. Never waits.
-
-        An engine that calls receive_orders() often need not. Orders are left where they are.
-        """
+        """As StrategyManager.poll."""
         self._callback = _leave_it
         self._service(time.monotonic())
         self._dispatch(None, 0.0)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until receive_orders() has an order. False: not within `timeout` seconds.
-
-        Who joins and leaves, and processes, are looked after meanwhile.
-        """
+        """As StrategyManager.wait."""
         end = deadline(timeout)
         self._callback = _leave_it
         while True:
             now = time.monotonic()
             self._service(now)
-            left = _SERVICE_SECONDS if end is None else min(_SERVICE_SECONDS, end - now)
+            left = SERVICE_SECONDS if end is None else min(SERVICE_SECONDS, end - now)
             if not self._dispatch(None, max(0.0, left)):
                 return True
             if left <= 0.0:
@@ -164,20 +158,16 @@ class Intake(Broadcasting):
     def wait_until_connected(
         self, strategy_ids: Iterable[str] | None = None, timeout: float | None = None
     ) -> bool:
-        """Wait until these strategies (all that are registered) are connected. False: not in time.
-
-        Orders stay for receive_orders(). A strategy whose orders from before a crash are unread
-        is not connected until they are received: it asked behind them.
-        """
-        links = [self._link(name) for name in strategy_ids or self._links]
+        """As StrategyManager.wait_until_connected."""
+        links = [self._roster.link(name) for name in strategy_ids or self._roster.links]
         return self._poll_until(lambda: all(link.state == "connected" for link in links), timeout)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all strategies have read all events and reports. False: not in time."""
+        """As StrategyManager.drain."""
 
         def is_drained() -> bool:
-            here = [link for link in self._links.values() if link.state == "connected"]
-            return not any(lag for _, _, lag in self._events.lags()) and not any(
+            here = [link for link in self._roster.links.values() if link.state == "connected"]
+            return not any(reader.lag for reader in self._broadcast.ring.lags()) and not any(
                 link.waiting or link.unread for link in here
             )
 
@@ -224,18 +214,20 @@ class Intake(Broadcasting):
             link.errors += 1
             _logger.error("strategy %s: %s", link.strategy_id, error)
             return
-        self._drop_source(link)
+        self.drop(link)
         if not isinstance(error, (Closed, ProducerDied)):
             link.complain(error)
         link.let_go(died=not isinstance(error, Closed))
 
-    def _add_source(self, link: Link) -> None:
+    def add(self, link: Link) -> None:
+        """Listen to a strategy, if its ring of orders has come."""
         if link.try_open():
             assert link.orders is not None
             self._owners[id(link.orders)] = link
             self._dispatcher.add(link.orders, self._handlers(link), retry=True)
 
-    def _drop_source(self, link: Link) -> None:
+    def drop(self, link: Link) -> None:
+        """Listen to it no more."""
         if link.orders is not None and self._owners.pop(id(link.orders), None) is not None:
             self._dispatcher.remove(link.orders)
 
@@ -321,10 +313,10 @@ class Intake(Broadcasting):
             ts_init=now,
             session=session,
             engine_session=self._session,
-            seq=self._events.stats()["messages"],
+            seq=self._broadcast.ring.stats().count,
             place=link.place,
             version=VERSION,
-            book_levels=self.book_levels,
+            book_levels=self._broadcast.book_levels,
             instruments=len(self._instruments) if self._instruments else -1,
             symbols=-1 if link.symbols is None else len(link.symbols),
         )
@@ -340,14 +332,7 @@ class Intake(Broadcasting):
         link.send(end, Control.SNAPSHOT_END, control=True)
 
     def _snapshot(self, link: Link) -> Iterable[tuple[int, Any]]:
-        types: dict[int, Any] = {
-            EventKind.TICK: Tick,
-            EventKind.ORDER_BOOK: order_book_type(self.book_levels),
-        }
-        for kind, latest in self._latest.items():
-            for raw in latest.values():
-                if link.symbols is None or types[kind](raw).symbol in link.symbols:
-                    yield kind, raw
+        yield from self._broadcast.latest(link.symbols)
         for order in link.open.values():
             yield EventKind.ORDER, order
         for position in link.positions.values():

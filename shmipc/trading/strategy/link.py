@@ -151,12 +151,12 @@ class Link:
         self._orders_name = orders_ring(engine, strategy_id)
         self._orders_path = _core.segment_path(self._orders_name)
         self.reports = open_ring(
-            reports_ring(engine, strategy_id), capacity=report_capacity, consumers=1, spin=spin
+            reports_ring(engine, strategy_id), capacity=report_capacity, max_consumers=1, spin=spin
         )
         found = self.reports.stats()
-        self._sent = found["messages"]
+        self._sent = found.count
         self._last_report = self._sent  # how many were sent when the last was that is no control
-        if found["took_over"]:
+        if found.took_over:
             now = time.time_ns()
             note = Engine(ts_event=now, ts_init=now, engine_session=session)
             self.send(note, Control.ENGINE, control=True)
@@ -333,7 +333,7 @@ class Link:
     def unread(self) -> int:
         """Return how many reports are in its ring."""
         try:
-            return self.reports.pending
+            return self.reports.lag
         except (Corrupt, Removed) as error:
             self.complain(error)
             return 0
@@ -348,7 +348,7 @@ class Link:
         lost = sum(1 for _, kind, flags in self.waiting if kind < Control.HELLO and not flags)
         unread = False
         try:
-            unread = self._last_report > self._sent - self.reports.pending
+            unread = self._last_report > self._sent - self.reports.lag
             if not unread and self.reports.attached == 0:
                 self.reports.unlink()
         except Error:  # cut, or closed: nothing to be done for it

@@ -2,7 +2,8 @@
 
 Rules this file keeps:
 
-- Events are in broadcast.py, orders and reports in intake.py. What they need looked after (rings
+- Events are sent by a Broadcast, orders and reports pass through an Intake; both know who is there
+  by the Roster. What they need looked after (rings
   that appear, reports that wait, processes to watch) is done here, no more than every 50 ms, from
   inside ``receive_orders``, ``wait``, ``poll`` and a broadcast that finds the ring full.
 - Nothing here starts a thread. Nothing waits for one strategy but a broadcast, where ``slow`` says
@@ -15,14 +16,14 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from shmipc import _core
-from shmipc._core import Closed, Error, Full
+from shmipc._core import Error, Full
 from shmipc.trading.events import encode_symbol
 from shmipc.trading.events.schema import DEFAULT_LEVELS
-from shmipc.trading.strategy.broadcast import Slow
+from shmipc.trading.strategy.broadcast import Broadcast, Filter, Slow
 from shmipc.trading.strategy.checks import check_symbols
 from shmipc.trading.strategy.deadline import check_seconds
 from shmipc.trading.strategy.intake import Intake
@@ -35,6 +36,7 @@ from shmipc.trading.strategy.protocol import (
     orders_ring,
     reports_ring,
 )
+from shmipc.trading.strategy.roster import Roster
 from shmipc.trading.strategy.supervisor import Exit, Restart, Supervisor
 from shmipc.trading.strategy.unread import Left
 
@@ -42,10 +44,8 @@ __all__ = ["StrategyManager"]
 
 _logger = logging.getLogger("shmipc.trading.strategy")
 
-_SERVICE_SECONDS = 0.05
 
-
-class StrategyManager(Intake):
+class StrategyManager:
     """The engine of a number of strategies, each in its own process.
 
     ::
@@ -86,7 +86,6 @@ class StrategyManager(Intake):
         order_capacity: int = 1 << 20,
         report_capacity: int = 1 << 20,
     ) -> None:
-        self._closed = True
         self.name = check_id(name, "an engine")
         if not 1 <= max_strategies <= MAX_PLACES:
             raise ValueError(f"max_strategies is 1 to {MAX_PLACES}, not {max_strategies!r}")
@@ -95,15 +94,15 @@ class StrategyManager(Intake):
         self._report_capacity = report_capacity
         self._spin = spin
         self._instruments = _instruments(instruments)
-        self._links: dict[str, Link] = {}
         #: What was left unread in the rings of strategies that were unregistered or closed.
         self.left: dict[str, Left] = {}
-        self._leaving: dict[str, Link] = {}  # unregistered, with a process that has not ended
         self._places = itertools.cycle(range(MAX_PLACES))
         self._supervisor = Supervisor(self.name)
         self._session = time.time_ns()
-        self._open_intake(spin)
-        self._open_events(
+        self._roster = Roster(self.name)
+        self._broadcast = Broadcast(
+            self._roster,
+            self._service,
             slow=slow,
             patience=patience,
             capacity=capacity,
@@ -113,7 +112,30 @@ class StrategyManager(Intake):
             spin=spin,
             session=self._session,
         )
-        self._closed = False
+        self._intake = Intake(
+            self._roster,
+            self._broadcast,
+            self._service,
+            instruments=self._instruments,
+            spin=spin,
+            session=self._session,
+        )
+        self._roster.closed = False
+
+    @property
+    def slow(self) -> Slow:
+        """What a strategy that does not keep up means for the others."""
+        return self._broadcast.slow
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a broadcast waits for one before it is evicted."""
+        return self._broadcast.patience
+
+    @property
+    def book_levels(self) -> int:
+        """Levels a side of the order books broadcast."""
+        return self._broadcast.book_levels
 
     # ---- who is there --------------------------------------------------------------------------
 
@@ -123,24 +145,24 @@ class StrategyManager(Intake):
         Raises ValueError if it is registered already, or for a name or symbol that is none, Full
         when there are `max_strategies`.
         """
-        self._check_open()
+        self._roster.check_open()
         check_id(strategy_id, "a strategy")
-        if strategy_id in self._links:
+        if strategy_id in self._roster.links:
             raise ValueError(f"strategy {strategy_id!r} is registered already")
-        if strategy_id in self._leaving:
+        if strategy_id in self._roster.leaving:
             raise ValueError(
                 f"strategy {strategy_id!r} is leaving: its process runs, or its last orders are "
                 "not received yet"
             )
-        if len(self._links) + len(self._leaving) >= self.max_strategies:
+        if len(self._roster.links) + len(self._roster.leaving) >= self.max_strategies:
             raise Full(f"max_strategies={self.max_strategies} allows no more of them")
         chosen = check_symbols(symbols)
         for symbol in chosen or ():
             encode_symbol(symbol)
             if self._instruments and symbol not in self._instruments:
                 raise ValueError(f"unknown symbol {symbol!r}: it is not among the instruments")
-        taken = {link.place for link in (*self._links.values(), *self._leaving.values())}
-        self._links[strategy_id] = Link(
+        taken = {link.place for link in self._roster.everyone()}
+        self._roster.links[strategy_id] = Link(
             self.name,
             strategy_id,
             next(place for place in self._places if place not in taken),
@@ -150,7 +172,7 @@ class StrategyManager(Intake):
             spin=self._spin,
             session=self._session,
         )
-        self._next_service = 0.0
+        self._intake.serve_soon()
 
     def unregister_strategy(self, strategy_id: str, grace: float = 5.0) -> None:
         """Let the strategy go: its run() ends. Does not wait for that.
@@ -160,22 +182,21 @@ class StrategyManager(Intake):
         not received, and reports that are not read, are kept for the day when it is registered
         again. Raises UnknownStrategy.
         """
-        self._check_open()
+        self._roster.check_open()
         check_seconds("grace", grace)
-        link = self._links.pop(strategy_id, None)
+        link = self._roster.links.pop(strategy_id, None)
         if link is None:
             raise UnknownStrategy(f"no strategy {strategy_id!r} is registered")
         if self._supervisor.stop(strategy_id, grace):
-            self._leaving[strategy_id] = link
+            self._roster.leaving[strategy_id] = link
         else:
             self._close_link(link)
 
     def list_strategies(self) -> list[StrategyInfo]:
         """Return how each registered strategy fares."""
-        self._check_open()
-        if self._evictor is not None:
-            self._evictor.look()
-        lags = {slot: lag for slot, _, lag in self._events.lags()}
+        self._roster.check_open()
+        self._broadcast.look()
+        lags = {reader.slot: reader.lag for reader in self._broadcast.ring.lags()}
         return [
             StrategyInfo(
                 strategy_id=link.strategy_id,
@@ -190,8 +211,103 @@ class StrategyManager(Intake):
                 restarts=self._supervisor.restarts(link.strategy_id),
                 symbols=link.symbols,
             )
-            for link in self._links.values()
+            for link in self._roster.links.values()
         ]
+
+    # ---- events --------------------------------------------------------------------------------
+
+    def broadcast_event(
+        self, event: Any, filter: Filter | None = None, timeout: float | None = None
+    ) -> None:
+        """Send an event to all strategies, or to those that `filter` names or says True of.
+
+        event: a record, or a numpy item or array of one, of a market event's dtype.
+        timeout: seconds to wait for a slow strategy. None: for ever, or until it is evicted; where
+            it cannot be, for the engine's `patience`.
+
+        Raises Full when the time is over (NotEvicted, a Full, where eviction is the policy and
+        cannot be), SchemaMismatch (a TypeError) for another dtype, ValueError for a text that does
+        not end in its field (a symbol of 16 bytes), and UnknownStrategy for an id in `filter`.
+        Nothing was sent then.
+        """
+        events = self._broadcast
+        route = events.routes.get(type(event))
+        if route is None or filter is not None or not events.try_send(event, kind=route[0]):
+            events.send_event(event, filter, timeout)
+        else:
+            route[1](event)
+
+    def broadcast_batch(self, events: Any, timeout: float | None = None) -> int:
+        """Send the events of a structured array, or of an iterable of events of any kinds, in
+        order.
+
+        Returns how many there were. All are checked before one is sent; then as
+        broadcast_event(), but Full may come when some are sent: ``.sent`` says how many.
+        """
+        return self._broadcast.send_batch(events, timeout)
+
+    # ---- orders and reports --------------------------------------------------------------------
+
+    def receive_orders(
+        self,
+        callback: Callable[[str, Any], object],
+        max: int | None = None,
+        timeout: float | None = 0.0,
+    ) -> int:
+        """Call ``callback(strategy_id, order)`` for orders that are ready; return how many.
+
+        Waits up to `timeout` seconds for the first (None: for ever). The record is valid until the
+        callback returns. If the callback raises, that comes out of here and the order stays: it
+        comes again. Orders that cannot be (a duplicate id, an unknown symbol or order, no
+        quantity) are rejected here. Who joins and leaves is looked after as well.
+        """
+        return self._intake.receive_orders(callback, max, timeout)
+
+    def report(self, strategy_id: str, record: Any) -> None:
+        """Send an Order, Trade, Account or Position to one strategy; kept until it has read it.
+
+        It is taken into the books of open orders and positions that a joining strategy is told.
+        Never waits: what does not fit into the ring waits here. Raises Full when 65,536 reports
+        do, UnknownStrategy, SchemaMismatch (a TypeError), ValueError for a Trade whose price or
+        quantity is not known or a text that does not end in its field; nothing was sent or booked
+        then.
+        """
+        self._intake.report(strategy_id, record)
+
+    def restore(self, strategy_id: str, records: Iterable[Any]) -> None:
+        """Take records into the books without reporting them: what a former engine had known.
+
+        Raises UnknownStrategy, SchemaMismatch, ValueError as report(); nothing was taken then.
+        """
+        self._intake.restore(strategy_id, records)
+
+    def poll(self) -> None:
+        """Look after who joins and leaves, processes, and reports that wait. Never waits.
+
+        An engine that calls receive_orders() often need not. Orders are left where they are.
+        """
+        self._intake.poll()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until receive_orders() has an order. False: not within `timeout` seconds.
+
+        Who joins and leaves, and processes, are looked after meanwhile.
+        """
+        return self._intake.wait(timeout)
+
+    def wait_until_connected(
+        self, strategy_ids: Iterable[str] | None = None, timeout: float | None = None
+    ) -> bool:
+        """Wait until these strategies (all that are registered) are connected. False: not in time.
+
+        Orders stay for receive_orders(). A strategy whose orders from before a crash are unread
+        is not connected until they are received: it asked behind them.
+        """
+        return self._intake.wait_until_connected(strategy_ids, timeout)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until all strategies have read all events and reports. False: not in time."""
+        return self._intake.drain(timeout)
 
     # ---- processes -----------------------------------------------------------------------------
 
@@ -221,7 +337,7 @@ class StrategyManager(Intake):
         RuntimeError in a frozen program, or one that embeds Python, where no interpreter is known,
         FileNotFoundError where there is no `python`.
         """
-        self._check_open()
+        self._roster.check_open()
         options = [f"--order-capacity={self._order_capacity}"]
         for name, value in (
             ("cpu", cpu),
@@ -231,7 +347,7 @@ class StrategyManager(Intake):
         ):
             if value is not None:
                 options.append(f"--{name}={value}")
-        registered = strategy_id in self._links
+        registered = strategy_id in self._roster.links
         if not registered:
             self.register_strategy(strategy_id, symbols)
         elif symbols is not None:
@@ -261,11 +377,11 @@ class StrategyManager(Intake):
         Returns True: it runs no more. False: it was not spawned here, and has not ended in time.
         Raises UnknownStrategy.
         """
-        self._check_open()
+        self._roster.check_open()
         if self._supervisor.stop(strategy_id, grace):
             self._await_ends([strategy_id])
             return True
-        link = self._links.get(strategy_id)
+        link = self._roster.links.get(strategy_id)
         if link is None:
             if strategy_id in self._supervisor:
                 return True
@@ -302,32 +418,19 @@ class StrategyManager(Intake):
 
     def _service(self, now: float) -> None:
         """Open rings that have appeared, send reports that wait, watch processes."""
-        self._next_service = now + _SERVICE_SECONDS
-        for link in self._links.values():
+        for link in self._roster.links.values():
             if link.orders is None:
-                self._add_source(link)
+                self._intake.add(link)
             if link.waiting:
                 link.flush()
-        if self._evictor is not None:
-            self._evictor.look()
+        self._broadcast.look()
         self._supervisor.check()
-        for name, link in list(self._leaving.items()):
+        for name, link in list(self._roster.leaving.items()):
             if self._supervisor.pid(name) is None and link.orders is None:
-                self._close_link(self._leaving.pop(name))
-
-    def _everyone(self) -> Iterable[Link]:
-        return (*self._links.values(), *self._leaving.values())
-
-    def _link(self, strategy_id: str) -> Link:
-        self._check_open()
-        return self._leaving.get(strategy_id) or super()._link(strategy_id)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed(f"engine {self.name!r} is closed")
+                self._close_link(self._roster.leaving.pop(name))
 
     def _close_link(self, link: Link) -> None:
-        self._drop_source(link)
+        self._intake.drop(link)
         lost, left = link.close()
         if lost:
             _logger.error("%d reports for strategy %s did not fit", lost, link.strategy_id)
@@ -345,23 +448,21 @@ class StrategyManager(Intake):
         that is not ours sends when it hears of the end (it reads what is there, and ends by
         itself) comes after the count.
         """
-        if self._closed:
+        if self._roster.closed:
             return self.left
         check_seconds("grace", grace)
-        names = [*self._links, *self._leaving]
+        names = [*self._roster.links, *self._roster.leaving]
         try:
             spawned = [name for name in names if self._supervisor.stop(name, grace)]
             self._await_ends(spawned)
             self.poll()
         finally:
-            self._closed = True
-            if self._evictor is not None:
-                self._evictor.close()
-            self._events.close()
-            for link in (*self._links.values(), *self._leaving.values()):
+            self._roster.closed = True
+            self._broadcast.close()
+            for link in self._roster.everyone():
                 self._close_link(link)
-            self._links.clear()
-            self._leaving.clear()
+            self._roster.links.clear()
+            self._roster.leaving.clear()
             for name in names if discard else ():
                 for ring in (orders_ring, reports_ring):
                     with contextlib.suppress(Error, OSError):  # gone, or a strategy is still there

@@ -141,7 +141,7 @@ class Session:
                 self.orders = Producer(
                     self._name(orders_ring),
                     capacity=self._order_capacity,
-                    consumers=1,
+                    max_consumers=1,
                     spin=self._spin,
                 )
             self.events = Consumer(
@@ -186,7 +186,7 @@ class Session:
             ts_init=self._session,
             session=self._session,
             pid=os.getpid(),
-            slot=self.events.stats()["slot"],
+            slot=self.events.slot,
             version=VERSION,
         )
         if not self._try_send(hello, Control.HELLO):  # behind; or it has died, and this one is new
@@ -294,7 +294,7 @@ class Session:
         """Send STATUS if it changed; not where the engine leaves orders unread."""
         told = (lost, events, errors)
         if told != self._told and self.orders is not None:
-            if self.orders.pending > _UNREAD_CONTROL:
+            if self.orders.lag > _UNREAD_CONTROL:
                 return
             now = time.time_ns()
             status = Status(ts_event=now, ts_init=now, lost=lost, events=events, errors=errors)
@@ -335,7 +335,7 @@ class Session:
         It would be kept for the next engine, as orders are.
         """
         assert self.orders is not None
-        if not self.orders.pending:
+        if not self.orders.lag:
             return
         try:
             reader = Consumer(self._name(orders_ring), timeout=0)

@@ -16,7 +16,7 @@
 #include <structmember.h>
 
 #include "../../core/ring/producer.h"
-#include "../../core/ring/waitset.h"
+#include "../../core/ring/waited_consumer.h"
 
 #ifndef Py_BEGIN_CRITICAL_SECTION /* before 3.13 the GIL is the critical section */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
@@ -61,6 +61,8 @@ struct module_state {
     PyTypeObject *iterator_type;
     PyTypeObject *frame_type;
     PyTypeObject *view_type;
+    PyTypeObject *stats_type;
+    PyTypeObject *lag_type;
     PyTypeObject *dispatcher_type;
     PyTypeObject *latest_type;
     PyTypeObject *outlet_type;
@@ -211,7 +213,7 @@ typedef struct {
     Py_ssize_t leases;              /* frames that still hold ring memory */
     bool detach_pending;            /* closed while leases were held: the last one detaches */
     bool abandoned;                 /* what leases hold stays unread */
-    enum shmipc_start_option start; /* as given */
+    enum shmipc_start start; /* as given */
     struct shmipc_consumer_role core;
 } ConsumerObject;
 
@@ -240,6 +242,7 @@ typedef struct {
     uint64_t len;   /* bytes that may be written */
     uint64_t span;  /* bytes reserved */
     uint64_t items; /* typed: items reserved */
+    bool single;    /* typed: one item, without a leading axis, as Consumer.read() gives it */
     uint16_t kind;
     uint16_t flags;
     /* These three change in the producer's critical section. */
@@ -291,7 +294,8 @@ static inline bool frame_is_readable(const FrameObject *frame)
 void consumer_lease_ended(ConsumerObject *consumer);
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
-                          uint64_t span, uint64_t items, uint16_t kind, uint16_t flags);
+                          uint64_t span, uint64_t items, bool single, uint16_t kind,
+                          uint16_t flags);
 /* The producer closes: whatever is reserved is not sent. True if views of the ring live on. */
 bool reservation_orphan(ProducerObject *producer);
 
@@ -443,7 +447,7 @@ struct vigil {
 
 /* Two looks found the same: a new reference to the consumer to tell of, else NULL. The handles are
  * entered. */
-ConsumerObject *vigil_look(struct vigil *vigil, struct shmipc_consumer_role *const *cores,
+ConsumerObject *vigil_look(struct vigil *vigil, const struct shmipc_waited *members,
                            uint32_t count);
 /* Tell of it, and drop the reference; NULL: of nobody. Runs Python code. -1 with an exception. */
 int vigil_tell(const struct vigil *vigil, ConsumerObject *consumer);

@@ -22,7 +22,7 @@ static bool enter_handles(DispatcherObject *self)
             leave_handles(self, i);
             return false;
         }
-        self->set.roles[i] = &consumer->core;
+        self->set.members[i] = shmipc_waited_consumer(&consumer->core);
     }
     self->set.count = (uint32_t)self->count;
     return true;
@@ -66,7 +66,7 @@ static void ask_for_what_is_ready(DispatcherObject *self)
 {
     for (Py_ssize_t i = self->count; i > 0; i--) {
         const Py_ssize_t next = (self->turn + i) % self->count;
-        if (shmipc_ring_ask(&self->set.roles[next]->ring)) {
+        if (shmipc_ring_prefetch(&shmipc_consumer_of_waited(&self->set.members[next])->ring)) {
             self->turn = next - 1 + self->count; /* a round begins with the one after */
         }
     }
@@ -124,14 +124,12 @@ static enum shmipc_status wait_slice(DispatcherObject *self, uint64_t deadline_n
 /* Poll for a moment with the GIL held. */
 static enum shmipc_status poll_briefly(DispatcherObject *self)
 {
-    Py_ssize_t polls = SHMIPC_BRIEF_POLLS;
-    if (self->count > 2) {
-        polls = 2 * polls / self->count; /* of all rings: some 3 us in all */
-    }
-    for (Py_ssize_t poll = 0; poll < polls; poll++) {
+    const int64_t polls = shmipc_brief_polls_of_each(self->count);
+    for (int64_t poll = 0; poll < polls; poll++) {
         bool ready = false;
         for (Py_ssize_t i = 0; i < self->count; i++) {
-            ready |= shmipc_ring_readable(&self->set.roles[i]->ring) != SHMIPC_EMPTY;
+            ready |= shmipc_ring_readable(
+                         &shmipc_consumer_of_waited(&self->set.members[i])->ring) != SHMIPC_EMPTY;
         }
         if (ready) {
             ask_for_what_is_ready(self);
@@ -167,9 +165,9 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience)
                 return -1;
             }
             status = wait_slice(self, deadline_ns);
-            ConsumerObject *in_the_way = status == SHMIPC_AGAIN
-                                             ? vigil_look(&vigil, self->set.roles, self->set.count)
-                                             : NULL;
+            ConsumerObject *in_the_way =
+                status == SHMIPC_AGAIN ? vigil_look(&vigil, self->set.members, self->set.count)
+                                       : NULL;
             leave_handles(self, self->count);
             if (vigil_tell(&vigil, in_the_way) != 0) { /* runs Python code: outside, as handlers */
                 return -1;

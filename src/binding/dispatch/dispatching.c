@@ -79,7 +79,7 @@ static int classify(struct subscription *source, const struct shmipc_message *me
     }
     if (source->scratch != NULL) {
         shmipc_copy_speculative(source->scratch, message->data, (size_t)message->len);
-        if (!shmipc_ring_intact(&consumer->core.ring.ring, message->pos)) {
+        if (!shmipc_ring_intact(&consumer->core.ring.map, message->pos)) {
             event->gone = true;
             return 0;
         }
@@ -115,7 +115,7 @@ static int next_message(struct subscription *source, struct shmipc_message *mess
     if (consumer->handle.dtype != NULL) {
         message->kind = 0;
         message->flags = 0;
-        message->seq = shmipc_ring_seq_of(&consumer->core.ring.ring, message->pos);
+        message->seq = shmipc_ring_seq_of(&consumer->core.ring.map, message->pos);
     }
     return 1;
 }
@@ -237,7 +237,7 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
                                   Py_ssize_t most, bool *stepped)
 {
     ConsumerObject *consumer = source->consumer;
-    const struct shmipc_ring *ring = &consumer->core.ring.ring;
+    const struct shmipc_ring *ring = &consumer->core.ring.map;
     const uint64_t begin_pos = consumer->core.ring.read_pos;
     struct shmipc_message message;
     struct event event;

@@ -19,14 +19,14 @@ static uint64_t gather_alike(struct subscription *source, struct handler *handle
     const uint64_t room = handler->batch_room - handler->batch_count;
     unsigned char *to = handler->batch_data + handler->batch_count * len;
     uint64_t count = 0;
-    if (source->scratch != NULL || core->ring.item_stride != 0) {
+    if (source->scratch != NULL || core->map.item_stride != 0) {
         return 0;
     }
     most = most < room ? most : room;
     Py_BEGIN_CRITICAL_SECTION(source->consumer);
     while (count < most && core->read_pos != core->head_pos_cached) {
         struct shmipc_message message;
-        if (shmipc_message_decode(&core->ring, core->read_pos,
+        if (shmipc_message_decode(&core->map, core->read_pos,
                                   core->head_pos_cached - core->read_pos, &message) != SHMIPC_OK ||
             message.kind != handler->kind || message.len != len ||
             (message.flags & odd_flags) != 0 ||
@@ -58,7 +58,7 @@ static int make_room_in_batch(struct subscription *source, struct handler *handl
     if (handler->batch == NULL) {
         const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
         const uint64_t ahead = ring->head_pos_cached - ring->read_pos;
-        const uint64_t quarter = ring->ring.area_len / 4;
+        const uint64_t quarter = ring->map.area_len / 4;
         const uint64_t ready = (ahead < quarter ? ahead : quarter) / span;
         const uint64_t fits = BATCH_MAX_LEN / handler->len;
         handler->batch_room = ready < fits ? ready : fits;
@@ -84,7 +84,7 @@ static int gather(struct subscription *source, uint64_t most, bool *stepped)
     const uint64_t begin_pos = ring->read_pos;
     uint64_t count = 0;
     for (uint64_t steps = 0; count < most && steps < most + STEPS_MAX; steps++) {
-        if (ring->read_pos - begin_pos >= ring->ring.area_len / 4) {
+        if (ring->read_pos - begin_pos >= ring->map.area_len / 4) {
             return 0;
         }
         const enum glance seen = subscription_glance(source, &message, &event);

@@ -218,7 +218,7 @@ struct subscription *subscription_new(struct module_state *state, PyObject *cons
         subscription_drop(source);
         return NULL;
     }
-    if (source->consumer->core.ring.ring.overwrite) {
+    if (source->consumer->core.ring.map.overwrite) {
         source->scratch = PyMem_Malloc(source->scratch_len + TARGETS_LEN);
         if (source->scratch == NULL) {
             PyErr_NoMemory();

@@ -1,10 +1,10 @@
 /* consumer.c: the Consumer type: its life and its attributes. Its reading is in receiving.c. */
 #include "../base/gil.h"
 #include "buffers.h"
+#include "../../core/ring/opening.h"
 #include "../base/module.h"
+#include "stats.h"
 
-#define OPEN_NAP_MIN_NS UINT64_C(500000)
-#define OPEN_NAP_MAX_NS UINT64_C(10000000)
 /* A wait this long may be for a name that is misspelt. */
 #define OPEN_HINT_NS UINT64_C(2000000000)
 
@@ -28,7 +28,7 @@ static void finish_close(HandleObject *handle)
     ConsumerObject *self = (ConsumerObject *)handle;
     bool now;
     Py_BEGIN_CRITICAL_SECTION(self);
-    /* While frames or views hold ring memory, the place in the ring is kept for them. */
+    /* While frames or views hold ring memory, the slot is kept for them. */
     now = self->leases == 0;
     self->detach_pending = !now;
     Py_END_CRITICAL_SECTION();
@@ -59,7 +59,7 @@ PyDoc_STRVAR(
     "shape and capacity come from the ring.\n"
     "\n"
     "start: 'latest' joins at the next message, 'earliest' at the oldest one retained. Default:\n"
-    "    latest; a durable queue (consumers=1, overflow='block') always resumes at the first\n"
+    "    latest; a durable queue (max_consumers=1, overflow='block') always resumes at the first\n"
     "    unreleased message.\n"
     "timeout: seconds to wait for the ring; None for ever, 0 not at all.\n"
     "spin: seconds to poll before sleeping when there is nothing to read; 0 sleeps at once,\n"
@@ -68,6 +68,11 @@ PyDoc_STRVAR(
     "In a ring that overwrites, a consumer that was lapped goes on at the newest message or item,\n"
     "which stays for longest, and .lost counts what lay between. What it looks at in place may be\n"
     "overwritten meanwhile: ask the frame's .intact after use, or recv().\n"
+    "\n"
+    "A for loop reads frame by frame, waits for each, and ends when the producer has closed; it\n"
+    "releases a frame as it takes the next. So list(consumer) waits for the end of the stream,\n"
+    "and its frames are released: copy in the loop, [bytes(frame) for frame in consumer]. To\n"
+    "take only what is there now, use read_batch(timeout=0), or recv(0) until it raises Empty.\n"
     "\n"
     "Raises NotFound after the timeout, Busy if the ring has all its consumers, Corrupt,\n"
     "ValueError, OSError.");
@@ -89,53 +94,8 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     return (PyObject *)self;
 }
 
-/* How far an open has come. Nobody is attached before the dtype was read, so a ring of one that
- * cannot be read has lost no place to us. */
-struct opening {
-    const char *path;
-    enum shmipc_start_option start;
-    uint64_t deadline_ns;
-    uint64_t nap_ns;
-    bool found; /* the file is open */
-    bool read;  /* the dtype of this file was read: */
-    dev_t device;
-    ino_t inode;
-    bool joined;
-};
-
-/* Find the ring and, once its dtype was read, attach; or sleep until the next attempt may be made.
- * Without the GIL. OK: joined, or the dtype is to be read. */
-static enum shmipc_status open_or_nap(ConsumerObject *self, struct opening *opening,
-                                      struct shmipc_error *error)
-{
-    const struct shmipc_segment *segment = &self->core.segment;
-    enum shmipc_status status = SHMIPC_OK;
-    if (!opening->found) {
-        status = shmipc_consumer_role_find(&self->core, opening->path, error);
-        opening->found = status == SHMIPC_OK;
-        opening->read =
-            opening->read && segment->device == opening->device && segment->inode == opening->inode;
-        if (status == SHMIPC_OK && !opening->read) {
-            return SHMIPC_OK;
-        }
-    }
-    if (status == SHMIPC_OK) {
-        status = shmipc_consumer_role_join(&self->core, opening->start, error);
-        opening->joined = status == SHMIPC_OK;
-        opening->found = opening->joined;
-    }
-    const uint64_t now_ns = shmipc_now_ns();
-    if (status != SHMIPC_NOT_FOUND || now_ns >= opening->deadline_ns) {
-        return status;
-    }
-    const uint64_t left_ns = opening->deadline_ns - now_ns;
-    shmipc_wait_nap(left_ns < opening->nap_ns ? left_ns : opening->nap_ns);
-    opening->nap_ns = opening->nap_ns * 2 < OPEN_NAP_MAX_NS ? opening->nap_ns * 2 : OPEN_NAP_MAX_NS;
-    return SHMIPC_AGAIN;
-}
-
 /* What the ring that was found carries. */
-static int read_dtype(ConsumerObject *self, struct opening *opening)
+static int read_dtype(ConsumerObject *self, struct shmipc_opening *opening)
 {
     HandleObject *handle = &self->handle;
     Py_CLEAR(handle->dtype);
@@ -149,14 +109,12 @@ static int read_dtype(ConsumerObject *self, struct opening *opening)
         shmipc_segment_close(&self->core.segment);
         return -1;
     }
-    opening->read = true;
-    opening->device = self->core.segment.device;
-    opening->inode = self->core.segment.inode;
+    shmipc_opening_accept(opening, &self->core);
     return 0;
 }
 
 /* Attach, waiting for the ring to exist. */
-static int open_core(ConsumerObject *self, struct opening *opening)
+static int open_core(ConsumerObject *self, struct shmipc_opening *opening)
 {
     uint64_t hint_ns = 0;
     struct gil_absence absence;
@@ -169,7 +127,7 @@ static int open_core(ConsumerObject *self, struct opening *opening)
         }
         gil_leave(&absence);
         do {
-            status = open_or_nap(self, opening, &error);
+            status = shmipc_opening_try(opening, &self->core, &error);
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
         const uint64_t now_ns = shmipc_now_ns();
@@ -191,18 +149,18 @@ static int open_core(ConsumerObject *self, struct opening *opening)
     return 0;
 }
 
-static int parse_start(PyObject *start, enum shmipc_start_option *option)
+static int parse_start(PyObject *start, enum shmipc_start *option)
 {
-    *option = SHMIPC_START_DEFAULT;
+    *option = SHMIPC_START_RESUME;
     if (start == NULL || start == Py_None) {
         return 0;
     }
     if (PyUnicode_Check(start) && PyUnicode_CompareWithASCIIString(start, "latest") == 0) {
-        *option = SHMIPC_START_AT_LATEST;
+        *option = SHMIPC_START_LATEST;
         return 0;
     }
     if (PyUnicode_Check(start) && PyUnicode_CompareWithASCIIString(start, "earliest") == 0) {
-        *option = SHMIPC_START_AT_EARLIEST;
+        *option = SHMIPC_START_EARLIEST;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "start must be 'latest', 'earliest' or None, not %R", start);
@@ -214,7 +172,8 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     static const char *const names[] = {"name", "start", "timeout", "spin", NULL};
     ConsumerObject *self = (ConsumerObject *)object;
     PyObject *name, *start = NULL, *timeout = NULL, *spin_seconds = NULL;
-    struct opening opening = {.nap_ns = OPEN_NAP_MIN_NS};
+    struct shmipc_opening opening;
+    enum shmipc_start start_at;
     char path[SHMIPC_PATH_MAX];
     struct shmipc_spin spin;
     struct shmipc_error error;
@@ -228,7 +187,7 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
     self->handle.state = state_of_type(Py_TYPE(object));
     const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len);
     if (self->handle.state == NULL || name_text == NULL ||
-        parse_start(start, &opening.start) != 0 || parse_timeout(timeout, &patience) != 0 ||
+        parse_start(start, &start_at) != 0 || parse_timeout(timeout, &patience) != 0 ||
         parse_spin(spin_seconds, &spin) != 0) {
         return -1;
     }
@@ -236,12 +195,11 @@ static int open_consumer(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "%s, not %R", error.text, name);
         return -1;
     }
-    opening.path = path;
-    opening.deadline_ns = patience_deadline(&patience);
+    shmipc_opening_begin(&opening, path, start_at, patience_deadline(&patience));
     if (handle_remember(&self->handle, name, spin_seconds) != 0 || open_core(self, &opening) != 0) {
         return -1;
     }
-    self->start = opening.start;
+    self->start = start_at;
     self->core.spin = spin;
     return 0;
 }
@@ -303,39 +261,13 @@ static PyObject *consumer_abandon(PyObject *object, PyObject *unused)
     return handle_close(object, unused);
 }
 
-PyDoc_STRVAR(
-    consumer_close_doc,
-    "close($self)\n--\n\n"
-    "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
-    "Frames and their views stay valid; the place in the ring is given up when the last of\n"
-    "them is gone. Idempotent; a recv() in another thread ends with Closed.");
+PyDoc_STRVAR(consumer_close_doc,
+             "close($self)\n--\n\n"
+             "Leave the ring. What was not released goes to the next consumer of a durable queue.\n"
+             "Frames and their views stay valid; the slot is free for another when the last of\n"
+             "them is gone. Idempotent; a recv() in another thread ends with Closed.");
 
 /* ---- the rest ------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(
-    consumer_stats_doc,
-    "stats($self)\n--\n\n"
-    "A dict of counters of this handle: 'pending' (committed, not read), 'lag' (committed,\n"
-    "not released), 'lost', 'leases' (frames held), 'sleeps' (waits that slept), 'wakes'\n"
-    "(system calls to wake the producer), 'slot'.");
-
-static PyObject *consumer_stats(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ConsumerObject *self = (ConsumerObject *)object;
-    const struct shmipc_ring_consumer *ring = &self->core.ring;
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    PyObject *stats = Py_BuildValue("{sK sK sK sn sK sK sI}", "pending",
-                                    (unsigned long long)shmipc_ring_unread_estimate(ring), "lag",
-                                    (unsigned long long)shmipc_ring_lag_estimate(ring), "lost",
-                                    (unsigned long long)ring->lost, "leases", self->leases,
-                                    "sleeps", (unsigned long long)self->core.sleeps, "wakes",
-                                    (unsigned long long)self->core.wakes, "slot", ring->slot_index);
-    handle_leave(&self->handle);
-    return stats;
-}
 
 static PyObject *consumer_get_lost(PyObject *object, void *unused)
 {
@@ -365,6 +297,18 @@ static PyObject *consumer_get_lag(PyObject *object, void *unused)
 {
     (void)unused;
     return estimate(object, shmipc_ring_lag_estimate);
+}
+
+static PyObject *consumer_get_slot(PyObject *object, void *unused)
+{
+    (void)unused;
+    ConsumerObject *self = (ConsumerObject *)object;
+    if (!handle_enter(&self->handle)) {
+        return NULL;
+    }
+    const uint32_t slot = self->core.ring.slot_index;
+    handle_leave(&self->handle);
+    return PyLong_FromUnsignedLong(slot);
 }
 
 static PyObject *consumer_repr(PyObject *object)
@@ -407,9 +351,13 @@ static PyGetSetDef consumer_getset[] = {
      "reading on: a consumer that was lapped goes on at the newest. Always 0 in a ring that "
      "blocks.",
      NULL},
-    {"pending", consumer_get_pending, NULL, "Messages or items committed and not yet read.", NULL},
+    {"slot", consumer_get_slot, NULL, "Number of this consumer's slot in the segment.", NULL},
+    {"pending", consumer_get_pending, NULL,
+     "Messages or items committed and not yet read: an estimate.", NULL},
     {"lag", consumer_get_lag, NULL,
-     "Messages or items committed and not yet released: pending plus what frames hold.", NULL},
+     "Messages or items committed and not yet released: pending plus what frames hold; an "
+     "estimate.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef consumer_members[] = {WEAK_REFERENCES(HandleObject), {NULL, 0, 0, 0, NULL}};

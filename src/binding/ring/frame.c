@@ -295,7 +295,7 @@ static PyObject *frame_bytes(PyObject *object, PyObject *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    const struct shmipc_ring *ring = &self->consumer->core.ring.ring;
+    const struct shmipc_ring *ring = &self->consumer->core.ring.map;
     const bool padded = self->items > 1 && ring->item_stride != ring->item_len;
     const size_t part_len = (size_t)(padded ? ring->item_len : self->len);
     const uint64_t parts = padded ? self->items : 1;
@@ -366,7 +366,7 @@ static PyObject *frame_get_seq(PyObject *object, void *unused)
 {
     (void)unused;
     const FrameObject *self = (FrameObject *)object;
-    const struct shmipc_ring *ring = &self->consumer->core.ring.ring;
+    const struct shmipc_ring *ring = &self->consumer->core.ring.map;
     return PyLong_FromUnsignedLongLong(
         ring->item_stride == 0 ? self->seq : shmipc_ring_seq_of(ring, self->pos));
 }
@@ -379,7 +379,7 @@ static PyObject *frame_get_intact(PyObject *object, void *unused)
         Py_RETURN_FALSE;
     }
     const ConsumerObject *consumer = self->consumer;
-    const bool intact = shmipc_ring_intact(&consumer->core.ring.ring, self->pos) &&
+    const bool intact = shmipc_ring_intact(&consumer->core.ring.map, self->pos) &&
                         !shmipc_segment_is_damaged(&consumer->core.segment);
     frame_drop_export(self);
     return PyBool_FromLong(intact);

@@ -30,13 +30,12 @@ static bool is_in_the_way(ConsumerObject *consumer, uint64_t *number)
 {
     bool is;
     Py_BEGIN_CRITICAL_SECTION(consumer); /* another thread may end a lease */
-    is = shmipc_consumer_role_is_in_the_way(&consumer->core, number);
+    is = shmipc_consumer_role_blocks_producer(&consumer->core, number);
     Py_END_CRITICAL_SECTION();
     return is;
 }
 
-ConsumerObject *vigil_look(struct vigil *vigil, struct shmipc_consumer_role *const *cores,
-                           uint32_t count)
+ConsumerObject *vigil_look(struct vigil *vigil, const struct shmipc_waited *members, uint32_t count)
 {
     const uint64_t now_ns = shmipc_now_ns();
     if (vigil->told || now_ns < vigil->next_ns) {
@@ -47,18 +46,19 @@ ConsumerObject *vigil_look(struct vigil *vigil, struct shmipc_consumer_role *con
     vigil->next_ns = now_ns + LOOK_NS;
     vigil->suspect = NULL;
     for (uint32_t i = 0; i < count && !first; i++) {
+        struct shmipc_consumer_role *core = shmipc_consumer_of_waited(&members[i]);
         ConsumerObject *consumer =
-            (ConsumerObject *)(void *)((char *)cores[i] - offsetof(ConsumerObject, core));
+            (ConsumerObject *)(void *)((char *)core - offsetof(ConsumerObject, core));
         uint64_t number;
         if (!is_in_the_way(consumer, &number)) {
             continue;
         }
-        if (cores[i] == suspect && number == vigil->number) {
+        if (core == suspect && number == vigil->number) {
             vigil->told = true;
             return (ConsumerObject *)Py_NewRef((PyObject *)consumer);
         }
         if (vigil->suspect == NULL) {
-            vigil->suspect = cores[i];
+            vigil->suspect = core;
             vigil->number = number;
             vigil->since_ns = now_ns;
         }
@@ -87,8 +87,8 @@ int vigil_tell(const struct vigil *vigil, ConsumerObject *consumer)
 
 int vigil_keep(struct vigil *vigil, ConsumerObject *consumer)
 {
-    struct shmipc_consumer_role *core = &consumer->core;
-    return vigil_tell(vigil, vigil_look(vigil, &core, 1));
+    const struct shmipc_waited member = shmipc_waited_consumer(&consumer->core);
+    return vigil_tell(vigil, vigil_look(vigil, &member, 1));
 }
 
 /* ---- a ring that does not come --------------------------------------------------------------- */

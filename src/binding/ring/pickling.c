@@ -10,6 +10,8 @@
  * leaves the stream open; else it ends it as ever, and a receiver that comes later opens the closed
  * ring again, or makes a new one.
  */
+#include "../../core/segment/descriptor.h"
+#include "../../core/segment/locks.h"
 #include "../base/module.h"
 
 #define REOPEN_SPAN_NS UINT64_C(10000000000)
@@ -249,7 +251,7 @@ PyObject *producer_reduce(PyObject *self, PyObject *unused)
             : Py_BuildValue("{sO sO sK sI sN sI sO}", "dtype",
                             handle->dtype != NULL ? handle->dtype : Py_None, "shape", handle->shape,
                             "capacity", (unsigned long long)shmipc_capacity_of(&segment->geometry),
-                            "consumers", segment->geometry.slots, "overflow", overflow, "mode",
+                            "max_consumers", segment->geometry.slots, "overflow", overflow, "mode",
                             segment->mode, "spin", handle->spin);
     if (options != NULL && remember_child((ProducerObject *)self) != 0) {
         Py_CLEAR(options);
@@ -265,9 +267,9 @@ PyObject *consumer_reduce(PyObject *self, PyObject *unused)
     if (!handle_enter(handle)) {
         return NULL;
     }
-    static const char *const starts[] = {[SHMIPC_START_DEFAULT] = NULL, /* None */
-                                         [SHMIPC_START_AT_LATEST] = "latest",
-                                         [SHMIPC_START_AT_EARLIEST] = "earliest"};
+    static const char *const starts[] = {[SHMIPC_START_RESUME] = NULL, /* None */
+                                         [SHMIPC_START_LATEST] = "latest",
+                                         [SHMIPC_START_EARLIEST] = "earliest"};
     PyObject *options = Py_BuildValue("{sz sO}", "start", starts[((ConsumerObject *)self)->start],
                                       "spin", handle->spin);
     handle_leave(handle);

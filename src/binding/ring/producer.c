@@ -1,6 +1,7 @@
 /* producer.c: the Producer type: its life and its attributes. Its sending is in sending.c. */
 #include "buffers.h"
 #include "../base/module.h"
+#include "stats.h"
 
 static void interrupt(HandleObject *handle)
 {
@@ -21,8 +22,8 @@ static void finish_close(HandleObject *handle)
 
 PyDoc_STRVAR(
     producer_doc,
-    "Producer(name, *, dtype=None, shape=(), capacity=None, consumers=1, overflow='block',\n"
-    "         hold_for=0, mode=0o600, spin=None)\n"
+    "Producer(name, *, dtype=None, shape=(), capacity=None, max_consumers=1,\n"
+    "         overflow='block', hold_for=0, mode=0o600, spin=None)\n"
     "--\n"
     "\n"
     "The one writer of the ring `name`: creates it, or takes it over where a producer that is gone\n"
@@ -34,15 +35,15 @@ PyDoc_STRVAR(
     "shape: of one item of a typed ring, a tuple of ints.\n"
     "capacity: items (typed) or bytes (message: each message takes 16 more, rounded up to 16).\n"
     "    Rounded up; .capacity tells. Default: about 1 MiB, at least 4 items.\n"
-    "consumers: how many may be attached at once, 1 to 1024. 1 with overflow='block' is a durable\n"
-    "    queue: it keeps everything from message 0 on until its consumer released it, across\n"
+    "max_consumers: how many may be attached at once, 1 to 1024. 1 with overflow='block' is a\n"
+    "    durable queue: it keeps everything from message 0 on until its consumer released it, across\n"
     "    restarts of either side.\n"
     "overflow: 'block' waits for the slowest consumer; 'overwrite' never waits, and a consumer that\n"
     "    is lapped goes on at the newest message, and counts in .lost what lay between.\n"
     "hold_for: overflow='block': keep everything from message 0 on until this many consumers have\n"
-    "    joined, 0 to `consumers`: each of them gets all of it, however late it comes and also after\n"
-    "    close(). While places are kept, send() waits as for a slow consumer. A ring that is taken\n"
-    "    over keeps from then on what is missing. A durable queue keeps its place anyhow.\n"
+    "    joined, 0 to max_consumers: each of them gets all of it, however late it comes and also after\n"
+    "    close(). While slots are kept, send() waits as for a slow consumer. A ring that is taken\n"
+    "    over keeps from then on what is missing. A durable queue keeps its slot anyhow.\n"
     "mode: permission bits of the segment's file, regardless of the umask; a file that is taken\n"
     "    over gets them. Consumers need to read and to write it.\n"
     "spin: seconds to poll before sleeping when the ring is full; 0 sleeps at once, float('inf')\n"
@@ -71,8 +72,8 @@ static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 }
 
 static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, PyObject *capacity,
-                      PyObject *consumers, const char *overflow, PyObject *hold_for, PyObject *mode,
-                      struct shmipc_spec *spec, PyObject **schema)
+                      PyObject *max_consumers, const char *overflow, PyObject *hold_for,
+                      PyObject *mode, struct shmipc_spec *spec, PyObject **schema)
 {
     uint64_t number;
     memset(spec, 0, sizeof *spec);
@@ -86,7 +87,7 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
                      overflow);
         return -1;
     }
-    if (parse_integer("consumers", consumers, 1, SHMIPC_MAX_CONSUMERS, 1, &number) != 0) {
+    if (parse_integer("max_consumers", max_consumers, 1, SHMIPC_MAX_CONSUMERS, 1, &number) != 0) {
         return -1;
     }
     spec->slots = (uint32_t)number;
@@ -131,10 +132,11 @@ static int parse_spec(ProducerObject *self, PyObject *dtype, PyObject *shape, Py
 
 static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static const char *const names[] = {"name",     "dtype",    "shape", "capacity", "consumers",
-                                        "overflow", "hold_for", "mode",  "spin",     NULL};
+    static const char *const names[] = {"name",          "dtype",    "shape",    "capacity",
+                                        "max_consumers", "overflow", "hold_for", "mode",
+                                        "spin",          NULL};
     ProducerObject *self = (ProducerObject *)object;
-    PyObject *name, *dtype = NULL, *shape = NULL, *capacity = NULL, *consumers = NULL;
+    PyObject *name, *dtype = NULL, *shape = NULL, *capacity = NULL, *max_consumers = NULL;
     PyObject *hold_for = NULL, *mode = NULL, *spin_seconds = NULL, *schema = NULL;
     const char *overflow = "block";
     char path[SHMIPC_PATH_MAX];
@@ -146,7 +148,7 @@ static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOOOsOOO:Producer",
                                      (char **)(uintptr_t)names, &name, &dtype, &shape, &capacity,
-                                     &consumers, &overflow, &hold_for, &mode, &spin_seconds)) {
+                                     &max_consumers, &overflow, &hold_for, &mode, &spin_seconds)) {
         return -1;
     }
     self->handle.state = state_of_type(Py_TYPE(object));
@@ -159,7 +161,7 @@ static int open_producer(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     if (handle_remember(&self->handle, name, spin_seconds) != 0 ||
-        parse_spec(self, dtype, shape, capacity, consumers, overflow, hold_for, mode, &spec,
+        parse_spec(self, dtype, shape, capacity, max_consumers, overflow, hold_for, mode, &spec,
                    &schema) != 0) {
         return -1;
     }
@@ -188,7 +190,7 @@ PyDoc_STRVAR(
     "close($self)\n--\n\n"
     "End the stream: consumers read what is committed, then get Closed. Idempotent. An\n"
     "open reservation is aborted. If nobody is attached and nothing is owed to a durable\n"
-    "consumer or to one that a place is kept for, the segment is removed. The stream goes\n"
+    "consumer or to one that a slot is kept for, the segment is removed. The stream goes\n"
     "on instead, for a successor: if a process that was sent this producer waits for the\n"
     "role now, or if multiprocessing has started one with it among its arguments (spawn,\n"
     "forkserver), and that process lives. Raises Removed, having closed, if somebody else\n"
@@ -235,7 +237,7 @@ PyDoc_STRVAR(
     producer_wait_for_consumers_doc,
     "wait_for_consumers($self, n=1, timeout=None)\n--\n\n"
     "Wait until n consumers are attached and alive; returns how many are. Raises NotFound\n"
-    "after `timeout` seconds, ValueError if the ring has fewer than n places.");
+    "after `timeout` seconds, ValueError if n is above max_consumers.");
 
 static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *args,
                                              Py_ssize_t nargs, PyObject *kwnames)
@@ -251,7 +253,7 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
         return NULL;
     }
     PyObject *result = NULL;
-    if (parse_integer("n", given[0], 0, self->core.ring.ring.slots, 1, &n) == 0 &&
+    if (parse_integer("n", given[0], 0, self->core.ring.map.slots, 1, &n) == 0 &&
         wait_for_attached(self, (uint32_t)n, &patience) == 0) {
         result = PyLong_FromUnsignedLong(shmipc_producer_role_count_attached(&self->core));
     }
@@ -259,71 +261,7 @@ static PyObject *producer_wait_for_consumers(PyObject *object, PyObject *const *
     return result;
 }
 
-PyDoc_STRVAR(producer_stats_doc,
-             "stats($self)\n--\n\n"
-             "A dict of counters: 'committed' bytes and (message ring) 'messages' of this ring so\n"
-             "far, 'pending', 'attached', 'kept' (places kept for consumers that have not joined:\n"
-             "hold_for=), and of this handle 'sleeps' (waits that slept), 'wakes'\n"
-             "(system calls to wake consumers), 'evicted' (dead consumers let go), 'took_over'.");
-
-static PyObject *producer_stats(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ProducerObject *self = (ProducerObject *)object;
-    const struct shmipc_ring_producer *ring = &self->core.ring;
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    const uint64_t committed = ring->head_pos - ring->ring.origin_pos;
-    PyObject *stats = Py_BuildValue(
-        "{sK sK sK sI sI sK sK sK sO}", "committed", (unsigned long long)committed, "messages",
-        (unsigned long long)(ring->ring.item_stride == 0 ? ring->next_seq
-                                                         : committed / ring->ring.item_stride),
-        "pending", (unsigned long long)shmipc_ring_pending_estimate(ring), "attached",
-        shmipc_producer_role_count_attached(&self->core), "kept",
-        shmipc_ring_count_kept(&ring->ring), "sleeps", (unsigned long long)self->core.sleeps,
-        "wakes", (unsigned long long)self->core.wakes, "evicted",
-        (unsigned long long)self->core.evicted, "took_over",
-        self->core.took_over ? Py_True : Py_False);
-    handle_leave(&self->handle);
-    return stats;
-}
-
-PyDoc_STRVAR(producer_lags_doc,
-             "lags($self)\n--\n\n"
-             "A list of (slot, pid, lag), one of each consumer that is attached and alive: its\n"
-             "place in the ring, its process, and the messages or items it has not released (an\n"
-             "estimate; under overflow='overwrite' no more than are retained).");
-
-static PyObject *producer_lags(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    ProducerObject *self = (ProducerObject *)object;
-    const struct shmipc_header *shared = self->core.ring.ring.shared;
-    if (!handle_enter(&self->handle)) {
-        return NULL;
-    }
-    PyObject *list = PyList_New(0);
-    for (uint32_t slot = 0; list != NULL && slot < self->core.ring.ring.slots; slot++) {
-        if (!shmipc_producer_role_is_attached(&self->core, slot)) {
-            continue;
-        }
-        /* Relaxed, as is the pid: an estimate. Nothing is reused on the strength of it, so it needs
-         * no R2; the position is checked against our own before a header is read there. */
-        const uint64_t cursor_pos = shmipc_load_relaxed(&shared->slots[slot].cursor_pos);
-        PyObject *lag = Py_BuildValue(
-            "(IIK)", slot, shmipc_load_relaxed(&shared->slots[slot].pid),
-            (unsigned long long)shmipc_ring_distance_estimate(&self->core.ring, cursor_pos));
-        if (lag == NULL || PyList_Append(list, lag) != 0) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(lag);
-    }
-    handle_leave(&self->handle);
-    return list;
-}
-
-static PyObject *producer_get_consumers(PyObject *object, void *unused)
+static PyObject *producer_get_max_consumers(PyObject *object, void *unused)
 {
     (void)unused;
     const ProducerObject *self = (ProducerObject *)object;
@@ -343,16 +281,16 @@ static PyObject *producer_get_attached(PyObject *object, void *unused)
     return PyLong_FromUnsignedLong(count);
 }
 
-static PyObject *producer_get_pending(PyObject *object, void *unused)
+static PyObject *producer_get_lag(PyObject *object, void *unused)
 {
     (void)unused;
     ProducerObject *self = (ProducerObject *)object;
     if (!handle_enter(&self->handle)) {
         return NULL;
     }
-    const uint64_t pending = shmipc_ring_pending_estimate(&self->core.ring);
+    const uint64_t lag = shmipc_ring_pending_estimate(&self->core.ring);
     handle_leave(&self->handle);
-    return PyLong_FromUnsignedLongLong(pending);
+    return PyLong_FromUnsignedLongLong(lag);
 }
 
 static PyObject *producer_repr(PyObject *object)
@@ -391,12 +329,12 @@ static PyGetSetDef producer_getset[] = {
     {"capacity", handle_get_capacity, NULL, "Items, or bytes in a message ring, as granted.", NULL},
     {"overflow", handle_get_overflow, NULL, "'block' or 'overwrite'.", NULL},
     {"closed", handle_get_closed, NULL, "True after close().", NULL},
-    {"consumers", producer_get_consumers, NULL, "How many consumers may be attached at once.",
-     NULL},
+    {"max_consumers", producer_get_max_consumers, NULL,
+     "How many consumers may be attached at once.", NULL},
     {"attached", producer_get_attached, NULL, "How many consumers are attached and alive.", NULL},
-    {"pending", producer_get_pending, NULL,
-     "Messages or items that the slowest consumer has not released: an estimate, and 0 while no "
-     "consumer is owed anything.",
+    {"lag", producer_get_lag, NULL,
+     "Messages or items committed that the slowest consumer has not released: an estimate. 0 while "
+     "no consumer is attached or owed anything.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 

@@ -27,7 +27,7 @@ static int next_message(ConsumerObject *self, struct patience *patience,
 /* Step over a message that was copied. False: it was overwritten meanwhile, read again. */
 static inline bool consume(ConsumerObject *self, const struct shmipc_message *message)
 {
-    if (SHMIPC_UNLIKELY(!shmipc_ring_intact(&self->core.ring.ring, message->pos))) {
+    if (SHMIPC_UNLIKELY(!shmipc_ring_intact(&self->core.ring.map, message->pos))) {
         shmipc_ring_resync(&self->core.ring);
         return false;
     }
@@ -53,7 +53,7 @@ static PyObject *receive(ConsumerObject *self, struct patience *patience)
 {
     struct shmipc_message message;
     PyObject *result;
-    if (SHMIPC_LIKELY(self->handle.dtype == NULL && !self->core.ring.ring.overwrite &&
+    if (SHMIPC_LIKELY(self->handle.dtype == NULL && !self->core.ring.map.overwrite &&
                       shmipc_ring_peek(&self->core.ring, &message) == SHMIPC_OK &&
                       message.len < COPY_WITHOUT_GIL_LEN)) {
         /* The common case, whole: a message is there and cannot go away. */
@@ -167,7 +167,7 @@ PyObject *consumer_recv_text(PyObject *object, PyObject *const *args, Py_ssize_t
             Py_DECREF(copy);
             break;
         }
-        if (shmipc_ring_intact(&self->core.ring.ring, message.pos)) {
+        if (shmipc_ring_intact(&self->core.ring.map, message.pos)) {
             text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(copy), PyBytes_GET_SIZE(copy), NULL);
             done = text == NULL || consume(self, &message);
         } else {
@@ -407,7 +407,9 @@ static void iterator_dealloc(PyObject *object)
 }
 
 static PyType_Slot iterator_slots[] = {
-    {Py_tp_doc, "Frames of a Consumer, each released as the next is taken."},
+    {Py_tp_doc,
+     "Frames of a Consumer, each released as the next is taken; waits for each, and ends when the\n"
+     "producer has closed."},
     {Py_tp_dealloc, iterator_dealloc},
     {Py_tp_traverse, iterator_traverse},
     {Py_tp_iter, PyObject_SelfIter},

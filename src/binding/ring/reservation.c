@@ -14,7 +14,7 @@
 #include "../base/module.h"
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
-                          uint64_t span, uint64_t items, uint16_t kind, uint16_t flags)
+                          uint64_t span, uint64_t items, bool single, uint16_t kind, uint16_t flags)
 {
     ReservationObject *self =
         PyObject_GC_New(ReservationObject, producer->handle.state->reservation_type);
@@ -26,6 +26,7 @@ PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_
     self->len = len;
     self->span = span;
     self->items = items;
+    self->single = single;
     self->kind = kind;
     self->flags = flags;
     atomic_init(&self->open, true);
@@ -159,7 +160,7 @@ static int commit(ReservationObject *self, uint64_t amount)
                                     (uint32_t)amount, self->kind, self->flags, ring->next_seq);
         shmipc_ring_commit_messages(ring, shmipc_message_span(amount), 1);
     } else {
-        shmipc_ring_commit(ring, amount * ring->ring.item_stride);
+        shmipc_ring_commit(ring, amount * ring->map.item_stride);
     }
     const bool whole = notify(producer);
     seal(array);
@@ -248,9 +249,8 @@ static PyObject *reservation_get_array(PyObject *object, void *unused)
     if (array != NULL) {
         return array;
     }
-    array =
-        array_on(handle, self->data, self->len, handle->dtype == NULL ? -1 : (int64_t)self->items,
-                 true, view_new(handle->state, (PyObject *)producer));
+    array = array_on(handle, self->data, self->len, self->single ? -1 : (int64_t)self->items, true,
+                     view_new(handle->state, (PyObject *)producer));
     if (array == NULL) {
         return NULL;
     }
@@ -352,8 +352,9 @@ static PyMethodDef reservation_methods[] = {
 
 static PyGetSetDef reservation_getset[] = {
     {"array", reservation_get_array, NULL,
-     "A writable ndarray on the ring's memory: (n, *shape) of the dtype, or uint8 in a message "
-     "ring. It turns read-only at commit or abort.",
+     "A writable ndarray on the ring's memory: of the item's shape from reserve(), (n, *shape) from "
+     "reserve(n), as Frame.array of read() and read_batch(); uint8 in a message ring. It turns "
+     "read-only at commit or abort.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
@@ -364,8 +365,9 @@ static PyType_Slot reservation_slots[] = {
     {Py_tp_doc,
      "Room in the ring being written in place; from Producer.reserve().\n\n"
      "Leaving its with block commits; an exception aborts. Writable until then, through\n"
-     ".array, numpy.asarray(), memoryview() and from_dlpack(): (n, *shape) of the dtype,\n"
-     "or bytes of a message ring. len(): bytes, or items of a typed ring."},
+     ".array, numpy.asarray(), memoryview() and from_dlpack(): one item of the ring's shape\n"
+     "from reserve(), (n, *shape) from reserve(n), or bytes of a message ring. len(): bytes,\n"
+     "or items of a typed ring."},
     {Py_tp_dealloc, reservation_dealloc},
     {Py_tp_traverse, reservation_traverse},
     {Py_tp_repr, reservation_repr},

@@ -68,7 +68,7 @@ static int send_message(ProducerObject *self, const struct source *source, uint6
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
     if (SHMIPC_UNLIKELY(source->len > SHMIPC_MAX_MESSAGE_LEN ||
-                        shmipc_message_span(source->len) > ring->ring.area_len)) {
+                        shmipc_message_span(source->len) > ring->map.area_len)) {
         (void)raise_too_large(&self->handle, source->len);
         return -1;
     }
@@ -112,11 +112,11 @@ static int send_item(ProducerObject *self, const struct source *source, struct p
 {
     struct shmipc_ring_producer *ring = &self->core.ring;
     unsigned char *at;
-    if (make_room(self, ring->ring.item_stride, patience, &at) != 0) {
+    if (make_room(self, ring->map.item_stride, patience, &at) != 0) {
         return -1;
     }
     source_copy(at, source);
-    shmipc_ring_commit(ring, ring->ring.item_stride);
+    shmipc_ring_commit(ring, ring->map.item_stride);
     return notify(self) ? 0 : -1;
 }
 
@@ -195,7 +195,7 @@ static inline int send_at_once(ProducerObject *self, PyObject *data)
     if (shmipc_ring_room(ring) < span) {
         return 1;
     }
-    unsigned char *at = ring->ring.data + (ring->head_pos & ring->ring.mask);
+    unsigned char *at = ring->map.data + (ring->head_pos & ring->map.mask);
     shmipc_message_header_store(at, (uint32_t)len, 1, 0, ring->next_seq);
     memcpy(at + sizeof(struct shmipc_message_header), PyBytes_AS_STRING(data), len);
     shmipc_ring_commit_messages(ring, span, 1);
@@ -288,10 +288,14 @@ PyObject *producer_try_send(PyObject *object, PyObject *const *args, Py_ssize_t 
 /* ---- reserving ------------------------------------------------------------------------------ */
 
 const char producer_reserve_doc[] =
-    "reserve($self, n=1, *, kind=1, flags=0, timeout=None)\n--\n\n"
-    "Room for a message of n bytes, or for n items, to be written in place: a Reservation.\n"
-    "Leaving its with block commits, an exception aborts. Nothing else can be sent\n"
-    "meanwhile. Raises as send().";
+    "reserve($self, n=None, *, kind=1, flags=0, timeout=None)\n--\n\n"
+    "Room to be written in place: a Reservation. Leaving its with block commits, an exception\n"
+    "aborts. Nothing else can be sent meanwhile.\n"
+    "\n"
+    "n: typed ring: None is one item, whose .array has the ring's shape, as of read(); n items\n"
+    "    have (n, *shape), as of read_batch(). Message ring: bytes of the message; needed.\n"
+    "\n"
+    "Raises as send().";
 
 PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames)
@@ -299,7 +303,7 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
     static const char *const names[] = {"n", "kind", "flags", "timeout", NULL};
     static const struct parameters parameters = {"reserve", names, 1, 0};
     ProducerObject *self = (ProducerObject *)object;
-    const struct shmipc_ring *ring = &self->core.ring.ring;
+    const struct shmipc_ring *ring = &self->core.ring.map;
     PyObject *given[4];
     PyObject *reservation = NULL;
     struct patience patience;
@@ -310,6 +314,13 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
         return NULL;
     }
     const bool typed = self->handle.dtype != NULL;
+    const bool single = typed && (given[0] == NULL || given[0] == Py_None);
+    if (!typed && (given[0] == NULL || given[0] == Py_None)) {
+        PyErr_Format(PyExc_TypeError,
+                     "ring %R has messages of any length: say how many bytes, reserve(n)",
+                     self->handle.name);
+        goto done;
+    }
     if (!refuse_inside_reservation(self) || refuse_kind_in_typed(self, given[1], given[2]) != 0 ||
         parse_kind_and_flags(given[1], given[2], &kind, &flags) != 0 ||
         parse_integer("n", given[0], typed ? 1 : 0, SHMIPC_MAX_AREA_LEN, 1, &n) != 0 ||
@@ -331,9 +342,9 @@ PyObject *producer_reserve(PyObject *object, PyObject *const *args, Py_ssize_t n
         goto done;
     }
     reservation = typed ? reservation_new(self, at, (n - 1) * ring->item_stride + ring->item_len,
-                                          span, n, 0, 0)
+                                          span, n, single, 0, 0)
                         : reservation_new(self, at + sizeof(struct shmipc_message_header), n, span,
-                                          0, (uint16_t)kind, (uint16_t)flags);
+                                          0, true, (uint16_t)kind, (uint16_t)flags);
 done:
     handle_leave(&self->handle);
     return reservation;

@@ -1,9 +1,7 @@
 /* sending_many.c: Producer.send_many. */
+#include "../../core/ring/bulk.h"
 #include "buffers.h"
 #include "../base/module.h"
-
-/* Bytes of rows that are committed at once: a fraction of the first-level cache. */
-#define ROWS_RUN_LEN 8192u
 
 /* An exception ends a send_many after `sent` items: say so on it, with the item that was taken from
  * an iterator and not sent (`unsent`, or NULL). */
@@ -53,126 +51,98 @@ static void copy_run(unsigned char *to, const struct source *source, uint64_t it
     }
 }
 
-static void copy_items(const struct shmipc_ring *ring, unsigned char *to,
-                       const struct source *source, uint64_t first, uint64_t items)
-{
-    if (ring->item_stride == ring->item_len) {
-        copy_run(to, source, ring->item_len, first, items);
-        return;
-    }
-    for (uint64_t i = 0; i < items; i++) {
-        copy_run(to + i * ring->item_stride, source, ring->item_len, first + i, 1);
-    }
-}
-
-/* Send items in runs of at most a quarter of the ring, so that the consumer reads one run while
- * the next is written. */
-static int send_items(ProducerObject *self, const struct source *source, struct patience *patience,
-                      uint64_t *sent)
-{
-    struct shmipc_ring_producer *core = &self->core.ring;
-    const struct shmipc_ring *ring = &core->ring;
-    const uint64_t quarter = ring->area_len / 4 / ring->item_stride;
-    const uint64_t most = quarter > 0 ? quarter : 1;
-    while (*sent < source->items) {
-        unsigned char *at;
-        if (must_stop(self)) {
-            return -1;
-        }
-        if (make_room(self, ring->item_stride, patience, &at) != 0) {
-            return is_partial(self, *sent) ? 0 : -1;
-        }
-        uint64_t run = shmipc_ring_room(core) / ring->item_stride;
-        run = run < most ? run : most;
-        run = run < source->items - *sent ? run : source->items - *sent;
-        copy_items(ring, at, source, *sent, run);
-        shmipc_ring_commit(core, run * ring->item_stride);
-        if (!notify(self)) {
-            return -1;
-        }
-        *sent += run;
-    }
-    return 0;
-}
-
-/* Messages written behind the head but not yet committed. */
-struct run {
-    uint64_t len;
-    uint64_t count;
+struct bulk {
+    ProducerObject *producer;
+    const struct source *source; /* of items; NULL: messages */
+    struct patience *patience;
+    uint64_t *sent;
+    struct shmipc_run run;
     uint16_t kind;
     uint16_t flags;
 };
 
-/* -1: an exception, and nothing of the run counts as sent. */
-static int commit_run(ProducerObject *self, struct run *run, uint64_t *sent)
+static int bulk_make_room(void *self, uint64_t len)
 {
-    const uint64_t count = run->count;
-    if (count > 0) {
-        shmipc_ring_commit_messages(&self->core.ring, run->len, count);
-        run->len = 0;
-        run->count = 0;
-        if (!notify(self)) {
-            return -1;
-        }
-        *sent += count;
+    struct bulk *bulk = self;
+    unsigned char *ignored;
+    if (bulk->source != NULL && must_stop(bulk->producer)) {
+        return -1;
     }
-    return 0;
+    return make_room(bulk->producer, len, bulk->patience, &ignored);
 }
 
-static int add_to_run(ProducerObject *self, struct run *run, const struct source *source,
-                      struct patience *patience, uint64_t *sent)
+static void bulk_copy(void *self, unsigned char *to, uint64_t first, uint64_t count)
 {
-    struct shmipc_ring_producer *core = &self->core.ring;
-    const uint64_t area = core->ring.area_len;
-    unsigned char *at;
-    if (source->len > SHMIPC_MAX_MESSAGE_LEN || shmipc_message_span(source->len) > area) {
+    const struct bulk *bulk = self;
+    const struct shmipc_ring *ring = &bulk->producer->core.ring.map;
+    if (ring->item_stride == ring->item_len) {
+        copy_run(to, bulk->source, ring->item_len, first, count);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        copy_run(to + i * ring->item_stride, bulk->source, ring->item_len, first + i, 1);
+    }
+}
+
+static int bulk_fail(void *self, enum shmipc_status status)
+{
+    (void)raise_status(&((struct bulk *)self)->producer->handle, status);
+    return -1;
+}
+
+static const struct shmipc_bulk_calls bulk_calls = {bulk_make_room, bulk_copy, bulk_fail};
+
+/* -1: an exception, and nothing of the run counts as sent. */
+static int commit_run(struct bulk *bulk)
+{
+    return shmipc_run_commit(&bulk->producer->core, &bulk->run, &bulk_calls, bulk, bulk->sent);
+}
+
+static int add_to_run(struct bulk *bulk, const struct source *source)
+{
+    ProducerObject *self = bulk->producer;
+    unsigned char *payload;
+    if (source->len > SHMIPC_MAX_MESSAGE_LEN ||
+        shmipc_message_span(source->len) > self->core.ring.map.area_len) {
         (void)raise_too_large(&self->handle, source->len);
         return -1;
     }
-    const uint64_t span = shmipc_message_span(source->len);
-    if (run->len + span > area / 4 || shmipc_ring_room(core) < run->len + span) {
-        if (commit_run(self, run, sent) != 0 || make_room(self, span, patience, &at) != 0) {
-            return -1;
-        }
+    if (shmipc_run_add(&self->core, &bulk->run, source->len, bulk->kind, bulk->flags, UINT64_MAX,
+                       &bulk_calls, bulk, bulk->sent, &payload) != 0) {
+        return -1;
     }
-    at = core->ring.data + ((core->head_pos + run->len) & core->ring.mask);
-    shmipc_message_header_store(at, (uint32_t)source->len, run->kind, run->flags,
-                                core->next_seq + run->count);
-    source_copy(at + sizeof(struct shmipc_message_header), source);
-    run->len += span;
-    run->count++;
+    source_copy(payload, source);
     return 0;
 }
 
 /* Each row of a structured array is a message. Runs are short, so that a reader on another core has
  * the first of them while the next are written. */
-static int send_rows(ProducerObject *self, const struct rows *rows, struct run *run,
-                     struct patience *patience, uint64_t *sent)
+static int send_rows(struct bulk *bulk, const struct rows *rows)
 {
     struct source row = {.data = rows->data, .len = rows->row_len};
     int result = 0;
     for (uint64_t i = 0; i < rows->count && result == 0; i++) {
-        result = add_to_run(self, run, &row, patience, sent);
+        result = add_to_run(bulk, &row);
         row.data += rows->stride;
-        if (result == 0 && run->len >= ROWS_RUN_LEN) {
-            result = must_stop(self) ? -1 : commit_run(self, run, sent);
+        if (result == 0 && bulk->run.len >= SHMIPC_RUN_LEN) {
+            result = must_stop(bulk->producer) ? -1 : commit_run(bulk);
         }
     }
-    if (commit_run(self, run, sent) != 0) {
+    if (commit_run(bulk) != 0) {
         result = -1;
     }
-    if (result != 0 && is_partial(self, *sent)) {
+    if (result != 0 && is_partial(bulk->producer, *bulk->sent)) {
         result = 0;
     }
     if (result != 0) {
-        annotate(*sent, NULL);
+        annotate(*bulk->sent, NULL);
     }
     return result;
 }
 
-static int send_messages(ProducerObject *self, PyObject *items, struct run run,
-                         struct patience *patience, uint64_t *sent)
+static int send_messages(struct bulk *bulk, PyObject *items)
 {
+    ProducerObject *self = bulk->producer;
     /* A list is all there; what comes out of anything else may depend on what was sent before, so
      * nothing is held back while the next is fetched. */
     const bool at_hand = PyList_CheckExact(items) || PyTuple_CheckExact(items);
@@ -191,11 +161,11 @@ static int send_messages(ProducerObject *self, PyObject *items, struct run run,
         }
         result = source_open_bytes(item, &source);
         if (result == 0) {
-            result = must_stop(self) ? -1 : add_to_run(self, &run, &source, patience, sent);
+            result = must_stop(self) ? -1 : add_to_run(bulk, &source);
             source_close(&source);
         }
         if (result == 0 && !at_hand) {
-            result = commit_run(self, &run, sent);
+            result = commit_run(bulk);
         }
         if (result != 0 && !at_hand) {
             unsent = Py_NewRef(item);
@@ -204,16 +174,16 @@ static int send_messages(ProducerObject *self, PyObject *items, struct run run,
     }
     Py_DECREF(iterator);
     if (self->handle.segment->forked) {
-        run.count = 0; /* the parent goes on writing there */
+        bulk->run.count = 0; /* the parent goes on writing there */
     }
-    if (commit_run(self, &run, sent) != 0) { /* what came before an error is sent all the same */
+    if (commit_run(bulk) != 0) { /* what came before an error is sent all the same */
         result = -1;
     }
-    if (result != 0 && at_hand && is_partial(self, *sent)) {
+    if (result != 0 && at_hand && is_partial(self, *bulk->sent)) {
         result = 0;
     }
     if (result != 0) {
-        annotate(*sent, unsent);
+        annotate(*bulk->sent, unsent);
     }
     Py_XDECREF(unsent);
     return result;
@@ -222,7 +192,8 @@ static int send_messages(ProducerObject *self, PyObject *items, struct run run,
 static int send_all_messages(ProducerObject *self, PyObject *items, uint16_t kind, uint16_t flags,
                              struct patience *patience, uint64_t *sent)
 {
-    struct run run = {0, 0, kind, flags};
+    struct bulk bulk = {
+        .producer = self, .patience = patience, .sent = sent, .kind = kind, .flags = flags};
     struct rows rows = {NULL, 0, 0, 0, NULL};
     /* An array of objects is an iterable of buffers as any other; one with a mask is none. */
     const int is_rows = refuse_stripped(items) != 0 ? -1 : rows_open(items, &rows);
@@ -231,9 +202,9 @@ static int send_all_messages(ProducerObject *self, PyObject *items, uint16_t kin
         return -1;
     }
     if (is_rows == 0) {
-        return send_messages(self, items, run, patience, sent);
+        return send_messages(&bulk, items);
     }
-    const int result = send_rows(self, &rows, &run, patience, sent);
+    const int result = send_rows(&bulk, &rows);
     Py_DECREF(rows.array);
     return result;
 }
@@ -245,7 +216,11 @@ static int send_all_items(ProducerObject *self, PyObject *items, struct patience
     if (source_open_items(&self->handle, items, true, &source) != 0) {
         return -1;
     }
-    const int result = send_items(self, &source, patience, sent);
+    struct bulk bulk = {.producer = self, .source = &source, .patience = patience, .sent = sent};
+    int result = shmipc_bulk_send_items(&self->core, source.items, &bulk_calls, &bulk, sent);
+    if (result != 0 && is_partial(self, *sent)) {
+        result = 0;
+    }
     if (result != 0) {
         annotate(*sent, NULL);
     }

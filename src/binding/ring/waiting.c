@@ -76,12 +76,8 @@ int parse_spin(PyObject *seconds, struct shmipc_spin *spin)
 int wait_for_data(ConsumerObject *consumer, struct patience *patience)
 {
     struct shmipc_consumer_role *core = &consumer->core;
-    enum shmipc_status status = SHMIPC_EMPTY;
     const bool poll_only = patience->span_ns == 0;
-    const int polls = !poll_only && shmipc_spin_is_whole(&core->spin) ? SHMIPC_BRIEF_POLLS : 1;
-    for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
-        status = shmipc_ring_readable(&core->ring);
-    }
+    enum shmipc_status status = shmipc_consumer_role_poll_briefly(core, !poll_only);
     if (status == SHMIPC_EMPTY && poll_only) {
         status = shmipc_consumer_role_poll_peer(core);
     } else if (status == SHMIPC_EMPTY) {
@@ -237,7 +233,7 @@ static void set_leave(struct waiting *waiting)
     for (Py_ssize_t i = 0; i < waiting->entered; i++) {
         handle_leave((HandleObject *)PyTuple_GET_ITEM(waiting->objects, i));
     }
-    PyMem_Free(waiting->set.roles); /* the block's beginning */
+    PyMem_Free(waiting->set.members); /* the block's beginning */
 }
 
 static int set_enter(struct waiting *waiting, struct module_state *state)
@@ -267,7 +263,7 @@ static int set_enter(struct waiting *waiting, struct module_state *state)
             return -1;
         }
         waiting->entered++;
-        waiting->set.roles[i] = &((ConsumerObject *)object)->core;
+        waiting->set.members[i] = shmipc_waited_consumer(&((ConsumerObject *)object)->core);
     }
     return 0;
 }
@@ -307,7 +303,7 @@ static enum shmipc_status set_wait(struct waiting *waiting, uint64_t deadline_ns
         } while (status == SHMIPC_AGAIN && gil_stay_away(&absence));
         gil_return(&absence);
         if (status == SHMIPC_AGAIN &&
-            vigil_tell(&vigil, vigil_look(&vigil, set->roles, set->count)) != 0) {
+            vigil_tell(&vigil, vigil_look(&vigil, set->members, set->count)) != 0) {
             return SHMIPC_AGAIN;
         }
     } while (status == SHMIPC_AGAIN);

@@ -1,8 +1,8 @@
 /*
- * error.h: what a call of the core can come to.
+ * error.h: what a call of the core returns.
  *
- * Owns:     the status codes, and a struct that carries the facts of a failure (what was found,
- *           what was expected, what to do) in words.
+ * Owns:     the status codes, and a struct with the text of a failure: what was found, what was
+ *           expected, what to do.
  * Must not know: Python. src/binding/base/errors.c maps a status to an exception, in one table.
  */
 #ifndef SHMIPC_ERROR_H

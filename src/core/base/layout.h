@@ -5,7 +5,6 @@
  *           into a geometry. Every offset is asserted here and again from Python against the
  *           vectors in tests/, so a change of layout is a change of SHMIPC_FORMAT_VERSION.
  * Must not know: atomics' meaning, files, futexes, Python.
- * May be included by: everything in src/core.
  *
  * A segment is one file:
  *
@@ -39,7 +38,7 @@
 #define SHMIPC_LINE 128
 #define SHMIPC_MAX_CONSUMERS 1024u
 #define SHMIPC_MEMBER_WORDS (SHMIPC_MAX_CONSUMERS / 64u)
-#define SHMIPC_PID_KEPT UINT32_C(0xffffffff) /* in a slot: kept for who has not come */
+#define SHMIPC_PID_KEPT UINT32_C(0xffffffff) /* in a slot: kept for a consumer to come */
 #define SHMIPC_MAX_SCHEMA_LEN (64u * 1024u)
 #define SHMIPC_MAX_AREA_LEN (UINT64_C(1) << 46) /* twice this still fits a 47-bit address space */
 
@@ -58,8 +57,8 @@ enum shmipc_overflow { SHMIPC_OVERFLOW_BLOCK = 1, SHMIPC_OVERFLOW_OVERWRITE = 2 
 typedef _Atomic(uint64_t) shmipc_atomic_u64;
 typedef _Atomic(uint32_t) shmipc_atomic_u32;
 
-/* What never changes once the segment has a name. An attacher copies it to private memory after
- * checking it, and reads it from there for ever after. */
+/* Never changes once the segment has a name. A process that attaches checks it, copies it to
+ * private memory, and from then on reads only the copy. */
 struct shmipc_geometry {
     uint8_t magic[SHMIPC_MAGIC_LEN];
     uint32_t version;
@@ -120,8 +119,8 @@ struct shmipc_member_line {
 
 struct shmipc_slot {
     _Alignas(SHMIPC_LINE) shmipc_atomic_u64 cursor_pos; /* first byte not yet released */
-    /* 0: nobody attached; SHMIPC_PID_KEPT and a member bit: kept for a consumer that has not come;
-     * else a name for messages, never liveness. */
+    /* 0: nobody is attached; SHMIPC_PID_KEPT and a member bit: a kept slot; else the consumer's
+     * pid, for texts only, never for liveness. */
     shmipc_atomic_u32 pid;
 };
 
@@ -145,8 +144,8 @@ struct shmipc_message_header {
     uint64_t seq; /* 0 for the first message of the ring */
 };
 
-/* Bytes of the file that carry locks (roles.h). They are only names of locks: whatever is stored
- * there is not touched. */
+/* Bytes of the file that carry locks (segment/locks.h). Only their numbers matter: what is stored
+ * there is neither read nor written. */
 enum {
     SHMIPC_LOCK_GATE = 0,
     SHMIPC_LOCK_PRODUCER = 1,

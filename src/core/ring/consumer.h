@@ -3,7 +3,8 @@
  * drops when the process dies.
  *
  * Owns:     attaching, leaving, telling the producer of room it waits for, waiting for data, and
- *           which death its user was told of. Waiting on several: waitset.h.
+ *           which death its user was told of. Waiting on several: waited_consumer.h. Opening one
+ *           that may not exist yet: opening.h.
  * Must not know: Python.
  *
  * Threads: one at a time in one handle, but shmipc_consumer_role_interrupt, which any thread may
@@ -15,8 +16,6 @@
 
 #include "role.h"
 #include "../wait/wait.h"
-
-enum shmipc_start_option { SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST, SHMIPC_START_AT_EARLIEST };
 
 struct shmipc_consumer_role {
     struct shmipc_ring_consumer ring; /* hot; first */
@@ -32,21 +31,20 @@ struct shmipc_consumer_role {
     struct shmipc_segment segment;
 };
 
-/* First half of an open: the file is open and checked, and nobody has noticed. Whoever finds that
- * it is not what was wanted (another dtype) lets it go by shmipc_segment_close: a refused consumer
- * has taken no place. NOT_FOUND, CORRUPT, OS. `consumer` must stay where it is until closed. */
+/* First half of an open: the file is open and checked, and no other process can tell. A caller that
+ * wants another ring (another dtype) ends it by shmipc_segment_close, and has taken no slot.
+ * NOT_FOUND, CORRUPT, OS. `consumer` must stay where it is until closed. */
 enum shmipc_status shmipc_consumer_role_find(struct shmipc_consumer_role *consumer,
                                              const char *path, struct shmipc_error *error);
 /* Second half: attach. NOT_FOUND: the ring went meanwhile, or has ended and has nothing for us:
  * find it again later. BUSY: every slot is taken by a live consumer. INVALID: a durable ring has no
  * "latest". CORRUPT, OS. Closed again where this fails. */
 enum shmipc_status shmipc_consumer_role_join(struct shmipc_consumer_role *consumer,
-                                             enum shmipc_start_option start,
-                                             struct shmipc_error *error);
+                                             enum shmipc_start start, struct shmipc_error *error);
 
-/* Both halves, for whoever takes what there is; tried once. */
+/* Both halves, tried once, for a caller that accepts any ring. */
 enum shmipc_status shmipc_consumer_role_open(struct shmipc_consumer_role *consumer,
-                                             const char *path, enum shmipc_start_option start,
+                                             const char *path, enum shmipc_start start,
                                              struct shmipc_error *error);
 
 /* Leave. Everything not released goes to the next consumer of a durable ring. The last one out of
@@ -65,9 +63,21 @@ static inline void shmipc_consumer_role_release(struct shmipc_consumer_role *con
 {
     const uint64_t old_pos = consumer->ring.cursor_pos;
     if (shmipc_ring_publish_cursor(&consumer->ring) &&
-        shmipc_wait_wanted(&consumer->ring.ring.shared->space.sleepers, consumer->asymmetric)) {
+        shmipc_wait_wanted(&consumer->ring.map.shared->space.sleepers, consumer->asymmetric)) {
         shmipc_consumer_role_wake_producer(consumer, old_pos);
     }
+}
+
+/* Poll for data, briefly where the caller is going to wait. No system call. OK, EMPTY, CORRUPT. */
+static inline enum shmipc_status
+shmipc_consumer_role_poll_briefly(struct shmipc_consumer_role *consumer, bool is_to_wait)
+{
+    const int polls = is_to_wait ? shmipc_spin_brief_polls(&consumer->spin) : 1;
+    enum shmipc_status status = SHMIPC_EMPTY;
+    for (int poll = 0; poll < polls && status == SHMIPC_EMPTY; poll++) {
+        status = shmipc_ring_readable(&consumer->ring);
+    }
+    return status;
 }
 
 /* One slice of waiting for data. OK, TIMEOUT, AGAIN (call again), CLOSED, DIED, CORRUPT, REMOVED.
@@ -84,7 +94,7 @@ enum shmipc_status shmipc_consumer_role_poll_peer(struct shmipc_consumer_role *c
 /* Does the producer wait for room that this consumer's oldest lease keeps from it, while there is
  * nothing to read? Then, unless the lease ends, both wait for ever. `number` is that of the oldest
  * message or item kept. A hint: what stays so from one wait's slice to another is so. */
-bool shmipc_consumer_role_is_in_the_way(struct shmipc_consumer_role *consumer, uint64_t *number);
+bool shmipc_consumer_role_blocks_producer(struct shmipc_consumer_role *consumer, uint64_t *number);
 
 /* One slice of waiting until a live producer holds the ring, which it may have closed before. OK,
  * TIMEOUT, AGAIN, CLOSED (interrupted), CORRUPT. */
@@ -92,10 +102,8 @@ enum shmipc_status shmipc_consumer_role_wait_producer(struct shmipc_consumer_rol
                                                       struct shmipc_wait *wait,
                                                       uint64_t deadline_ns);
 
-/* A waiting set's look at one member: is there data, the end, an error, or a call that ends its
- * wait? `next_look_ns`: look at the producer's lock too, and if that says nothing, not again
- * before; 0: no.
- */
+/* Is there data, the end, an error, or an interrupt? `next_look_ns`: look at the producer's lock
+ * too, and if that says nothing, not again before this time; 0: do not. */
 bool shmipc_consumer_role_has_news(struct shmipc_consumer_role *consumer, uint64_t next_look_ns);
 
 #endif

@@ -3,6 +3,10 @@
 #define _GNU_SOURCE
 #include "producer.h"
 
+#include "../segment/descriptor.h"
+#include "../segment/holder.h"
+#include "../segment/locks.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,9 +18,9 @@
 
 static void identify(struct shmipc_producer_role *producer)
 {
-    struct shmipc_identity_line *identity = &producer->ring.ring.shared->identity;
+    struct shmipc_identity_line *identity = &producer->ring.map.shared->identity;
     /* A predecessor may have died asleep. Only a producer sleeps here, and that is us, awake. */
-    shmipc_store_relaxed(&producer->ring.ring.shared->space.sleepers, 0u);
+    shmipc_store_relaxed(&producer->ring.map.shared->space.sleepers, 0u);
     SHMIPC_STEP(IDENTIFY_SPACE);
     const uint64_t epoch = shmipc_load_relaxed(&identity->epoch);
     shmipc_store_relaxed(&identity->epoch, epoch + 1);
@@ -53,8 +57,8 @@ static const char *schema_mismatch(const struct shmipc_segment *segment,
     return NULL;
 }
 
-/* NULL, or what an existing ring has that the request cannot live with. `error` is set, to OS, if
- * that could not be read. */
+/* NULL, or how an existing ring differs from the request. `error` is set, to OS, if it could not be
+ * read. */
 static const char *mismatch(const struct shmipc_segment *segment, const struct shmipc_spec *spec,
                             struct shmipc_error *error)
 {
@@ -68,7 +72,7 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
                                                         : "overflow=\"overwrite\"";
     }
     if (found->slots != spec->slots) {
-        return "another number of consumers=";
+        return "another max_consumers=";
     }
     if (spec->capacity != 0 && found->area_len < shmipc_area_len_for(spec)) {
         return "a smaller capacity";
@@ -79,18 +83,18 @@ static const char *mismatch(const struct shmipc_segment *segment, const struct s
     return schema_mismatch(segment, spec, error);
 }
 
-/* May the producer keep places for consumers that have not come? */
+/* May the producer keep slots for consumers to come? */
 static bool may_keep(const struct shmipc_ring *ring)
 {
     return !ring->durable && !ring->overwrite;
 }
 
-/* Behind the gate of a ring that was taken over: from here on, `hold_for` places are attached or
- * kept. A place of somebody who died is free, and its cursor is not waited for any more. */
+/* Behind the gate of a ring that was taken over: make `hold_for` slots attached or kept, from here
+ * on. A slot whose consumer died counts as free, and its cursor is not waited for any more. */
 static void keep_places(const struct shmipc_producer_role *producer, uint32_t hold_for)
 {
     const struct shmipc_segment *segment = &producer->segment;
-    const struct shmipc_ring *ring = &producer->ring.ring;
+    const struct shmipc_ring *ring = &producer->ring.map;
     uint32_t wanted = may_keep(ring) ? hold_for : 0;
     for (uint32_t slot = 0; slot < ring->slots && wanted > 0; slot++) {
         wanted -= shmipc_ring_is_kept(ring, slot) ||
@@ -119,11 +123,11 @@ static enum shmipc_status create(struct shmipc_producer_role *producer, const ch
     }
     status = shmipc_segment_map(segment, true, error);
     if (status == SHMIPC_OK) {
-        shmipc_ring_attach(&producer->ring.ring, segment);
+        shmipc_ring_attach(&producer->ring.map, segment);
         shmipc_ring_format(segment->header);
         SHMIPC_STEP(CREATE_FORMATTED);
-        for (uint32_t slot = 0; slot < spec->hold_for && may_keep(&producer->ring.ring); slot++) {
-            shmipc_ring_keep(&producer->ring.ring, slot, spec->origin_pos);
+        for (uint32_t slot = 0; slot < spec->hold_for && may_keep(&producer->ring.map); slot++) {
+            shmipc_ring_keep(&producer->ring.map, slot, spec->origin_pos);
         }
         status = shmipc_ring_take_over(&producer->ring);
     }
@@ -160,7 +164,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     if (status != SHMIPC_OK) {
         return status;
     }
-    shmipc_ring_attach(&producer->ring.ring, segment);
+    shmipc_ring_attach(&producer->ring.map, segment);
     if (!shmipc_lock_try(segment, SHMIPC_LOCK_PRODUCER)) {
         if (!shmipc_lock_is_taken(errno)) {
             return shmipc_fail(error, SHMIPC_OS, errno, "cannot lock %s", segment->path);
@@ -175,7 +179,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
     error->status = SHMIPC_OK;
     found = mismatch(segment, spec, error);
     if (error->status == SHMIPC_OS) {
-        return SHMIPC_OS; /* not the ring's fault, and no reason to replace it */
+        return SHMIPC_OS; /* no reason to replace the ring */
     }
     if (found == NULL && (segment->mode & 0777 & ~spec->mode) != 0) {
         (void)snprintf(wider, sizeof wider, "mode 0%o, which permits more than mode 0%o",
@@ -212,7 +216,7 @@ static enum shmipc_status take_over(struct shmipc_producer_role *producer,
                            shmipc_segment_is_shared(segment) ? "consumers are attached to it"
                                                              : "its consumer has not read it all");
     }
-    if (!shmipc_segment_unlink(segment)) { /* nobody's: make way */
+    if (!shmipc_segment_unlink(segment)) { /* not in use: replace it */
         return shmipc_fail(error, SHMIPC_OS, errno,
                            "%s exists with %s; nobody needs it, but it cannot be removed",
                            segment->path, found);
@@ -234,7 +238,7 @@ enum shmipc_status shmipc_producer_role_open(struct shmipc_producer_role *produc
         if (status == SHMIPC_NOT_FOUND) {
             status = create(producer, path, spec, error);
             if (status == SHMIPC_BUSY) {
-                status = SHMIPC_AGAIN; /* somebody was quicker: meet them in the next round */
+                status = SHMIPC_AGAIN; /* another process was first: try again */
             }
             continue;
         }
@@ -271,7 +275,7 @@ void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer)
     /* Relaxed: the fence in shmipc_wait_wake orders it before the look for sleepers. */
     shmipc_store_relaxed(&producer->interrupted, 1u);
     SHMIPC_STEP(INTERRUPTED);
-    shmipc_wait_wake(&producer->ring.ring.shared->space.sleepers);
+    shmipc_wait_wake(&producer->ring.map.shared->space.sleepers);
 }
 
 enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *producer,
@@ -299,7 +303,7 @@ enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *produ
             SHMIPC_STEP(CLOSE_PID);
             shmipc_lock_drop(segment, SHMIPC_LOCK_PRODUCER);
             SHMIPC_STEP(CLOSE_UNLOCKED);
-            /* What was cut is not known to owe nothing; what was removed pays nothing. */
+            /* A truncated file may owe messages; a removed one can deliver none. */
             const bool removed = shmipc_segment_examine(segment) == SHMIPC_REMOVED;
             const bool shared_still = shmipc_segment_is_shared(segment);
             if (!shared_still && removed && shmipc_segment_is_owed(segment)) {

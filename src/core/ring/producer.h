@@ -3,7 +3,7 @@
  * and a way to wait for room.
  *
  * Owns:     opening (create, or take over what a dead producer left), closing, notifying, waiting,
- *           evicting dead consumers.
+ *           reclaiming the slots of dead consumers.
  * Must not know: Python.
  *
  * Threads: one at a time in one handle, but shmipc_producer_role_interrupt, which any thread may
@@ -23,11 +23,11 @@ struct shmipc_producer_role {
     uint64_t peer_look_ns;
     uint64_t sleeps;
     uint64_t wakes;
-    uint64_t evicted;
-    uint32_t told_pid; /* durable: the user knows that this consumer has died; 0: of none */
-    uint32_t dead_pid; /* ... that the last look found dead */
-    bool handed_over;  /* a successor is coming: closing does not end the stream */
-    bool took_over;    /* this ring was another producer's before */
+    uint64_t reclaimed; /* slots of dead consumers */
+    uint32_t told_pid;  /* durable: the user knows that this consumer has died; 0: of none */
+    uint32_t dead_pid;  /* ... that the last look found dead */
+    bool handed_over;   /* a successor is coming: closing does not end the stream */
+    bool took_over;     /* this ring was another producer's before */
     shmipc_atomic_u32 interrupted;
     struct shmipc_segment segment;
 };
@@ -51,12 +51,12 @@ enum shmipc_status shmipc_producer_role_close(struct shmipc_producer_role *produ
 void shmipc_producer_role_interrupt(struct shmipc_producer_role *producer);
 
 /* Wake consumers if any sleeps. After every commit. Wait-free while nobody sleeps. OK, or CORRUPT:
- * the file was cut, and what was committed may have gone nowhere. */
+ * the file was truncated, and what was committed may be lost. */
 static inline enum shmipc_status shmipc_producer_role_notify(struct shmipc_producer_role *producer)
 {
-    if (shmipc_wait_wanted(&producer->ring.ring.shared->data.sleepers, producer->asymmetric)) {
+    if (shmipc_wait_wanted(&producer->ring.map.shared->data.sleepers, producer->asymmetric)) {
         producer->wakes++;
-        shmipc_wait_wake(&producer->ring.ring.shared->data.sleepers);
+        shmipc_wait_wake(&producer->ring.map.shared->data.sleepers);
     }
     return shmipc_segment_is_damaged(&producer->segment) ? SHMIPC_CORRUPT : SHMIPC_OK;
 }
@@ -72,7 +72,7 @@ enum shmipc_status shmipc_producer_role_wait_room(struct shmipc_producer_role *p
  * OK: room may have come of it, try again. FULL, DIED (once), CORRUPT, REMOVED. */
 enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *producer);
 
-/* Is there a live consumer in this place? A system call if anybody says so. */
+/* Does a live consumer hold this slot? A system call if the slot names one. */
 bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot);
 /* Consumers attached and alive. System calls. */
 uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer);

@@ -1,22 +1,24 @@
-/* producer_wait.c: waiting for room and for consumers, and letting go of those that died. See
- * producer.h. */
+/* producer_wait.c: waiting for room and for consumers, and reclaiming the slots of consumers that
+ * died. See producer.h. */
 #include "producer.h"
 
+#include "../segment/locks.h"
+
 /* Durable: has the one consumer died, and nobody was told yet? DIED, OK. */
-static enum shmipc_status look_after_reader(struct shmipc_producer_role *producer)
+static enum shmipc_status check_durable_consumer(struct shmipc_producer_role *producer)
 {
     /* Before the look at the lock, as verdict_of_lock in consumer.c has it: a successor's pid is
      * not taken for that of the one that was found dead. */
-    const uint32_t pid = shmipc_load_relaxed(&producer->ring.ring.shared->slots[0].pid);
+    const uint32_t pid = shmipc_load_relaxed(&producer->ring.map.shared->slots[0].pid);
     if (pid == 0 || shmipc_lock_is_held(&producer->segment, SHMIPC_LOCK_SLOT0, 1)) {
-        producer->told_pid = 0; /* whoever dies next is another, perhaps of the same number */
+        producer->told_pid = 0; /* the next to die is another, perhaps with the same pid */
         return SHMIPC_OK;
     }
     producer->dead_pid = pid;
     return pid == producer->told_pid ? SHMIPC_OK : SHMIPC_DIED;
 }
 
-/* `status` goes to the user. A death is told once: who calls again waits for a successor. */
+/* `status` goes to the user. A death is reported once: the next call waits for a successor. */
 static enum shmipc_status tell(struct shmipc_producer_role *producer, enum shmipc_status status)
 {
     if (status == SHMIPC_DIED) {
@@ -25,15 +27,16 @@ static enum shmipc_status tell(struct shmipc_producer_role *producer, enum shmip
     return status;
 }
 
-/* Let go of slots whose holders died. The slot's lock proves the death and keeps a new holder out
- * while we clear it. DIED: the durable consumer is the one, and nobody was told. */
-static enum shmipc_status look_after_consumers(struct shmipc_producer_role *producer)
+/* Reclaim the slots of consumers that died. The slot's lock, being free, proves the death, and
+ * keeps a new holder out while we clear the slot. DIED: the durable consumer died, and the user has
+ * not been told. */
+static enum shmipc_status reclaim_dead_slots(struct shmipc_producer_role *producer)
 {
     struct shmipc_segment *segment = &producer->segment;
-    const struct shmipc_ring *ring = &producer->ring.ring;
+    const struct shmipc_ring *ring = &producer->ring.map;
     const uint32_t slots = ring->slots;
     if (ring->durable) {
-        return look_after_reader(producer);
+        return check_durable_consumer(producer);
     }
     for (uint32_t word = 0; word * 64 < slots; word++) {
         /* Relaxed: where to look. The slot's lock decides. */
@@ -45,18 +48,19 @@ static enum shmipc_status look_after_consumers(struct shmipc_producer_role *prod
                 shmipc_lock_is_held(segment, byte, 1)) {
                 continue;
             }
-            /* Behind the gate, so that no joiner finds the byte locked by us and turns away. */
+            /* Behind the gate: otherwise a consumer that attaches could find the byte locked by us
+             * and report BUSY. */
             if (!shmipc_lock_try(segment, SHMIPC_LOCK_GATE)) {
                 return SHMIPC_OK; /* somebody attaches or leaves: next time */
             }
-            SHMIPC_STEP(EVICT_GATED);
+            SHMIPC_STEP(RECLAIM_GATED);
             if (shmipc_lock_try(segment, byte)) {
-                SHMIPC_STEP(EVICT_LOCKED);
+                SHMIPC_STEP(RECLAIM_LOCKED);
                 shmipc_ring_leave(ring, slot);
-                SHMIPC_STEP(EVICT_LEFT);
-                producer->evicted++;
+                SHMIPC_STEP(RECLAIM_LEFT);
+                producer->reclaimed++;
                 shmipc_lock_drop(segment, byte);
-                SHMIPC_STEP(EVICT_UNLOCKED);
+                SHMIPC_STEP(RECLAIM_UNLOCKED);
             }
             shmipc_lock_drop(segment, SHMIPC_LOCK_GATE);
         }
@@ -77,9 +81,9 @@ static void tell_wanted(void *self)
 {
     struct shmipc_producer_role *producer = self;
     /* Relaxed: the barrier (S2) follows, see shmipc_consumer_role_wake_producer. */
-    shmipc_store_relaxed(&producer->ring.ring.shared->space.wanted_pos,
+    shmipc_store_relaxed(&producer->ring.map.shared->space.wanted_pos,
                          producer->ring.head_pos + producer->wanted_len -
-                             producer->ring.ring.area_len);
+                             producer->ring.map.area_len);
     SHMIPC_STEP(WAIT_WANTED);
 }
 
@@ -91,7 +95,7 @@ static enum shmipc_status peer_of_producer(void *self, bool thorough)
     if (state != SHMIPC_OK) {
         return state;
     }
-    const enum shmipc_status status = thorough ? look_after_consumers(self) : SHMIPC_OK;
+    const enum shmipc_status status = thorough ? reclaim_dead_slots(self) : SHMIPC_OK;
     return status == SHMIPC_DIED && look_for_room(self) == SHMIPC_OK ? SHMIPC_OK : status;
 }
 
@@ -101,7 +105,7 @@ static void wait_begin(struct shmipc_producer_role *producer, struct shmipc_wait
     wait->deadline_ns = deadline_ns;
     wait->peer_look_ns = &producer->peer_look_ns;
     wait->interrupted = &producer->interrupted;
-    wait->sleepers = &producer->ring.ring.shared->space.sleepers;
+    wait->sleepers = &producer->ring.map.shared->space.sleepers;
     wait->self = producer;
     wait->sleeps = 0;
 }
@@ -130,18 +134,18 @@ enum shmipc_status shmipc_producer_role_poll_peers(struct shmipc_producer_role *
     if (state != SHMIPC_OK) {
         return state;
     }
-    const uint64_t evicted = producer->evicted;
-    const enum shmipc_status status = look_after_consumers(producer);
+    const uint64_t reclaimed = producer->reclaimed;
+    const enum shmipc_status status = reclaim_dead_slots(producer);
     if (status != SHMIPC_OK) {
         return tell(producer, status); /* and the next look is due at once */
     }
     producer->peer_look_ns = now_ns + SHMIPC_SLICE_NS;
-    return producer->evicted != evicted ? SHMIPC_OK : SHMIPC_FULL;
+    return producer->reclaimed != reclaimed ? SHMIPC_OK : SHMIPC_FULL;
 }
 
 bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *producer, uint32_t slot)
 {
-    const struct shmipc_header *shared = producer->ring.ring.shared;
+    const struct shmipc_header *shared = producer->ring.map.shared;
     /* Relaxed, and with no partner: it only saves a system call; the kernel's lock is what decides.
      */
     const uint32_t pid = shmipc_load_relaxed(&shared->slots[slot].pid);
@@ -152,7 +156,7 @@ bool shmipc_producer_role_is_attached(const struct shmipc_producer_role *produce
 uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *producer)
 {
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < producer->ring.ring.slots; slot++) {
+    for (uint32_t slot = 0; slot < producer->ring.map.slots; slot++) {
         count += shmipc_producer_role_is_attached(producer, slot);
     }
     return count;
@@ -161,10 +165,10 @@ uint32_t shmipc_producer_role_count_attached(const struct shmipc_producer_role *
 bool shmipc_producer_role_slowest(const struct shmipc_producer_role *producer, uint32_t *pid,
                                   uint64_t *lag)
 {
-    const struct shmipc_header *shared = producer->ring.ring.shared;
+    const struct shmipc_header *shared = producer->ring.map.shared;
     uint64_t pos;
     uint32_t slot;
-    if (!shmipc_ring_slowest(&producer->ring.ring, &pos, &slot)) {
+    if (!shmipc_ring_slowest(&producer->ring.map, &pos, &slot)) {
         return false;
     }
     *lag = shmipc_ring_distance_estimate(&producer->ring, pos);
@@ -181,7 +185,7 @@ static enum shmipc_status look_for_consumers(void *self)
                                                                                  : SHMIPC_EMPTY;
 }
 
-static enum shmipc_status any_peer_will_do(void *self, bool thorough)
+static enum shmipc_status check_segment_only(void *self, bool thorough)
 {
     struct shmipc_producer_role *producer = self;
     return thorough ? shmipc_segment_examine(&producer->segment)
@@ -198,6 +202,6 @@ enum shmipc_status shmipc_producer_role_wait_attached(struct shmipc_producer_rol
     wait_begin(producer, wait, deadline_ns);
     wait->look = look_for_consumers;
     wait->prepare = NULL;
-    wait->peer = any_peer_will_do;
+    wait->peer = check_segment_only;
     return shmipc_wait_slice(wait, &no_spin);
 }

@@ -1,6 +1,8 @@
-/* ring.c: setting up, membership and the producer's slow half of ring.h; the consumer's is in
- * ring_consumer.c. Labels (W1, R2 ...) are the ones tabled in ring.h. */
+/* ring.c: how a ring begins, is taken over, joined and left. The producer's slow paths are in
+ * ring_producer.c, the consumer's in ring_consumer.c. Labels (W1, R2 ...) as tabled in ring.h. */
 #include "ring.h"
+
+#include "../segment/geometry.h"
 
 #include <stddef.h>
 
@@ -23,12 +25,6 @@ bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos
     return false;
 }
 
-/* Message headers are whole words: a position between them is nobody's that we know. */
-static bool is_aligned(const struct shmipc_ring *ring, uint64_t pos)
-{
-    return ring->item_stride != 0 || pos % SHMIPC_MESSAGE_ALIGN == 0;
-}
-
 void shmipc_ring_format(struct shmipc_header *shared)
 {
     const struct shmipc_geometry *geometry = &shared->geometry;
@@ -42,7 +38,7 @@ void shmipc_ring_format(struct shmipc_header *shared)
     for (uint32_t i = 0; i < geometry->slots; i++) {
         shmipc_store_relaxed(&shared->slots[i].cursor_pos, origin);
     }
-    if (geometry->slots == 1 && geometry->overflow == SHMIPC_OVERFLOW_BLOCK) {
+    if (shmipc_geometry_is_durable(geometry)) {
         /* The durable cursor is a member from the start: message 0 waits for its reader. */
         shmipc_store_relaxed(&shared->members.bits[0], 1u);
     }
@@ -50,7 +46,7 @@ void shmipc_ring_format(struct shmipc_header *shared)
 
 enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
 {
-    const struct shmipc_ring *ring = &producer->ring;
+    const struct shmipc_ring *ring = &producer->map;
     const struct shmipc_header *shared = ring->shared;
     /* Relaxed: the predecessor's lock, which we took over, made all that it stored visible. */
     producer->head_pos = shmipc_load_relaxed(&shared->commit.head_pos);
@@ -62,7 +58,8 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer)
         return SHMIPC_CORRUPT;
     }
     if (ring->item_stride == 0) {
-        if (!is_aligned(ring, producer->head_pos) || !is_aligned(ring, producer->tail_pos) ||
+        if (!shmipc_ring_is_aligned(ring, producer->head_pos) ||
+            !shmipc_ring_is_aligned(ring, producer->tail_pos) ||
             !shmipc_ring_read_note(shared, producer->head_pos, &producer->next_seq)) {
             return SHMIPC_CORRUPT;
         }
@@ -84,9 +81,9 @@ static uint64_t member_bit(uint32_t slot_index)
 void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos)
 {
     struct shmipc_slot *slot = &ring->shared->slots[slot_index];
-    /* Relaxed, all three: joiners come after the ring's name or the gate, and the one who counts
-     * the bits is this producer. A death between the two last leaves a free slot that names nobody;
-     * a place whose bit was set before (its consumer died) is kept, or still that dead one's. */
+    /* Relaxed, all three: joiners come after the ring's name or the gate, and only this producer
+     * counts the bits. A death between the two last leaves a free slot that names nobody;
+     * a slot whose bit was set before (its consumer died) is kept, or still the dead consumer's. */
     shmipc_store_relaxed(&slot->cursor_pos, pos);
     SHMIPC_STEP(KEEP_CURSOR);
     shmipc_store_relaxed(&slot->pid, SHMIPC_PID_KEPT);
@@ -135,7 +132,7 @@ static bool find_seq_of(const struct shmipc_ring *ring, uint64_t pos, uint64_t *
 enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint32_t slot_index,
                                     enum shmipc_start start)
 {
-    struct shmipc_ring *ring = &consumer->ring;
+    struct shmipc_ring *ring = &consumer->map;
     struct shmipc_header *shared = ring->shared;
     struct shmipc_slot *slot = &shared->slots[slot_index];
     uint64_t pos = 0;
@@ -143,7 +140,7 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     consumer->slot_index = slot_index;
     if (ring->durable || start == SHMIPC_START_KEPT) {
         /* Relaxed, both: only a slot's lock holder writes its cursor, and the lock (of the slot, or
-         * the gate of who keeps it) hands on every head that it had seen. */
+         * the gate of the producer that keeps it) hands on every head that it had seen. */
         pos = shmipc_load_relaxed(&slot->cursor_pos);
         if (shmipc_load_relaxed(&shared->commit.head_pos) - pos > ring->area_len) {
             return SHMIPC_CORRUPT;
@@ -153,8 +150,8 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
         for (int attempt = 0; attempt < JOIN_LIMIT && !joined; attempt++) {
             /* W4 <-> R4: cursor and bit, then the fence, then tail. Relaxed, all of them: the fence
              * orders them, and acquires for the look at head that follows a tail. */
-            pos = start == SHMIPC_START_LATEST ? shmipc_load_relaxed(&shared->commit.head_pos)
-                                               : shmipc_load_relaxed(&shared->retention.tail_pos);
+            pos = start == SHMIPC_START_EARLIEST ? shmipc_load_relaxed(&shared->retention.tail_pos)
+                                                 : shmipc_load_relaxed(&shared->commit.head_pos);
             shmipc_store_relaxed(&slot->cursor_pos, pos);
             SHMIPC_STEP(JOIN_CURSOR);
             (void)shmipc_fetch_or_relaxed(&shared->members.bits[slot_index / 64],
@@ -173,7 +170,7 @@ enum shmipc_status shmipc_ring_join(struct shmipc_ring_consumer *consumer, uint3
     consumer->cursor_pos = pos;
     consumer->head_pos_cached = pos;
     consumer->next_seq = UINT64_MAX;
-    if (!is_aligned(ring, pos)) {
+    if (!shmipc_ring_is_aligned(ring, pos)) {
         shmipc_ring_leave(ring, slot_index);
         return SHMIPC_CORRUPT;
     }
@@ -197,172 +194,4 @@ void shmipc_ring_leave(const struct shmipc_ring *ring, uint32_t slot_index)
                                        ~member_bit(slot_index));
         SHMIPC_STEP(LEAVE_BIT);
     }
-}
-
-bool shmipc_ring_slowest(const struct shmipc_ring *ring, uint64_t *slowest_pos,
-                         uint32_t *slowest_slot)
-{
-    const struct shmipc_header *shared = ring->shared;
-    bool found = false;
-    for (uint32_t word = 0; word * 64 < ring->slots; word++) {
-        /* R4 <-> W4. Relaxed: the fence between a producer's two looks orders the second one after
-         * the joiners that it must not miss, and acquires from who left. */
-        uint64_t bits = shmipc_load_before_fence(&shared->members.bits[word]);
-        while (bits != 0) {
-            const uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            bits &= bits - 1;
-            if (slot >= ring->slots) {
-                break; /* a bit beyond our slots: not ours to follow */
-            }
-            const uint64_t pos = shmipc_load_acquire(&shared->slots[slot].cursor_pos); /* R2 */
-            if (!found || shmipc_pos_before(pos, *slowest_pos)) {
-                *slowest_pos = pos;
-                *slowest_slot = slot;
-                found = true;
-            }
-        }
-    }
-    return found;
-}
-
-/* ---- the producer's side ------------------------------------------------------------------- */
-
-/* The first boundary at or after `want`, walking from tail over what is about to be retired. */
-static enum shmipc_status retire_to(const struct shmipc_ring_producer *producer, uint64_t want,
-                                    uint64_t *boundary)
-{
-    const struct shmipc_ring *ring = &producer->ring;
-    uint64_t pos = producer->tail_pos;
-    if (!shmipc_pos_before(pos, want)) {
-        *boundary = pos;
-        return SHMIPC_OK;
-    }
-    if (ring->item_stride != 0) {
-        const uint64_t items = (want - pos + ring->item_stride - 1) / ring->item_stride;
-        *boundary = pos + items * ring->item_stride;
-        /* A cursor within an item, which tail once followed, would lead past the head. */
-        return shmipc_pos_before(producer->head_pos, *boundary) ? SHMIPC_CORRUPT : SHMIPC_OK;
-    }
-    while (shmipc_pos_before(pos, want)) {
-        /* Our own headers, but read back from memory that others can write: checked. */
-        struct shmipc_message message;
-        if (shmipc_message_decode(ring, pos, producer->head_pos - pos, &message) != SHMIPC_OK) {
-            return SHMIPC_CORRUPT;
-        }
-        pos += message.span;
-    }
-    *boundary = pos;
-    return SHMIPC_OK;
-}
-
-/* A cursor ahead of head, or within a message, is a lie. One more than a lap behind is a joiner
- * between its store of a stale tail and its second look (W4): it will move up, so wait for it; a
- * durable cursor cannot be there at all. */
-static enum shmipc_status judge_cursor(const struct shmipc_ring_producer *producer,
-                                       uint64_t cursor_pos)
-{
-    if (shmipc_pos_before(producer->head_pos, cursor_pos) ||
-        !is_aligned(&producer->ring, cursor_pos)) {
-        return SHMIPC_CORRUPT;
-    }
-    if (producer->head_pos - cursor_pos > producer->ring.area_len) {
-        return producer->ring.durable ? SHMIPC_CORRUPT : SHMIPC_FULL;
-    }
-    return SHMIPC_OK;
-}
-
-enum shmipc_status shmipc_ring_refill(struct shmipc_ring_producer *producer, uint64_t len)
-{
-    const struct shmipc_ring *ring = &producer->ring;
-    const uint64_t want = producer->head_pos + len - ring->area_len;
-    uint64_t slowest = 0;
-    uint32_t slot = 0;
-    const uint64_t look_start = ring->overwrite ? 0 : shmipc_cpu_ticks();
-    bool bound = !ring->overwrite && shmipc_ring_slowest(ring, &slowest, &slot);
-    uint64_t tail;
-
-    if (bound && producer->head_pos - slowest <= ring->area_len &&
-        slowest + ring->area_len - producer->head_pos < ring->area_len / 8) {
-        /* The ring is nearly full, and asking at every message would drag the consumer's line to
-         * and fro for each. It has seven eighths of a ring to go on with: let it, for as long as
-         * asking took. */
-        shmipc_cpu_linger(shmipc_cpu_ticks() - look_start);
-        bound = shmipc_ring_slowest(ring, &slowest, &slot);
-    }
-    if (bound) {
-        enum shmipc_status status = judge_cursor(producer, slowest);
-        if (status != SHMIPC_OK) {
-            return status;
-        }
-        if (shmipc_pos_before(slowest, want)) {
-            return SHMIPC_FULL;
-        }
-    }
-    if (bound) {
-        tail = shmipc_pos_before(slowest, producer->tail_pos) ? producer->tail_pos : slowest;
-    } else {
-        enum shmipc_status status = retire_to(producer, want, &tail);
-        if (status != SHMIPC_OK) {
-            return status;
-        }
-    }
-    SHMIPC_STEP(REFILL_SCANNED);
-    if (tail != producer->tail_pos) {
-        producer->tail_pos = tail;
-        /* W3, R4. Release, so that no joiner sees a tail beyond the head it came after. */
-        shmipc_store_release(&ring->shared->retention.tail_pos, tail);
-        SHMIPC_STEP(REFILL_TAIL);
-    }
-    producer->limit_pos = tail + ring->area_len;
-    if (ring->overwrite) {
-        /* W3 <-> R3: tail before any byte that we write where it gave way. */
-        shmipc_fence_release();
-        SHMIPC_STEP(REFILL_RETIRED);
-        return SHMIPC_OK;
-    }
-    if (!ring->durable) {
-        /* R4 <-> W4: tail, a full fence, then look again for who joined below it. */
-        shmipc_fence_full();
-        SHMIPC_STEP(REFILL_FENCED);
-        bound = shmipc_ring_slowest(ring, &slowest, &slot);
-    }
-    if (bound && shmipc_pos_before(slowest, tail)) {
-        enum shmipc_status status = judge_cursor(producer, slowest);
-        if (status != SHMIPC_OK) {
-            producer->limit_pos = producer->head_pos;
-            return status;
-        }
-        producer->limit_pos = slowest + ring->area_len;
-    }
-    return shmipc_pos_before(producer->limit_pos, producer->head_pos + len) ? SHMIPC_FULL
-                                                                            : SHMIPC_OK;
-}
-
-uint64_t shmipc_ring_distance_estimate(const struct shmipc_ring_producer *producer, uint64_t pos)
-{
-    const struct shmipc_ring *ring = &producer->ring;
-    struct shmipc_message message;
-    if (shmipc_pos_before(pos, producer->tail_pos) && ring->overwrite) {
-        pos = producer->tail_pos;
-    }
-    if (pos == producer->head_pos || producer->head_pos - pos > ring->area_len ||
-        !is_aligned(ring, pos)) {
-        return 0;
-    }
-    if (ring->item_stride != 0) {
-        return (producer->head_pos - pos) / ring->item_stride;
-    }
-    if (shmipc_message_decode(ring, pos, producer->head_pos - pos, &message) != SHMIPC_OK) {
-        return 0;
-    }
-    return producer->next_seq - message.seq;
-}
-
-uint64_t shmipc_ring_pending_estimate(const struct shmipc_ring_producer *producer)
-{
-    uint64_t slowest;
-    uint32_t slot;
-    return shmipc_ring_slowest(&producer->ring, &slowest, &slot)
-               ? shmipc_ring_distance_estimate(producer, slowest)
-               : 0;
 }

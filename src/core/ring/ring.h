@@ -4,7 +4,6 @@
  * Owns:     positions, framing, overrun, leases, joining and leaving: everything that a model of
  *           the ring has to contain. No function here blocks or makes a system call.
  * Must not know: files, locks, futexes, time (but how long a look takes), Python.
- * May be included by: producer.h, consumer.h, tests/native/c.
  *
  * Positions are monotonic 64-bit byte counts and may wrap at 2^64: they are compared by difference
  * only. `pos & mask` is the offset into the data area, which is a power of two and mapped twice
@@ -64,8 +63,8 @@
 
 /* How far ahead of the head the producer asks for the lines it will write. */
 #define SHMIPC_PREFETCH_LEN UINT64_C(640)
-/* How much of what has just come a consumer that waited asks for at once. */
-#define SHMIPC_ASK_LEN UINT64_C(256)
+/* Bytes a consumer prefetches when new data ends its wait. */
+#define SHMIPC_PREFETCH_READ_LEN UINT64_C(256)
 
 /* What both sides know of a ring: private, validated copies. */
 struct shmipc_ring {
@@ -82,7 +81,7 @@ struct shmipc_ring {
 };
 
 struct shmipc_ring_producer {
-    struct shmipc_ring ring;
+    struct shmipc_ring map;
     uint64_t head_pos;
     uint64_t limit_pos; /* may write below this; limit_pos <= tail_pos + area_len */
     uint64_t tail_pos;
@@ -100,7 +99,7 @@ struct shmipc_lease {
 };
 
 struct shmipc_ring_consumer {
-    struct shmipc_ring ring;
+    struct shmipc_ring map;
     struct shmipc_slot *slot;
     uint64_t read_pos;        /* next byte to read */
     uint64_t head_pos_cached; /* everything below is committed */
@@ -129,13 +128,25 @@ struct shmipc_message {
     uint16_t flags;
 };
 
-/* KEPT: where the slot's cursor stands, in a place that was kept. */
-enum shmipc_start { SHMIPC_START_LATEST, SHMIPC_START_EARLIEST, SHMIPC_START_KEPT };
+/* Where a consumer starts to read. */
+enum shmipc_start {
+    SHMIPC_START_RESUME, /* durable: at the first unreleased; kept slot: at its cursor; else LATEST
+                          */
+    SHMIPC_START_LATEST, /* at the next message or item to come */
+    SHMIPC_START_EARLIEST, /* at the oldest one retained */
+    SHMIPC_START_KEPT      /* for shmipc_ring_join: at the cursor of a kept slot */
+};
 
 /* True if position `a` is before `b`. Positions wrap; no two live ones are 2^63 apart. */
 static inline bool shmipc_pos_before(uint64_t a, uint64_t b)
 {
     return (int64_t)(a - b) < 0;
+}
+
+/* Can a message or item start at `pos`? Message headers are aligned words. */
+static inline bool shmipc_ring_is_aligned(const struct shmipc_ring *ring, uint64_t pos)
+{
+    return ring->item_stride != 0 || pos % SHMIPC_MESSAGE_ALIGN == 0;
 }
 
 /* ---- setting up (any side; nobody else sees the struct yet) -------------------------------- */
@@ -150,13 +161,13 @@ enum shmipc_status shmipc_ring_take_over(struct shmipc_ring_producer *producer);
 /* The next sequence number that belongs to `head_pos`. False: the producer moved on meanwhile. */
 bool shmipc_ring_read_note(const struct shmipc_header *shared, uint64_t head_pos, uint64_t *seq);
 
-/* Keep a place, from `pos` on, for a consumer that has not come: the producer waits for it as for a
- * member. Not in a durable ring, which keeps its one place anyhow, and not under "overwrite". By
- * the producer, before it has sent anything: of a ring without a name, or behind the gate, as
- * holder of the lock of a slot that nobody else holds. A place whose consumer died will do. */
+/* Keep a slot, from `pos` on, for a consumer to come: the producer waits for it as for a member.
+ * Not in a durable ring, which keeps its one slot anyhow, and not under "overwrite". By the
+ * producer, before it has sent anything: in a ring without a name, or behind the gate as holder of
+ * the slot's lock. The slot of a consumer that died will do. */
 void shmipc_ring_keep(const struct shmipc_ring *ring, uint32_t slot_index, uint64_t pos);
 
-/* Is this place kept? How many are? Stays true only behind the gate. */
+/* Is this slot kept? How many are? The answer stays true only behind the gate. */
 bool shmipc_ring_is_kept(const struct shmipc_ring *ring, uint32_t slot_index);
 uint32_t shmipc_ring_count_kept(const struct shmipc_ring *ring);
 
@@ -185,7 +196,7 @@ static inline enum shmipc_status shmipc_ring_reserve(struct shmipc_ring_producer
             return status;
         }
     }
-    *at = producer->ring.data + (producer->head_pos & producer->ring.mask);
+    *at = producer->map.data + (producer->head_pos & producer->map.mask);
     SHMIPC_STEP(RESERVED);
     return SHMIPC_OK;
 }
@@ -200,14 +211,14 @@ static inline uint64_t shmipc_ring_room(const struct shmipc_ring_producer *produ
  * them unsent, after it sent. */
 static inline void shmipc_ring_commit(struct shmipc_ring_producer *producer, uint64_t len)
 {
-    struct shmipc_header *shared = producer->ring.shared;
+    struct shmipc_header *shared = producer->map.shared;
     const uint64_t head_pos = producer->head_pos + len;
     producer->head_pos = head_pos;
     if (SHMIPC_LIKELY(producer->limit_pos - head_pos > SHMIPC_PREFETCH_LEN)) {
         /* Ours already: a line that the consumer still has to read is never asked for. */
         shmipc_prefetch_for_write(
-            producer->ring.data +
-            ((head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->ring.mask));
+            producer->map.data +
+            ((head_pos + SHMIPC_PREFETCH_LEN - SHMIPC_LINE) & producer->map.mask));
     }
     shmipc_store_release(&shared->commit.head_pos, head_pos); /* W1 <-> R1 */
     SHMIPC_STEP(COMMIT_HEAD);
@@ -230,7 +241,7 @@ static inline void shmipc_message_header_store(unsigned char *at, uint32_t len, 
 static inline void shmipc_ring_commit_messages(struct shmipc_ring_producer *producer, uint64_t len,
                                                uint64_t count)
 {
-    struct shmipc_note *note = &producer->ring.shared->commit.notes[producer->note_index];
+    struct shmipc_note *note = &producer->map.shared->commit.notes[producer->note_index];
     const uint64_t seq = producer->next_seq + count;
     producer->next_seq = seq;
     shmipc_store_relaxed(&note->pos, producer->head_pos + len);
@@ -270,16 +281,16 @@ static inline enum shmipc_status shmipc_ring_readable(struct shmipc_ring_consume
     return SHMIPC_OK;
 }
 
-/* Ask for the first lines of what is known to be committed, before it is looked at: they were just
- * written elsewhere, and come together rather than one after the other. True: there is something.
- */
-static inline bool shmipc_ring_ask(const struct shmipc_ring_consumer *consumer)
+/* Prefetch the first lines of what is known to be committed: they were just written on another
+ * core, and arrive together rather than one after the other. True: there is something. */
+static inline bool shmipc_ring_prefetch(const struct shmipc_ring_consumer *consumer)
 {
     const uint64_t available = consumer->head_pos_cached - consumer->read_pos;
-    const uint64_t from_off = consumer->read_pos & consumer->ring.mask;
-    const uint64_t end_off = from_off + (available < SHMIPC_ASK_LEN ? available : SHMIPC_ASK_LEN);
+    const uint64_t from_off = consumer->read_pos & consumer->map.mask;
+    const uint64_t end_off =
+        from_off + (available < SHMIPC_PREFETCH_READ_LEN ? available : SHMIPC_PREFETCH_READ_LEN);
     for (uint64_t off = from_off & ~(uint64_t)63; off < end_off; off += 64) {
-        shmipc_prefetch_for_read(consumer->ring.data + off);
+        shmipc_prefetch_for_read(consumer->map.data + off);
     }
     return available != 0;
 }
@@ -327,7 +338,7 @@ static inline void shmipc_item_describe(const struct shmipc_ring *ring, uint64_t
 static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *consumer,
                                                   struct shmipc_message *message)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     enum shmipc_status status;
     if (SHMIPC_UNLIKELY(ring->overwrite)) {
         return shmipc_ring_peek_checked(consumer, message);
@@ -347,7 +358,7 @@ static inline enum shmipc_status shmipc_ring_peek(struct shmipc_ring_consumer *c
     return SHMIPC_OK;
 }
 
-/* Something is readable; may there be more than when we last looked? */
+/* Refresh head_pos_cached. Precondition: readable. */
 void shmipc_ring_look_ahead(struct shmipc_ring_consumer *consumer);
 
 /* Typed ring: all that is ready, up to `max` items, as one stretch; message->len counts its bytes
@@ -378,7 +389,7 @@ bool shmipc_ring_newest_pos(const struct shmipc_ring *ring, uint64_t *pos);
  * in `lost` what an item ring missed (a message ring learns it from the next sequence number). */
 void shmipc_ring_resync(struct shmipc_ring_consumer *consumer);
 
-/* Give back everything below the oldest lease, or below read_pos where there is none. True if the
+/* Release everything below the oldest lease, or below read_pos where there is none. True if the
  * cursor moved. */
 static inline bool shmipc_ring_publish_cursor(struct shmipc_ring_consumer *consumer)
 {
@@ -393,14 +404,14 @@ static inline bool shmipc_ring_publish_cursor(struct shmipc_ring_consumer *consu
     return true;
 }
 
-/* Step over what was just peeked, to `pos`, where the message `seq` comes. Does not give it back:
+/* Move read_pos past what was just peeked, to `pos`, where message `seq` starts. Releases nothing:
  * publish_cursor does. */
 static inline void shmipc_ring_advance_to(struct shmipc_ring_consumer *consumer, uint64_t pos,
                                           uint64_t seq)
 {
     consumer->read_pos = pos;
     consumer->next_seq = seq;
-    if (consumer->ring.overwrite) {
+    if (consumer->map.overwrite) {
         consumer->resyncs = 0;
     }
     SHMIPC_STEP(READ_ADVANCED);
@@ -413,10 +424,10 @@ static inline void shmipc_ring_advance(struct shmipc_ring_consumer *consumer,
 }
 
 /* Keep a message just peeked, and whatever follows it: the cursor stays at or before it until the
- * lease ends. Does not step over it. */
+ * lease ends. Does not advance. */
 void shmipc_ring_hold(struct shmipc_ring_consumer *consumer, const struct shmipc_message *message,
                       struct shmipc_lease *lease);
-/* Step over a message and keep it. */
+/* Advance past a message and keep it. */
 static inline void shmipc_ring_take(struct shmipc_ring_consumer *consumer,
                                     const struct shmipc_message *message,
                                     struct shmipc_lease *lease)

@@ -1,5 +1,4 @@
-/* ring_consumer.c: the consumer's slow half of ring.h. Labels (R1, W3 ...) are the ones tabled
- * there. */
+/* ring_consumer.c: the consumer's slow paths of ring.h. Labels (R1, W3 ...) as tabled there. */
 #include "ring.h"
 
 #include <stddef.h>
@@ -67,7 +66,7 @@ static void learn_lockstep(struct shmipc_ring_consumer *consumer, uint64_t avail
 
 enum shmipc_status shmipc_ring_reload(struct shmipc_ring_consumer *consumer)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     const bool lockstep = is_in_lockstep(consumer);
     const bool lingered = lockstep && consumer->look_ticks != 0; /* the first look is measured */
     if (lingered) {
@@ -139,7 +138,7 @@ bool shmipc_ring_newest_pos(const struct shmipc_ring *ring, uint64_t *pos)
 
 void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     const struct shmipc_header *shared = ring->shared;
     uint64_t pos;
     if (++consumer->resyncs > RESYNC_TO_HEAD) {
@@ -181,7 +180,7 @@ void shmipc_ring_resync(struct shmipc_ring_consumer *consumer)
 enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consumer,
                                             struct shmipc_message *message)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     for (int attempt = 0; attempt < RESYNC_LIMIT; attempt++) {
         enum shmipc_status status = shmipc_ring_readable(consumer);
         if (status != SHMIPC_OK) {
@@ -212,8 +211,8 @@ enum shmipc_status shmipc_ring_peek_checked(struct shmipc_ring_consumer *consume
 void shmipc_ring_look_ahead(struct shmipc_ring_consumer *consumer)
 {
     /* R1 <-> W1. A head that no producer of ours writes is left to reload, which reports it. */
-    const uint64_t head = shmipc_load_acquire(&consumer->ring.shared->commit.head_pos);
-    if (head - consumer->read_pos <= consumer->ring.area_len &&
+    const uint64_t head = shmipc_load_acquire(&consumer->map.shared->commit.head_pos);
+    if (head - consumer->read_pos <= consumer->map.area_len &&
         head - consumer->read_pos > consumer->head_pos_cached - consumer->read_pos) {
         consumer->head_pos_cached = head;
     }
@@ -222,7 +221,7 @@ void shmipc_ring_look_ahead(struct shmipc_ring_consumer *consumer)
 enum shmipc_status shmipc_ring_peek_batch(struct shmipc_ring_consumer *consumer, uint64_t max,
                                           struct shmipc_message *message, uint64_t *count)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     enum shmipc_status status = shmipc_ring_peek(consumer, message);
     if (status != SHMIPC_OK) {
         return status;
@@ -277,7 +276,7 @@ void shmipc_ring_end(struct shmipc_ring_consumer *consumer, struct shmipc_lease 
 static uint64_t sequence_distance(const struct shmipc_ring_consumer *consumer, uint64_t from_pos,
                                   uint64_t from_seq)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     /* Relaxed: an estimate; a note not yet seen makes it 0. */
     const uint64_t head = shmipc_load_relaxed(&ring->shared->commit.head_pos);
     uint64_t seq;

@@ -1,6 +1,8 @@
 /* role.c: see role.h. */
 #include "role.h"
 
+#include "../segment/locks.h"
+
 #include <errno.h>
 
 void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *segment)
@@ -15,7 +17,7 @@ void shmipc_ring_attach(struct shmipc_ring *ring, const struct shmipc_segment *s
     ring->origin_pos = geometry->origin_pos;
     ring->slots = geometry->slots;
     ring->overwrite = geometry->overflow == SHMIPC_OVERFLOW_OVERWRITE;
-    ring->durable = geometry->slots == 1 && !ring->overwrite;
+    ring->durable = shmipc_geometry_is_durable(geometry);
 }
 
 bool shmipc_segment_is_shared(const struct shmipc_segment *segment)

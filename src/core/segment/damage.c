@@ -1,7 +1,9 @@
 /* damage.c: what is wrong with a segment's file: found when it is opened, or while it is in use.
- * See segment.h, and fault.h for what a cut does to whoever touches it. */
+ * See segment.h; fault.h for a touch of what was truncated. */
 #define _GNU_SOURCE
 #include "segment.h"
+
+#include "descriptor.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -45,7 +47,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
     if (got == 0 || memcmp(geometry, &zeros, (size_t)got) == 0) {
         *damaged = true;
         return shmipc_fail(error, SHMIPC_CORRUPT, 0,
-                           "%s is no shmipc segment, or was cut: it has no header. Remove it "
+                           "%s is no shmipc segment, or was truncated: it has no header. Remove it "
                            "(`shmipc clean --discard`) or use another name",
                            path);
     }
@@ -65,7 +67,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
     }
     const char *fault = numbered && got == (ssize_t)sizeof *geometry
                             ? shmipc_geometry_fault(geometry, file_len)
-                            : "it was cut within its header";
+                            : "it was truncated within its header";
     if (fault == NULL && has_holes(segment)) {
         fault = "it has holes, where a segment has all its memory reserved";
     }
@@ -85,7 +87,7 @@ enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment)
         !shmipc_segment_check_fd(segment)) {
         return shmipc_segment_state(segment);
     }
-    /* A failure of the question must not look like a cut. The geometry is plain bytes: nobody
+    /* If fstat fails, the file is not reported as truncated. The geometry is plain bytes: nobody
      * writes them once the file has a name. */
     const bool asked = fstat(segment->fd, &status) == 0;
     if ((asked && (uint64_t)status.st_size != file_len) ||

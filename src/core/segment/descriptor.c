@@ -1,7 +1,7 @@
 /* descriptor.c: the descriptor that holds a segment's locks: opened, listed for fork, kept alive by
- * an anchor, compared before it is trusted, let go. See segment.h. */
+ * an anchor, compared before it is trusted, dropped. See descriptor.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@ static struct shmipc_segment *open_segments;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static shmipc_atomic_u32 forks; /* that lie between the first open and this process */
 
-/* ---- whose a number is ---------------------------------------------------------------------- */
+/* ---- is it still our descriptor? ------------------------------------------------------------ */
 
 /* Does the number still stand for the file that we opened? Other code may have closed it
  * (os.closerange, a daemonising library) and opened something else. Async-signal-safe. */
@@ -26,7 +26,7 @@ static bool is_ours(const struct shmipc_segment *segment)
 {
     struct stat status;
     if (fstat(segment->fd, &status) != 0) {
-        return errno != EBADF; /* a failure of the question must not look like a close */
+        return errno != EBADF; /* fstat failed: that does not mean that it was closed */
     }
     return status.st_dev == segment->device && status.st_ino == segment->inode;
 }
@@ -51,8 +51,8 @@ bool shmipc_segment_check_fd(struct shmipc_segment *segment)
     return segment->fd >= 0 && !is_lost(segment);
 }
 
-/* The mutex is held. The system gave us `fd`, so it was free: whoever of ours counts on that number
- * has lost it, and could not see so where both are opens of one file. */
+/* The mutex is held. The system gave us `fd`, so the number was free: a segment of ours that has it
+ * has lost its descriptor, and could not detect that if both are opens of one file. */
 static void take_number(int fd)
 {
     for (struct shmipc_segment *other = open_segments; other != NULL; other = other->next) {
@@ -189,7 +189,7 @@ bool shmipc_segment_anchor(struct shmipc_segment *segment)
     return anchor != MAP_FAILED;
 }
 
-/* ---- letting go ----------------------------------------------------------------------------- */
+/* ---- closing -------------------------------------------------------------------------------- */
 
 /* The mutex is held. */
 static void delist(struct shmipc_segment *segment)
@@ -241,7 +241,7 @@ void shmipc_segment_close(struct shmipc_segment *segment)
      * not find it half undone: unlisted with its mark missing, or unmapped with its address. */
     (void)pthread_mutex_lock(&open_mutex);
     if (segment->listed && !segment->forked) {
-        shmipc_segment_drop_temporary(segment);
+        shmipc_path_drop_temporary(segment->path, segment->temporary);
     }
     detach(segment);
     delist(segment);

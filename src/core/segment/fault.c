@@ -64,8 +64,8 @@ static bool read_watch(struct shmipc_fault_watch *watch, uint64_t *state, uintpt
     return shmipc_load_relaxed(&watch->state) == *state;
 }
 
-/* Zeros, at once for the whole range: half a ring is no ring, and one fault is enough. Where the
- * limits do not allow so much, the one page that is needed to go on. */
+/* Map zeros over the whole range at once: the ring is lost anyhow, and one fault is enough. Where
+ * the limits forbid that, over the one page that is needed to go on. */
 static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
@@ -75,8 +75,8 @@ static bool lay_zeros(uintptr_t base, size_t len, uintptr_t address)
            mmap((void *)page, page_len, prot, flags, -1, 0) != MAP_FAILED;
 }
 
-/* Is the last page of this range gone? Every cut that can fault takes it. Asked of the system,
- * which answers EFAULT instead of faulting. Where it does not know the question (Linux
+/* Is the last page of this range gone? Every truncation that can fault takes it. Asked of the
+ * system, which answers EFAULT instead of faulting. Where it does not know the question (Linux
  * before 5.14), any call that reads memory will do: this one copies the mask in before it looks at
  * `how`, which is none that exists, so nothing is changed (kernel/signal.c, rt_sigprocmask). */
 static bool is_cut(uintptr_t base, size_t len)
@@ -102,8 +102,8 @@ static bool is_due(const struct shmipc_fault_watch *watch, uint64_t state, uintp
     return is_cut(base, len) && shmipc_load_relaxed(&watch->state) == state;
 }
 
-/* `address` 0: a SIGBUS that somebody raised in the name of a fault, see fault.h: any range that
- * is cut may be the one. */
+/* `address` 0: a SIGBUS that another handler raised for a fault (see fault.h): it may be for any
+ * range that was truncated. */
 static bool repair(uintptr_t address)
 {
     bool repaired = false;
@@ -256,7 +256,7 @@ static struct block *next_block(struct block *block)
         if (fresh == NULL) {
             return NULL;
         }
-        /* Release <-> the acquires of `next`: whoever walks to it finds it zeroed. */
+        /* Release <-> the acquires of `next`: a walk that reaches it finds it zeroed. */
         if (shmipc_compare_exchange_release(&block->next, &next, fresh)) {
             return fresh;
         }

@@ -1,16 +1,15 @@
 /*
- * fault.h: what happens when somebody cuts the file under a mapping of ours.
+ * fault.h: what happens when a file is truncated while we have it mapped.
  *
  * Owns:     this process's SIGBUS handler, and the list of mapped ranges that it consults.
  * Must not know: what is mapped there, or how a caller reports the damage.
- * May be included by: segment.h, segment.c.
  *
- * Whoever may write a segment's file may also truncate it (`cp x /dev/shm/shmipc.ring` does), and
- * the next touch of a page that is gone is a SIGBUS. That cannot be prevented: seals exist only for
- * memfds, which have no name in a directory. So it is handled: on a fault inside a watched range,
- * the range's flag is set, the *whole* range is replaced by private zeros, and the instruction that
- * faulted goes on over these. Nobody crashes; the callers look at the flag after they have copied
- * or published and report Corrupt instead of zeros.
+ * A process that may write a segment's file may also truncate it (`cp x /dev/shm/shmipc.ring`
+ * does), and the next touch of a page that is gone is a SIGBUS. That cannot be prevented: seals
+ * exist only for memfds, which have no name in a directory. So it is handled: on a fault inside a
+ * watched range, the range's flag is set, the *whole* range is replaced by private zeros, and the
+ * instruction that faulted goes on over these. Nobody crashes; the callers look at the flag after
+ * they have copied or published and report Corrupt instead of zeros.
  *
  * Any other SIGBUS goes to the handler that was there before ours, or ends the process as it would
  * have. Ours is installed when the first segment is mapped, and again at a later one if somebody
@@ -19,16 +18,16 @@
  * then raises SIGBUS for its predecessor, a signal without an address; then every watched range is
  * probed.
  *
- * SHMIPC_SIGBUS=default in the environment, read once, leaves SIGBUS alone: a cut segment then
- * kills the process. It also does where a thread has SIGBUS blocked (the kernel calls no handler),
- * and where the zeros cannot be had (RLIMIT_DATA).
+ * SHMIPC_SIGBUS=default in the environment, read once, leaves SIGBUS alone: a truncated segment
+ * then kills the process. It also does where a thread has SIGBUS blocked (the kernel calls no
+ * handler), and where the zeros cannot be had (RLIMIT_DATA).
  *
  * Pairing (private to the process)
  *   F1 watch: state, release fence, fields,  <-> G1 handler: state acquire, fields, acquire fence,
  *      state release                                state again
  *        a seqlock's shape: a handler never combines the fields of two ranges. Weaker: it could
  *        lay zeros over memory that is somebody else's.
- *   F2 handler: flag relaxed, then mmap      <-> G2 whoever copied: acquire fence, flag relaxed
+ *   F2 handler: flag relaxed, then mmap      <-> G2 a copy, then: acquire fence, flag relaxed
  *        the kernel orders the flag before the zeros that it puts into the page tables; whoever
  *        copies zeros that another thread's handler laid must not have looked at the flag before.
  *        For zeros of a thread's own handler, which ran in between, the compiler's part would do.

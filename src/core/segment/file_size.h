@@ -9,7 +9,6 @@
  *
  * Owns:     reserving and writing a file's bytes, and the words for EFBIG.
  * Must not know: segments.
- * May be included by: segment.
  */
 #ifndef SHMIPC_FILE_SIZE_H
 #define SHMIPC_FILE_SIZE_H

@@ -1,9 +1,7 @@
-/* geometry.c: names, and the arithmetic between a request and the bytes of a segment. */
+/* geometry.c: the arithmetic between a request and the bytes of a ring's segment. See geometry.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "geometry.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,56 +18,6 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
 {
     return (value + unit - 1) / unit * unit;
 }
-
-/* ---- names --------------------------------------------------------------------------------- */
-
-bool shmipc_name_is_valid(const char *name, size_t len)
-{
-    if (len == 0 || len > SHMIPC_NAME_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < len; i++) {
-        const char c = name[i];
-        const bool alphanumeric =
-            (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-        if (!alphanumeric && (i == 0 || (c != '.' && c != '_' && c != '-'))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-const char *shmipc_segment_dir(void)
-{
-    const char *dir = getenv("SHMIPC_DIR");
-    return dir != NULL && dir[0] != '\0' ? dir : SHMIPC_DEFAULT_DIR;
-}
-
-enum shmipc_status shmipc_segment_path(const char *name, size_t len, char path[SHMIPC_PATH_MAX],
-                                       struct shmipc_error *error)
-{
-    const char *dir = shmipc_segment_dir();
-    if (!shmipc_name_is_valid(name, len)) {
-        return shmipc_fail(error, SHMIPC_INVALID, 0,
-                           "a name is 1 to %u characters of A-Z a-z 0-9 . _ - and starts with a "
-                           "letter or a digit",
-                           SHMIPC_NAME_MAX);
-    }
-    /* Absolute, so that a later chdir does not lead us to remove another file, or none. */
-    char here[SHMIPC_PATH_MAX] = "";
-    if (dir[0] != '/' && getcwd(here, sizeof here - 1) == NULL) {
-        return shmipc_fail(error, SHMIPC_INVALID, 0,
-                           "SHMIPC_DIR is relative to a directory that does not exist any more");
-    }
-    const int written = snprintf(path, SHMIPC_PATH_MAX, "%s%s%s/" SHMIPC_FILE_PREFIX "%.*s", here,
-                                 here[0] != '\0' ? "/" : "", dir, (int)len, name);
-    if (written < 0 || (size_t)written >= SHMIPC_PATH_MAX) {
-        return shmipc_fail(error, SHMIPC_INVALID, 0, "the path of SHMIPC_DIR is too long");
-    }
-    return SHMIPC_OK;
-}
-
-/* ---- geometry ------------------------------------------------------------------------------ */
 
 uint64_t shmipc_item_stride_for(uint64_t item_len)
 {

@@ -1,7 +1,6 @@
-/* holder.c: whether a pid that somebody wrote beside a lock is one of this machine's as we count
- * them. See segment.h. */
+/* holder.c: see holder.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "holder.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,7 @@
-/* locks.c: roles as open-file-description locks on single bytes. See segment.h. */
+/* locks.c: see locks.h. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "locks.h"
+#include "descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,7 @@ static struct flock lock_of(short type, uint32_t byte, uint32_t count)
         .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)count};
 }
 
-/* -1, which every call refuses, once the number is known to be another's. */
+/* -1, which every call refuses, once the descriptor is known to be lost. */
 static int lock_fd(const struct shmipc_segment *segment)
 {
     return shmipc_load_relaxed(&segment->lost) != 0 ? -1 : segment->fd; /* relaxed: as its store */
@@ -44,8 +45,8 @@ bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte)
 
 void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte)
 {
-    /* A gate that stays locked stops everybody, so a passing failure (a signal, no memory for the
-     * kernel's list of locks) is not the last word. */
+    /* A gate that stays locked stops all processes, so a passing failure (a signal, no memory for
+     * the kernel's list of locks) is retried. */
     for (int i = 0; i < DROP_TRIES; i++) {
         struct flock lock = lock_of(F_UNLCK, byte, 1);
         if (fcntl(lock_fd(segment), F_OFD_SETLK, &lock) == 0 || errno == EBADF) {
@@ -57,7 +58,7 @@ void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte)
 bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count)
 {
     struct flock lock = lock_of(F_WRLCK, byte, count);
-    /* A failure of the question (it has none on a valid descriptor) must not look like a death. */
+    /* If the call fails (it never does on a valid descriptor), that must not look like a death. */
     return fcntl(lock_fd(segment), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 

@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "segment.h"
 
+#include "descriptor.h"
+#include "locks.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

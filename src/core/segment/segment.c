@@ -1,9 +1,11 @@
-/* segment.c: the file's life: created, published, opened, removed. Names and geometry: geometry.c;
+/* segment.c: the file's life: created, published, opened, removed. Names: path.c;
+ * geometry: geometry.c;
  * the descriptor: descriptor.c; its memory: mapping.c; locks: locks.c; what is wrong with a file:
  * damage.c. */
 #define _GNU_SOURCE
 #include "segment.h"
 
+#include "descriptor.h"
 #include "file_size.h"
 
 #include <errno.h>
@@ -19,18 +21,6 @@
 #include <unistd.h>
 
 /* ---- the file ------------------------------------------------------------------------------ */
-
-static void directory_of(const char *path, char dir[SHMIPC_PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL) {
-        (void)snprintf(dir, SHMIPC_PATH_MAX, ".");
-        return;
-    }
-    const size_t len = slash != path ? (size_t)(slash - path) : 1;
-    memcpy(dir, path, len);
-    dir[len] = '\0';
-}
 
 static enum shmipc_status fail_for_directory(struct shmipc_error *error, enum shmipc_status status,
                                              const char *dir)
@@ -102,29 +92,10 @@ static enum shmipc_status write_all(const struct shmipc_segment *segment, const 
 
 /* ---- creating ------------------------------------------------------------------------------- */
 
-static void temporary_path(const struct shmipc_segment *segment,
-                           char path[SHMIPC_PATH_MAX + sizeof segment->temporary])
-{
-    char dir[SHMIPC_PATH_MAX];
-    directory_of(segment->path, dir);
-    (void)snprintf(path, SHMIPC_PATH_MAX + sizeof segment->temporary, "%s/%s", dir,
-                   segment->temporary);
-}
-
-void shmipc_segment_drop_temporary(struct shmipc_segment *segment)
-{
-    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
-    if (segment->temporary[0] != '\0') {
-        temporary_path(segment, path);
-        (void)unlink(path);
-        segment->temporary[0] = '\0';
-    }
-}
-
-/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that nobody looks for. */
+/* For a file system without O_TMPFILE (gVisor's, some overlays): a name that is no ring's. */
 static void open_temporary(struct shmipc_segment *segment, mode_t mode)
 {
-    char path[SHMIPC_PATH_MAX + sizeof segment->temporary];
+    char path[SHMIPC_PATH_MAX + SHMIPC_TEMPORARY_MAX];
     uint64_t random;
     do {
         if (syscall(SYS_getrandom, &random, sizeof random, 0) != (long)sizeof random) {
@@ -132,7 +103,7 @@ static void open_temporary(struct shmipc_segment *segment, mode_t mode)
         }
         (void)snprintf(segment->temporary, sizeof segment->temporary,
                        SHMIPC_TEMPORARY_PREFIX "%016llx.tmp", (unsigned long long)random);
-        temporary_path(segment, path);
+        shmipc_path_temporary(segment->path, segment->temporary, path);
         shmipc_segment_open_fd(segment, path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
                                mode);
     } while (segment->fd < 0 && errno == EEXIST);
@@ -180,7 +151,7 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
     memset(segment, 0, sizeof *segment);
     segment->fd = -1;
     (void)snprintf(segment->path, sizeof segment->path, "%s", path);
-    directory_of(path, dir);
+    shmipc_path_directory(path, dir);
     if (shmipc_area_len_for(spec) == 0) {
         return shmipc_fail(error, SHMIPC_INVALID, 0,
                            "this capacity needs more than %llu bytes of shared memory",
@@ -225,12 +196,12 @@ failed:
     return status;
 }
 
-/* From the name it was created under to its own, unless that is taken. In one step where the system
- * has it: a death between two would leave both names. */
+/* Rename from the temporary name, unless the ring's name is taken. In one step where the system
+ * can: a death between two would leave both names. */
 static int rename_temporary(struct shmipc_segment *segment)
 {
-    char from[SHMIPC_PATH_MAX + sizeof segment->temporary];
-    temporary_path(segment, from);
+    char from[SHMIPC_PATH_MAX + SHMIPC_TEMPORARY_MAX];
+    shmipc_path_temporary(segment->path, segment->temporary, from);
     if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, segment->path, RENAME_NOREPLACE) == 0) {
         segment->temporary[0] = '\0';
         return 0;
@@ -238,7 +209,7 @@ static int rename_temporary(struct shmipc_segment *segment)
     if (errno == EEXIST || link(from, segment->path) != 0) {
         return -1;
     }
-    shmipc_segment_drop_temporary(segment);
+    shmipc_path_drop_temporary(segment->path, segment->temporary);
     return 0;
 }
 
@@ -267,7 +238,7 @@ enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-/* Why open(2) refused. */
+/* Say why open(2) failed. */
 static enum shmipc_status fail_to_open(const char *path, int reason, struct shmipc_error *error)
 {
     struct stat status;
@@ -304,7 +275,7 @@ static enum shmipc_status open_file(struct shmipc_segment *segment, const char *
     }
     if (errno == ENOENT) {
         char dir[SHMIPC_PATH_MAX];
-        directory_of(path, dir);
+        shmipc_path_directory(path, dir);
         if (access(dir, F_OK) == 0) {
             return shmipc_fail(error, SHMIPC_NOT_FOUND, ENOENT, "there is no ring %s", path);
         }
@@ -328,7 +299,7 @@ enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, c
         status = shmipc_segment_read_geometry(segment, file_len, damaged, error);
     }
     if (*damaged) {
-        segment->geometry.slots = SHMIPC_MAX_CONSUMERS; /* so many locks there may be */
+        segment->geometry.slots = SHMIPC_MAX_CONSUMERS; /* as many locks as there can be */
         return SHMIPC_OK;
     }
     if (status != SHMIPC_OK) {

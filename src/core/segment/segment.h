@@ -5,7 +5,10 @@
  *           area twice back to back), the validation of its geometry, locks on its bytes, and what
  *           fork does to all of these.
  * Must not know: positions, cursors, waiting.
- * May be included by: producer.h, consumer.h, survey.h, and the C files beside them.
+ *
+ * Of another primitive's segment everything here would be the same. What is the ring's alone lies
+ * in geometry.h (framing, overflow, slots, item length), in the header of layout.h (cursors,
+ * notes), and in the error texts that say "ring".
  *
  * Locks are open-file-description locks on single bytes (enum in layout.h). The kernel drops them
  * when the last use of that open goes, which is at the latest when the process dies: there is no
@@ -14,55 +17,36 @@
  * (os.closerange). A number is compared with the file that we opened before it is trusted or
  * closed; a lost one ends the handle's usefulness (CORRUPT), not the role. Every handle has its own
  * open, so two handles in one process exclude each other as two processes do. The gate byte is held
- * for microseconds around whatever must not interleave: attach, detach, takeover, eviction, unlink.
+ * for microseconds around whatever must not interleave: attach, detach, takeover, reclaim, unlink.
  *
  * Nothing read from the file is trusted: the geometry is read once with pread, checked against
  * fstat, and used from the private copy in struct shmipc_segment.
  *
- * Who cuts the file under a mapping makes it private zeros in each process that touches what is
- * gone (fault.h), and sets its `damaged` flag. So after bytes were copied out, or published, the
- * flag says whether they were the ring's; until then they may be zeros. What no touch can tell: a
- * file that was cut and made long again between two touches reads as zeros, without a fault. In
- * the header that contradicts the positions, a message of zeros is Corrupt, an item of zeros is
- * not told from one that was sent.
+ * If the file is truncated while mapped, the SIGBUS handler of each process that touches the
+ * missing part maps zeros and sets `damaged` (fault.h). So the flag, looked at after bytes were
+ * copied out or published, says whether they were the ring's; until then they may be zeros. A file
+ * that was truncated and extended again between two touches reads as zeros without a fault, and
+ * cannot be detected by touching it. Zeros in the header contradict the positions, and a message of
+ * zeros is Corrupt; but an item of zeros looks like one that was sent.
  */
 #ifndef SHMIPC_SEGMENT_H
 #define SHMIPC_SEGMENT_H
 
 #include "../base/error.h"
-#include "fault.h"
 #include "../base/step.h"
+#include "fault.h"
+#include "geometry.h"
+#include "path.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SHMIPC_NAME_MAX 200u
-#define SHMIPC_DEFAULT_DIR "/dev/shm"
-#define SHMIPC_FILE_PREFIX "shmipc."
-/* No name of a ring; then 16 hexadecimal digits and ".tmp". */
-#define SHMIPC_TEMPORARY_PREFIX ".shmipc."
-#define SHMIPC_PATH_MAX 4096u
-
-/* What a creator asks for. */
-struct shmipc_spec {
-    enum shmipc_framing framing;
-    enum shmipc_overflow overflow;
-    uint32_t slots;
-    uint64_t item_len;  /* typed: bytes of an item, > 0 */
-    uint64_t capacity;  /* message: bytes; typed: items; 0: the default */
-    const char *schema; /* typed: opaque bytes */
-    uint32_t schema_len;
-    uint32_t mode;     /* permission bits of the file */
-    uint32_t hold_for; /* consumers that everything from here on is kept for; block only */
-    uint64_t origin_pos;
-};
-
 struct shmipc_segment {
     int fd;      /* -1 in a forked child and after close */
     bool forked; /* this process is a fork's child: the handle belongs to the parent */
-    shmipc_atomic_u32 damaged; /* private: the file was cut under us */
+    shmipc_atomic_u32 damaged; /* private: the file was truncated while mapped */
     shmipc_atomic_u32 lost;    /* private: other code closed descriptor `lost` - 1; 0: none */
     bool named;                /* the file had a name when we opened it, or got one from us */
     bool removed; /* private: it has none any more, and no producer took it away on purpose */
@@ -80,33 +64,9 @@ struct shmipc_segment {
     bool listed;
     struct shmipc_segment *previous; /* all open segments of this process, for fork */
     struct shmipc_segment *next;
-    char temporary[32]; /* the name it has until it is published; "": none */
+    char temporary[SHMIPC_TEMPORARY_MAX]; /* the name it has until it is published; "": none */
     char path[SHMIPC_PATH_MAX];
 };
-
-/* "[A-Za-z0-9][A-Za-z0-9._-]{0,199}" */
-bool shmipc_name_is_valid(const char *name, size_t len);
-
-/* $SHMIPC_DIR, or /dev/shm. The pointer is the environment's. */
-const char *shmipc_segment_dir(void);
-
-/* "DIR/shmipc.NAME". INVALID with a text if the name or the length will not do. */
-enum shmipc_status shmipc_segment_path(const char *name, size_t len, char path[SHMIPC_PATH_MAX],
-                                       struct shmipc_error *error);
-
-/* Bytes of data area that a request needs, rounded up to a power of two of whole pages; 0 if it
- * cannot be had. */
-uint64_t shmipc_area_len_for(const struct shmipc_spec *spec);
-uint64_t shmipc_item_stride_for(uint64_t item_len);
-
-/* Items (typed) or bytes (message) that a geometry holds. */
-uint64_t shmipc_capacity_of(const struct shmipc_geometry *geometry);
-
-/* The geometry that a request comes to. The request was checked: its area can be had. */
-void shmipc_geometry_init(struct shmipc_geometry *geometry, const struct shmipc_spec *spec);
-
-/* What is wrong with a geometry, or NULL. `file_len` is fstat's word, which is the truth. */
-const char *shmipc_geometry_fault(const struct shmipc_geometry *geometry, uint64_t file_len);
 
 /* An unnamed file with its blocks reserved and its geometry and schema written; not yet mapped.
  * Where the file system has no unnamed files (O_TMPFILE), one with a name that is no ring's.
@@ -115,21 +75,18 @@ enum shmipc_status shmipc_segment_create(struct shmipc_segment *segment, const c
                                          const struct shmipc_spec *spec,
                                          struct shmipc_error *error);
 
-/* Remove the name that a segment was created under, if it has one and still goes by it. */
-void shmipc_segment_drop_temporary(struct shmipc_segment *segment);
-
 /* Give a created segment its name. BUSY: the name was taken meanwhile. */
 enum shmipc_status shmipc_segment_publish(struct shmipc_segment *segment,
                                           struct shmipc_error *error);
 
 /* Open an existing file and check its geometry. NOT_FOUND (or its directory), CORRUPT (not ours,
- * cut, contradictory), OS, OK. Not yet mapped. */
+ * truncated, contradictory), OS, OK. Not yet mapped. */
 enum shmipc_status shmipc_segment_open(struct shmipc_segment *segment, const char *path,
                                        struct shmipc_error *error);
 
-/* The same for cleaning up: with `damaged` set, the file is not whole (cut, contradictory, or all
- * zeros where its header was) but was once a segment of this format, or nothing at all; then only
- * its locks and its name can be used. */
+/* The same for cleaning up: with `damaged` set, the file is not whole (truncated, contradictory, or
+ * all zeros where its header was) but was once a segment of this format, or nothing at all; then
+ * only its locks and its name can be used. */
 enum shmipc_status shmipc_segment_open_damaged(struct shmipc_segment *segment, const char *path,
                                                bool *damaged, struct shmipc_error *error);
 
@@ -147,7 +104,7 @@ enum shmipc_status shmipc_segment_read_geometry(struct shmipc_segment *segment, 
 enum shmipc_status shmipc_segment_map(struct shmipc_segment *segment, bool writable,
                                       struct shmipc_error *error);
 
-/* Was the file cut under our mapping, as far as we have touched it? Look after a copy, not before.
+/* Was the file truncated while mapped, as far as we have touched it? Look after a copy, not before.
  * One load of a private line. */
 static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segment)
 {
@@ -156,8 +113,8 @@ static inline bool shmipc_segment_is_damaged(const struct shmipc_segment *segmen
     return SHMIPC_UNLIKELY(shmipc_load_relaxed(&segment->damaged) != 0);
 }
 
-/* What is known to be wrong: CORRUPT (the file was cut, or our descriptor is lost), REMOVED (the
- * file has no name left: what is in the ring is whole), OK. */
+/* What is known to be wrong: CORRUPT (the file was truncated, or our descriptor is lost), REMOVED
+ * (the file has no name left: what is in the ring is whole), OK. */
 static inline enum shmipc_status shmipc_segment_state(const struct shmipc_segment *segment)
 {
     /* Relaxed: nothing is read by what `lost` says. */
@@ -167,8 +124,9 @@ static inline enum shmipc_status shmipc_segment_state(const struct shmipc_segmen
                               : SHMIPC_OK;
 }
 
-/* The same with a look at file and descriptor: finds a cut that nobody has touched yet. The number
- * of names is the truth here: what the name leads to now may be another ring. System calls. */
+/* The same with a look at file and descriptor: finds a truncation that nobody has touched yet.
+ * REMOVED goes by the file's number of names, as its old name may lead to another ring now. System
+ * calls. */
 enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment);
 
 /* Fill in `error` where /proc/self/fd, which every open needs, is not there; OS. */
@@ -190,8 +148,8 @@ void shmipc_segment_privatize(struct shmipc_segment *segment);
 enum shmipc_status shmipc_segment_read_schema(const struct shmipc_segment *segment, char *schema,
                                               struct shmipc_error *error);
 
-/* Is the file this process's user's? For producers: whoever owns the file can read what is written
- * to it, whatever its mode says by now. OS (EPERM), OK. */
+/* Does this process's user own the file? For producers: the owner of a file can read what is
+ * written to it, whatever its mode. OS (EPERM), OK. */
 enum shmipc_status shmipc_segment_check_owner(const struct shmipc_segment *segment,
                                               struct shmipc_error *error);
 /* Give the file these permission bits. OS, OK. */
@@ -205,56 +163,12 @@ bool shmipc_segment_is_named(const struct shmipc_segment *segment);
  * False: the system refuses (errno), as it does in a sticky directory for somebody else's file. */
 bool shmipc_segment_unlink(const struct shmipc_segment *segment);
 /* The same for a ring in use: attached processes go on undisturbed. The file's sticky bit says to
- * whoever finds it without a name that this was meant; the system keeps both in one inode, so no
- * look sees the one without the other. OS, CORRUPT (the descriptor is lost), OK. */
+ * a process that finds it without a name that this was meant; the system keeps both in one inode,
+ * so no look sees the one without the other. OS, CORRUPT (the descriptor is lost), OK. */
 enum shmipc_status shmipc_segment_dismiss(struct shmipc_segment *segment,
                                           struct shmipc_error *error);
 
-/* Drop the descriptor and the anchor, and with them every lock; the mapping stays. */
-void shmipc_segment_detach(struct shmipc_segment *segment);
-
 /* Unmap, and detach if that has not happened. Safe on a zeroed or closed struct. */
 void shmipc_segment_close(struct shmipc_segment *segment);
-
-/* open(2) into segment->fd and enlist for fork, as one step. -1 with errno. */
-void shmipc_segment_open_fd(struct shmipc_segment *segment, const char *path, int flags,
-                            mode_t mode);
-/* The same file once more, by another open. The caller closes it. -1 with errno. */
-int shmipc_segment_open_again(const struct shmipc_segment *segment);
-/* Keep the open that has the locks, whoever closes its descriptor. False with errno. */
-bool shmipc_segment_anchor(struct shmipc_segment *segment);
-/* Is `fd` still what we opened? False also once it is detached. A system call. */
-bool shmipc_segment_check_fd(struct shmipc_segment *segment);
-
-/* Forks since this program's first open: differs from an earlier answer in a forked child. */
-uint32_t shmipc_fork_count(void);
-
-/* ---- locks --------------------------------------------------------------------------------- */
-
-/* Take the lock of byte `byte`. False: somebody else has it, or the system refused; errno says
- * which. */
-bool shmipc_lock_try(const struct shmipc_segment *segment, uint32_t byte);
-/* Was it somebody else's? `reason` is errno. */
-bool shmipc_lock_is_taken(int reason);
-void shmipc_lock_drop(const struct shmipc_segment *segment, uint32_t byte);
-/* Does anybody else hold a lock in [byte, byte + count)? */
-bool shmipc_lock_is_held(const struct shmipc_segment *segment, uint32_t byte, uint32_t count);
-
-/* The pid that the holder of a lock has written is what it calls itself, maybe in another pid
- * namespace. HERE: a process of this number maps this file, as we see processes; ELSEWHERE: none
- * does; UNKNOWN: we may not look. Ask while the lock is held; only for words. Reads /proc. */
-enum shmipc_holder { SHMIPC_HOLDER_UNKNOWN, SHMIPC_HOLDER_HERE, SHMIPC_HOLDER_ELSEWHERE };
-enum shmipc_holder shmipc_holder_find(const struct shmipc_segment *segment, uint32_t pid);
-/* What to say after "process PID": that it is another namespace's, or "". */
-const char *shmipc_holder_note(const struct shmipc_segment *segment, uint32_t pid);
-
-/* Can the question be asked at all? Without an answer no death would be seen. OS, OK. */
-enum shmipc_status shmipc_lock_probe(const struct shmipc_segment *segment,
-                                     struct shmipc_error *error);
-
-/* Try for the gate for up to 2 s: it is only ever held for microseconds, unless its holder is
- * stopped. BUSY, CORRUPT (the descriptor is lost), OS, OK. */
-enum shmipc_status shmipc_gate_enter(struct shmipc_segment *segment, struct shmipc_error *error);
-void shmipc_gate_leave(const struct shmipc_segment *segment);
 
 #endif

@@ -25,8 +25,8 @@ void shmipc_wait_wake(shmipc_atomic_u32 *sleepers)
     if ((word & 1u) != 0) {
         /* K4 <-> S4, before the system call: whoever marked an earlier generation and has not
          * reached futex_wait yet finds another value there and looks again. One try: if it fails,
-         * somebody else has stored another value, which does the same; whoever marks that one
-         * comes after our fence and sees what we stored. A peer who never stops storing here
+         * somebody else has stored another value, which does the same; a sleeper that marks that
+         * one comes after our fence and sees what we stored. A peer who never stops storing here
          * cannot keep us. Relaxed: the fence above and the system call below order it. */
         (void)shmipc_compare_exchange_relaxed(sleepers, &word, word + 1u);
         SHMIPC_STEP(WAKE_COUNTED);
@@ -83,7 +83,7 @@ static enum shmipc_status spin_slice(struct shmipc_wait *wait, const struct shmi
             }
         }
         shmipc_cpu_relax();
-        /* Relaxed: a hint, seen soon; whoever set it also clears the sleepers word (K4). */
+        /* Relaxed: a hint, seen soon; the thread that set it also clears the sleepers word (K4). */
         if (shmipc_load_relaxed(wait->interrupted) != 0) {
             return SHMIPC_CLOSED;
         }
@@ -170,7 +170,7 @@ enum shmipc_status shmipc_wait_slice(struct shmipc_wait *wait, struct shmipc_spi
         status = sleep_slice(wait, now_ns);
     }
     if (status == SHMIPC_TIMEOUT && now_ns >= *wait->peer_look_ns) {
-        /* Whoever asks again and again, each time for a moment, is told of a death too. */
+        /* A caller that waits again and again, each time for a moment, is told of a death too. */
         const enum shmipc_status peer = wait->peer(wait->self, true);
         if (peer != SHMIPC_OK) {
             return peer;

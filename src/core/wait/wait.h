@@ -1,10 +1,9 @@
 /*
- * wait.h: sleep until somebody stores a position, and wake whoever sleeps.
+ * wait.h: sleep until another process stores a position, and wake those that sleep.
  *
  * Owns:     the sleepers words, the asymmetric barrier, futex(2), the clock, the spin budget.
  * Must not know: rings, segments, roles. A caller passes a word and looks for itself whether what
  *           it waits for has come.
- * May be included by: producer.h, consumer.h, and the C files beside them.
  *
  * A word is a generation with a flag in its lowest bit: odd while somebody may be asleep on it.
  * Waking costs one relaxed load of a line nobody writes while nobody sleeps.
@@ -56,9 +55,8 @@
 #define SHMIPC_SPIN_DEFAULT_NS UINT64_C(20000) /* about three futex wake-ups */
 #define SHMIPC_SPIN_FLOOR_NS UINT64_C(500)     /* the budget never adapts below this */
 #define SHMIPC_SPIN_RETRY 16 /* short sleeps before the whole budget is tried again */
-/* Polls before a wait begins: about a microsecond, less than going to wait and coming back costs
- * (the clock, Python's GIL), and longer than an answer takes that is on its way from another core.
- */
+/* Polls before a wait begins: about a microsecond. Beginning and ending a wait costs more (the
+ * clock, Python's GIL), and an answer that is on its way from another core takes less. */
 #define SHMIPC_BRIEF_POLLS 1000
 
 /* CLOCK_MONOTONIC, nanoseconds. */
@@ -137,6 +135,17 @@ void shmipc_spin_learn(struct shmipc_spin *spin, uint64_t waited_ns, bool slept)
 static inline bool shmipc_spin_is_whole(const struct shmipc_spin *spin)
 {
     return spin->limit_ns != 0 && spin->budget_ns == spin->limit_ns;
+}
+
+/* How often to poll before a wait begins. */
+static inline int shmipc_spin_brief_polls(const struct shmipc_spin *spin)
+{
+    return shmipc_spin_is_whole(spin) ? SHMIPC_BRIEF_POLLS : 1;
+}
+/* ... of `count` members, so that all of them together take about three microseconds at most. */
+static inline int64_t shmipc_brief_polls_of_each(int64_t count)
+{
+    return count > 2 ? 2 * SHMIPC_BRIEF_POLLS / count : SHMIPC_BRIEF_POLLS;
 }
 
 /*

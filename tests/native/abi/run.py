@@ -46,7 +46,7 @@ BREAKS = (
     ("a function removed", r"SHMIPC_CHECKED int shmipc_consumer_recv\([^;]*;", ""),
     ("a field narrower", r"uint64_t seq;", "uint32_t seq;"),
     ("a field of another kind", r"const void \*data; ", "uint64_t data;"),
-    ("a field renamed", r"uint64_t evicted;", "uint64_t gone;"),
+    ("a field renamed", r"uint64_t reclaimed;", "uint64_t gone;"),
     ("a field removed", r"uint64_t frames;", ""),
     ("a field more", r"uint64_t frames;", "uint64_t frames, more;"),
     ("two fields swapped", r"(?s)uint32_t slot;(.*)uint32_t typed;", r"uint32_t typed;\1uint32_t "

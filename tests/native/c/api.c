@@ -20,7 +20,7 @@ struct shmipc_producer *api_producer(const char *dtype, uint64_t capacity, uint3
     shmipc_producer_options_init(&options);
     options.dtype = dtype;
     options.capacity = capacity;
-    options.consumers = consumers;
+    options.max_consumers = consumers;
     options.overflow = overflow;
     options.spin_ns = 0;
     DONE(shmipc_producer_open(&producer, "x", &options));

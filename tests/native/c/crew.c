@@ -17,7 +17,7 @@ void open_producer(struct shmipc_producer_role *producer, const struct shmipc_sp
     shmipc_spin_init(&producer->spin, 0, false);
 }
 
-void open_consumer(struct shmipc_consumer_role *consumer, enum shmipc_start_option start)
+void open_consumer(struct shmipc_consumer_role *consumer, enum shmipc_start start)
 {
     const enum shmipc_status status =
         shmipc_consumer_role_open(consumer, test_path("x"), start, &error);
@@ -83,7 +83,7 @@ void be_a_consumer(void *argument)
 {
     struct shmipc_consumer_role consumer;
     (void)argument;
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     test_gate_open(&ready);
     for (;;) {
         pause();

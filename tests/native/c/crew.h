@@ -6,7 +6,7 @@
 #define SHMIPC_TEST_CREW_H
 
 #include "../../../src/core/ring/producer.h"
-#include "../../../src/core/ring/waitset.h"
+#include "../../../src/core/ring/waited_consumer.h"
 #include "rig.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -17,7 +17,7 @@ extern struct test_gate ready;
 
 /* Open without spinning; must succeed. */
 void open_producer(struct shmipc_producer_role *producer, const struct shmipc_spec *spec);
-void open_consumer(struct shmipc_consumer_role *consumer, enum shmipc_start_option start);
+void open_consumer(struct shmipc_consumer_role *consumer, enum shmipc_start start);
 
 /* What a wait comes to, however many slices it takes. */
 enum shmipc_status await_data(struct shmipc_consumer_role *consumer, uint64_t span_ns);

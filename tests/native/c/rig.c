@@ -30,7 +30,7 @@ void rig_open(struct rig *rig, const struct shmipc_spec *spec)
     CHECK_EQ(shmipc_segment_create(&rig->segment, test_path("rig"), spec, &error), SHMIPC_OK);
     CHECK_EQ(shmipc_segment_map(&rig->segment, true, &error), SHMIPC_OK);
     memset(&rig->producer, 0, sizeof rig->producer);
-    shmipc_ring_attach(&rig->producer.ring, &rig->segment);
+    shmipc_ring_attach(&rig->producer.map, &rig->segment);
     shmipc_ring_format(rig->segment.header);
     CHECK_EQ(shmipc_ring_take_over(&rig->producer), SHMIPC_OK);
 }
@@ -43,7 +43,7 @@ void rig_close(struct rig *rig)
 void rig_attach(const struct rig *rig, struct shmipc_ring_consumer *consumer)
 {
     memset(consumer, 0, sizeof *consumer);
-    shmipc_ring_attach(&consumer->ring, &rig->segment);
+    shmipc_ring_attach(&consumer->map, &rig->segment);
 }
 
 void rig_join(const struct rig *rig, struct shmipc_ring_consumer *consumer, uint32_t slot,
@@ -90,17 +90,16 @@ enum shmipc_status rig_send(struct shmipc_ring_producer *producer, uint64_t len)
 
 uint64_t rig_item_number(const struct shmipc_ring_producer *producer)
 {
-    return shmipc_ring_seq_of(&producer->ring, producer->head_pos);
+    return shmipc_ring_seq_of(&producer->map, producer->head_pos);
 }
 
 enum shmipc_status rig_put(struct shmipc_ring_producer *producer)
 {
     unsigned char *at = NULL;
-    const enum shmipc_status status =
-        shmipc_ring_reserve(producer, producer->ring.item_stride, &at);
+    const enum shmipc_status status = shmipc_ring_reserve(producer, producer->map.item_stride, &at);
     if (status == SHMIPC_OK) {
-        rig_fill(at, producer->ring.item_len, rig_item_number(producer));
-        shmipc_ring_commit(producer, producer->ring.item_stride);
+        rig_fill(at, producer->map.item_len, rig_item_number(producer));
+        shmipc_ring_commit(producer, producer->map.item_stride);
     }
     return status;
 }
@@ -112,7 +111,7 @@ void rig_expect(struct shmipc_ring_consumer *consumer, uint64_t len, uint64_t se
     CHECK_EQ(message.seq, seq);
     CHECK_EQ(message.len, len);
     CHECK(rig_matches(message.data, message.len, seq));
-    CHECK(shmipc_ring_intact(&consumer->ring, message.pos));
+    CHECK(shmipc_ring_intact(&consumer->map, message.pos));
     shmipc_ring_advance(consumer, &message);
     (void)shmipc_ring_publish_cursor(consumer);
 }
@@ -122,10 +121,10 @@ void rig_expect_item(struct shmipc_ring_consumer *consumer, uint64_t number)
     struct shmipc_message message;
     CHECK_EQ(shmipc_ring_peek(consumer, &message), SHMIPC_OK);
     message.seq = 0;
-    CHECK_EQ(shmipc_ring_seq_of(&consumer->ring, message.pos), number);
-    CHECK_EQ(message.len, consumer->ring.item_len);
+    CHECK_EQ(shmipc_ring_seq_of(&consumer->map, message.pos), number);
+    CHECK_EQ(message.len, consumer->map.item_len);
     CHECK(rig_matches(message.data, message.len, number));
-    CHECK(shmipc_ring_intact(&consumer->ring, message.pos));
+    CHECK(shmipc_ring_intact(&consumer->map, message.pos));
     shmipc_ring_advance(consumer, &message);
     (void)shmipc_ring_publish_cursor(consumer);
 }

@@ -26,7 +26,7 @@ void rig_join(const struct rig *rig, struct shmipc_ring_consumer *consumer, uint
 /* Prepare a consumer for shmipc_ring_join. */
 void rig_attach(const struct rig *rig, struct shmipc_ring_consumer *consumer);
 
-/* Bytes that differ from message to message and from place to place. */
+/* Bytes that differ from message to message and from position to position. */
 void rig_fill(unsigned char *at, uint64_t len, uint64_t seed);
 bool rig_matches(const unsigned char *at, uint64_t len, uint64_t seed);
 
@@ -35,7 +35,7 @@ enum shmipc_status rig_send(struct shmipc_ring_producer *producer, uint64_t len)
 enum shmipc_status rig_put(struct shmipc_ring_producer *producer);
 uint64_t rig_item_number(const struct shmipc_ring_producer *producer);
 
-/* Peek, check the bytes against `seq`, step over, publish the cursor. */
+/* Peek, check the bytes against `seq`, advance, publish the cursor. */
 void rig_expect(struct shmipc_ring_consumer *consumer, uint64_t len, uint64_t seq);
 void rig_expect_item(struct shmipc_ring_consumer *consumer, uint64_t number);
 void rig_expect_status(struct shmipc_ring_consumer *consumer, enum shmipc_status status);

@@ -146,7 +146,8 @@ void test_gate_pass(const struct test_gate *gate)
 {
     struct pollfd readable = {.fd = gate->fds[0], .events = POLLIN};
     char byte;
-    CHECK_EQ(poll(&readable, 1, GATE_DEADLINE_MS), 1); /* 0: whoever should open it failed */
+    CHECK_EQ(poll(&readable, 1, GATE_DEADLINE_MS),
+             1); /* 0: the process that should open it failed */
     CHECK_EQ(read(gate->fds[0], &byte, 1), 1);
 }
 

@@ -152,7 +152,7 @@ static void test_giving_a_frame_back_is_no_cancellation_point(void)
     DONE(shmipc_consumer_read(pair.consumer, &frame, 0));
     shmipc_consumer_free(pair.consumer);
     run_marked(release_elsewhere, 1);
-    pair.consumer = api_consumer(); /* the durable queue's only place is free */
+    pair.consumer = api_consumer(); /* the durable queue's only slot is free */
     api_free(&pair);
 }
 

@@ -1,4 +1,4 @@
-/* test_api_frames.c: frames that other threads give back, step by step. With many threads at once:
+/* test_api_frames.c: frames that other threads release, step by step. With many threads at once:
  * test_api_threads.c, test_api_torture.c. */
 #define _GNU_SOURCE
 #include "api.h"
@@ -39,7 +39,7 @@ static void send_large(void)
 }
 
 /* The wait in which the last frame comes back leaves nothing behind: a later frame that another
- * thread gives back is given back there and then. */
+ * thread releases is released there and then. */
 static void test_frame_after_a_wait_that_took_the_last_one_makes_room_at_once(void)
 {
     struct shmipc_frame *frame;
@@ -63,7 +63,7 @@ static void test_frame_after_a_wait_that_took_the_last_one_makes_room_at_once(vo
     api_free(&pair);
 }
 
-/* shmipc_wait waits too, and takes what is given back meanwhile. */
+/* shmipc_wait waits too, and takes what is released meanwhile. */
 static void *wait_in_a_set(void *argument)
 {
     unsigned char ready;
@@ -185,8 +185,8 @@ static void test_frames_outlive_their_consumer(void)
     CHECK_RESULT(shmipc_consumer_peek(pair.consumer, &view), SHMIPC_E_EMPTY);
     shmipc_consumer_free(pair.consumer);
     DONE(shmipc_producer_stats(pair.producer, &stats));
-    CHECK_EQ(stats.attached, 1); /* its place is kept for the frames */
-    CHECK_EQ(stats.pending, 5);
+    CHECK_EQ(stats.attached, 1); /* its slot stays with the frames */
+    CHECK_EQ(stats.lag, 5);
     shmipc_producer_free(pair.producer);
     for (uint64_t i = 0; i < 5; i++) {
         DONE(shmipc_frame_view(frames[i], &view));

@@ -89,7 +89,7 @@ static void test_next_gives_back_and_shows_the_next(void)
     CHECK_EQ(stats.lag, 1);
     CHECK_RESULT(shmipc_consumer_next(pair.consumer, &view), SHMIPC_E_EMPTY);
     DONE(shmipc_consumer_stats(pair.consumer, &stats));
-    CHECK_EQ(stats.lag, 0); /* it was given back all the same */
+    CHECK_EQ(stats.lag, 0); /* it was released all the same */
     CHECK_RESULT(shmipc_consumer_release(pair.consumer), SHMIPC_E_MISUSE);
     for (uint64_t i = 0; i < 5; i++) {
         api_send(pair.producer, i, 8);
@@ -272,7 +272,7 @@ static void test_holding_keeps_message_0_until_so_many_have_joined(void)
     struct shmipc_producer *producer;
     struct shmipc_view view;
     shmipc_producer_options_init(&options);
-    options.consumers = 3;
+    options.max_consumers = 3;
     CHECK_RESULT(shmipc_producer_open_holding(&producer, "x", &options, 4), SHMIPC_E_INVALID);
     SAID("hold_for is 4");
     options.overflow = SHMIPC_OVERWRITE;
@@ -313,7 +313,7 @@ static void test_facts(void)
     DONE(shmipc_producer_stats(pair.producer, &mine));
     CHECK_EQ(mine.count, 5);
     CHECK_EQ(mine.committed_len, 5 * 48);
-    CHECK_EQ(mine.pending, 4);
+    CHECK_EQ(mine.lag, 4);
     CHECK_EQ(mine.attached, 1);
     CHECK_EQ(mine.took_over, 0);
     DONE(shmipc_consumer_stats(pair.consumer, &theirs));
@@ -324,7 +324,7 @@ static void test_facts(void)
     CHECK(strcmp(info.name, "x") == 0);
     CHECK(strcmp(info.schema, "") == 0);
     CHECK(info.capacity >= 5000);
-    CHECK_EQ(info.consumers, 3);
+    CHECK_EQ(info.max_consumers, 3);
     CHECK_EQ(info.overflow, SHMIPC_BLOCK);
     CHECK_EQ(info.typed, 0);
     CHECK_EQ(info.slot, 0);

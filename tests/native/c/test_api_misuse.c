@@ -172,8 +172,8 @@ static void test_options_out_of_range_are_refused(void)
     longest[200] = '\0';
     DONE(shmipc_producer_open(&producer, longest, NULL));
     shmipc_producer_free(producer);
-    bad = good, bad.consumers = 0, refuse(bad, SHMIPC_E_INVALID, "1 to 1024");
-    bad = good, bad.consumers = 1025, refuse(bad, SHMIPC_E_INVALID, "1025");
+    bad = good, bad.max_consumers = 0, refuse(bad, SHMIPC_E_INVALID, "1 to 1024");
+    bad = good, bad.max_consumers = 1025, refuse(bad, SHMIPC_E_INVALID, "1025");
     bad = good, bad.overflow = 3, refuse(bad, SHMIPC_E_INVALID, "SHMIPC_OVERWRITE");
     bad = good, bad.mode = 01000, refuse(bad, SHMIPC_E_INVALID, "01000");
     bad = good, bad.capacity = UINT64_MAX, refuse(bad, SHMIPC_E_INVALID, "capacity");

@@ -1,5 +1,5 @@
 /* test_api_threads.c: handles that go from thread to thread, threads that collide in one, frames
- * that are given back elsewhere, waits that are ended from outside. Under ThreadSanitizer too. */
+ * that are released elsewhere, waits that are ended from outside. Under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "api.h"
 
@@ -318,7 +318,7 @@ static void test_frames_are_released_by_any_thread(void)
                             api_start(release_what_is_queued, (void *)(uintptr_t)13),
                             api_start(send_numbers, NULL)};
     for (uint64_t i = 0; i < rounds; i++) {
-        /* The ring holds fewer than the queue: often there is only data once others let go. */
+        /* The ring holds fewer than the queue: often there is only data once others release. */
         DONE(shmipc_consumer_read(pair.consumer, &frame, PATIENCE_NS));
         DONE(shmipc_frame_view(frame, &view));
         CHECK_EQ(view.seq, i);

@@ -1,5 +1,5 @@
 /* test_api_torture.c: three threads do whatever they like with one consumer, for as long as
- * SHMIPC_TORTURE_S says (2 s): enter, wait, read frames and give back each other's, interrupt,
+ * SHMIPC_TORTURE_S says (2 s): enter, wait, read frames and release each other's, interrupt,
  * close. Nothing is lost, torn or left behind, and nobody hangs. */
 #define _GNU_SOURCE
 #include "api.h"
@@ -217,7 +217,7 @@ static void live_once(uint64_t *seed)
         shmipc_consumer_free(life.pair.consumer);
     }
     DONE(shmipc_producer_stats(life.pair.producer, &stats));
-    CHECK_EQ(stats.attached, 0); /* the last frame let go of the place */
+    CHECK_EQ(stats.attached, 0); /* the last frame freed the slot */
     CHECK(stats.count >= atomic_load(&life.read));
     shmipc_producer_free(life.pair.producer);
 }
@@ -253,7 +253,8 @@ static void *send_or_call_out(void *argument)
         case 1:
             result = shmipc_producer_reserve(life.pair.producer, 100, 0, &data);
             if (result == SHMIPC_SUCCESS) {
-                /* Another thread may come between: with the same length, whoever commits. */
+                /* Another thread may come between: with the same length, no matter which commits.
+                 */
                 result = shmipc_producer_commit(life.pair.producer, 100, 1, 0);
                 if (result == SHMIPC_SUCCESS) {
                     atomic_fetch_add(&sent, 1);

@@ -203,8 +203,8 @@ static void test_other_dtype_is_refused(void)
     shmipc_producer_free(producer);
 }
 
-/* Whoever is refused was never there: it has not used up a place that is kept for others, and has
- * not gone as the last one of a dead producer's ring. */
+/* A consumer that is refused has left no trace: it has not used up a slot that is kept for others,
+ * and has not gone as the last one of a dead producer's ring. */
 static void test_refused_consumer_takes_no_place(void)
 {
     struct shmipc_producer_options options;
@@ -216,7 +216,7 @@ static void test_refused_consumer_takes_no_place(void)
     shmipc_producer_options_init(&options);
     options.dtype = TICK;
     options.capacity = 8;
-    options.consumers = 2;
+    options.max_consumers = 2;
     DONE(shmipc_producer_open_holding(&producer, "x", &options, 1));
     DONE(shmipc_producer_send(producer, &tick, sizeof tick, 0, 0, 0));
     for (int i = 0; i < 3; i++) {

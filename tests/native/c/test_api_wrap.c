@@ -153,7 +153,7 @@ static void test_messages_are_given_back_in_parts_where_positions_wrap(void)
     shmipc_consumer_free(consumer);
 }
 
-/* What a release steps over follows from what was peeked at, or is refused: never past the head. */
+/* What a release passes follows from what was peeked at, or is refused: never past the head. */
 static void test_headers_that_change_between_peek_and_release(void)
 {
     uint64_t seed = 11;

@@ -21,7 +21,7 @@ static void open_scene(struct scene *scene, const struct shmipc_spec *spec)
 static void send_some(struct scene *scene)
 {
     for (int i = 0; i < 3; i++) {
-        const bool typed = scene->rig.producer.ring.item_stride != 0;
+        const bool typed = scene->rig.producer.map.item_stride != 0;
         CHECK_EQ(typed ? rig_put(&scene->rig.producer) : rig_send(&scene->rig.producer, 40),
                  SHMIPC_OK);
     }
@@ -29,7 +29,7 @@ static void send_some(struct scene *scene)
 
 static unsigned char *first_message(struct scene *scene)
 {
-    return scene->rig.segment.data + (scene->consumer.read_pos & scene->consumer.ring.mask);
+    return scene->rig.segment.data + (scene->consumer.read_pos & scene->consumer.map.mask);
 }
 
 static void test_message_longer_than_what_is_committed_is_corrupt(void)
@@ -183,12 +183,12 @@ static void test_cursor_within_an_item_never_moves_the_tail_past_the_head(void)
     open_scene(&scene, &spec);
     send_some(&scene);
     shmipc_store_relaxed(&scene.shared->slots[0].cursor_pos, scene.rig.producer.head_pos - 1);
-    (void)shmipc_ring_refill(&scene.rig.producer, scene.rig.producer.ring.area_len - 24);
-    shmipc_ring_leave(&scene.consumer.ring, 0);
-    (void)shmipc_ring_refill(&scene.rig.producer, scene.rig.producer.ring.area_len);
+    (void)shmipc_ring_refill(&scene.rig.producer, scene.rig.producer.map.area_len - 24);
+    shmipc_ring_leave(&scene.consumer.map, 0);
+    (void)shmipc_ring_refill(&scene.rig.producer, scene.rig.producer.map.area_len);
     const uint64_t tail = shmipc_load_relaxed(&scene.shared->retention.tail_pos);
     CHECK(!shmipc_pos_before(scene.rig.producer.head_pos, tail));
-    CHECK(shmipc_ring_room(&scene.rig.producer) <= scene.rig.producer.ring.area_len);
+    CHECK(shmipc_ring_room(&scene.rig.producer) <= scene.rig.producer.map.area_len);
     rig_close(&scene.rig);
 }
 
@@ -232,7 +232,7 @@ static void test_member_bits_beyond_the_slots_are_ignored(void)
     }
     send_some(&scene);
     rig_expect(&scene.consumer, 40, 0);
-    CHECK(shmipc_ring_slowest(&scene.rig.producer.ring, &slowest, &slot));
+    CHECK(shmipc_ring_slowest(&scene.rig.producer.map, &slowest, &slot));
     CHECK_EQ(slot, 0);
     CHECK_EQ(slowest, 64);
     CHECK_EQ(shmipc_ring_refill(&scene.rig.producer, 128), SHMIPC_OK);
@@ -288,7 +288,7 @@ static void fuzz(const struct shmipc_spec *spec, uint64_t seed)
             }
             CHECK(sum <= 255 * message.len);
             CHECK(message.data >= scene.rig.segment.data);
-            CHECK(message.len <= scene.consumer.ring.area_len);
+            CHECK(message.len <= scene.consumer.map.area_len);
             shmipc_ring_advance(&scene.consumer, &message);
             (void)shmipc_ring_publish_cursor(&scene.consumer);
         } else if (status == SHMIPC_CORRUPT && round % 4 == 0) {

@@ -16,7 +16,7 @@ static void test_death_of_the_producer_is_told_after_what_it_committed(void)
     struct shmipc_consumer_role consumer;
     const pid_t child = test_fork(be_a_producer, &spec);
     test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
+    open_consumer(&consumer, SHMIPC_START_EARLIEST);
     test_kill(child);
     receive_one(&consumer, 0);
     receive_one(&consumer, 1);
@@ -40,19 +40,19 @@ static void test_dead_consumer_stops_holding_the_producer_back(void)
     open_producer(&producer, &spec);
     const pid_t dying = test_fork(be_a_consumer, NULL);
     test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     await_attached(&producer, 2);
     uint64_t sent = 0;
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
         receive_one(&consumer, sent++);
     }
     CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* alive and slow */
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     test_kill(dying);
     const uint64_t start = shmipc_now_ns();
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
     CHECK(shmipc_now_ns() - start < 5 * SECOND);
-    CHECK_EQ(producer.evicted, 1);
+    CHECK_EQ(producer.reclaimed, 1);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     shmipc_consumer_role_close(&consumer);
     shmipc_producer_role_close(&producer, false);
@@ -102,7 +102,7 @@ static void test_death_of_a_durable_consumer_is_told_once_when_the_ring_is_full(
     }
     CHECK_EQ(status, SHMIPC_DIED); /* another one's death */
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     for (uint64_t seq = 0; seq < sent; seq++) {
         receive_one(&consumer, seq);
     }
@@ -114,7 +114,7 @@ static void test_death_of_a_durable_consumer_is_told_once_when_the_ring_is_full(
 static void look_at(struct shmipc_waitset *set, void *memory, struct shmipc_consumer_role *consumer)
 {
     shmipc_waitset_place(set, memory, 1);
-    set->roles[0] = consumer;
+    set->members[0] = shmipc_waited_consumer(consumer);
     shmipc_waitset_begin(set);
 }
 
@@ -130,7 +130,7 @@ static void test_each_death_is_told_once_and_then_a_successor_is_waited_for(void
         const pid_t child = test_fork(be_a_producer, &spec);
         test_gate_pass(&ready);
         if (life == 0) {
-            open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
+            open_consumer(&consumer, SHMIPC_START_EARLIEST);
         }
         while (shmipc_consumer_role_wait_producer(&consumer, &wait, SHMIPC_NEVER) != SHMIPC_OK) {
         }
@@ -191,7 +191,7 @@ static void test_producer_killed_anywhere_leaves_a_ring_that_goes_on_without_a_g
         test_gate_pass(&ready);
         CHECK_EQ(pthread_create(&killer, NULL, kill_soon, &child), 0);
         if (!attached) {
-            open_consumer(&consumer, SHMIPC_START_DEFAULT);
+            open_consumer(&consumer, SHMIPC_START_RESUME);
             attached = true;
         }
         enum shmipc_status status;
@@ -235,7 +235,7 @@ static void test_child_of_a_dead_producer_does_not_keep_it_alive(void)
     struct shmipc_producer_role producer;
     const pid_t child = test_fork(open_fork_and_die, &spec);
     test_gate_pass(&ready);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(await_data(&consumer, SECOND / 10), SHMIPC_TIMEOUT);
     test_gate_open(&go);
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_DIED);

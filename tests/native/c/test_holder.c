@@ -1,5 +1,7 @@
 /* test_holder.c: whether a pid in a segment can be that of who holds it. */
 #define _GNU_SOURCE
+#include "../../../src/core/segment/holder.h"
+#include "../../../src/core/segment/locks.h"
 #include "rig.h"
 
 #include <string.h>

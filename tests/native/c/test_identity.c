@@ -110,7 +110,7 @@ static void test_ring_without_unnamed_files_lives_as_any_other(void)
     struct shmipc_consumer_role consumer;
     refuse(&no_unnamed_files);
     open_producer(&producer, &spec);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     send_one(&producer);
     receive_one(&consumer, 0);
     CHECK_EQ(shmipc_producer_role_close(&producer, false), SHMIPC_OK);
@@ -128,7 +128,7 @@ static void test_system_that_does_not_tell_who_holds_a_lock_is_refused(void)
     no_lock_queries = false;
     open_producer(&producer, &spec);
     no_lock_queries = true;
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_RESUME, &error),
              SHMIPC_OS);
     CHECK_EQ(error.os_error, EINVAL);
     CHECK(strstr(error.text, "F_OFD_GETLK") != NULL);
@@ -169,14 +169,14 @@ static void test_number_of_another_open_of_the_same_file_is_not_used(void)
     struct shmipc_consumer_role first;
     struct shmipc_consumer_role second;
     open_producer(&producer, &spec);
-    open_consumer(&first, SHMIPC_START_DEFAULT);
+    open_consumer(&first, SHMIPC_START_RESUME);
     const int fd = first.segment.fd;
     CHECK_EQ(close(fd), 0);
-    open_consumer(&second, SHMIPC_START_DEFAULT);
+    open_consumer(&second, SHMIPC_START_RESUME);
     CHECK_EQ(second.segment.fd, fd);
     CHECK(second.ring.slot_index != first.ring.slot_index);
     CHECK_EQ(await_data(&first, PATIENCE), SHMIPC_CORRUPT);
-    shmipc_consumer_role_close(&first); /* lets go of neither the lock nor the number of second */
+    shmipc_consumer_role_close(&first); /* drops neither the lock nor the descriptor of second */
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_one(&producer);
     receive_one(&second, 0);
@@ -192,7 +192,7 @@ static void test_removed_file_is_told_to_both_sides_until_they_close(void)
     struct shmipc_producer_role producer;
     struct shmipc_consumer_role consumer;
     open_producer(&producer, &spec);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     send_one(&producer);
     CHECK_EQ(unlink(test_path("x")), 0);
     receive_one(&consumer, 0);
@@ -202,7 +202,7 @@ static void test_removed_file_is_told_to_both_sides_until_they_close(void)
     while (shmipc_ring_room(&producer.ring) >= 64) {
         send_one(&producer);
     }
-    CHECK_EQ(await_room(&producer, producer.ring.ring.area_len, PATIENCE), SHMIPC_REMOVED);
+    CHECK_EQ(await_room(&producer, producer.ring.map.area_len, PATIENCE), SHMIPC_REMOVED);
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_REMOVED);
     CHECK_EQ(shmipc_producer_role_close(&producer, false), SHMIPC_OK); /* its consumer is there */
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_OK);
@@ -227,7 +227,7 @@ static void test_name_dismissed_by_its_producer_alarms_nobody(void)
     struct shmipc_producer_role producer;
     struct shmipc_consumer_role consumer;
     open_producer(&producer, &spec);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(shmipc_segment_dismiss(&producer.segment, &error), SHMIPC_OK);
     CHECK_EQ(shmipc_segment_dismiss(&producer.segment, &error), SHMIPC_OK);
     CHECK(!test_exists(test_path("x")));
@@ -279,7 +279,7 @@ static void test_producer_refuses_a_file_of_another_user(void)
     CHECK(strstr(error.text, "12345") != NULL);
     CHECK_RESULT(shmipc_producer_open(&by_api, "x", NULL), SHMIPC_E_OS);
     CHECK_EQ(shmipc_last_errno(), EPERM);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT); /* reading is what mode is for */
+    open_consumer(&consumer, SHMIPC_START_RESUME); /* reading is what mode is for */
     shmipc_consumer_role_close(&consumer);
     (void)unlink(path);
 }
@@ -295,7 +295,7 @@ static void test_file_of_ones_own_gets_the_mode_asked_for_and_never_keeps_a_wide
     const pid_t child = test_fork(be_a_producer, &spec);
     test_gate_pass(&ready);
     test_kill(child);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     spec.mode = 0660;
     open_producer(&producer, &spec);
     CHECK(producer.took_over);
@@ -317,13 +317,13 @@ static void test_last_consumer_of_a_dead_producer_removes_the_file_unless_it_owe
         struct shmipc_consumer_role consumer;
         const pid_t child = test_fork(be_a_producer, &spec);
         test_gate_pass(&ready);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         test_kill(child);
         shmipc_consumer_role_close(&consumer);
         CHECK_EQ(test_exists(test_path("x")), slots == 1);
     }
     struct shmipc_consumer_role consumer;
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     receive_one(&consumer, 0);
     receive_one(&consumer, 1);
     shmipc_consumer_role_close(&consumer);

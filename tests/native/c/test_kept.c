@@ -1,4 +1,4 @@
-/* test_kept.c: places that are kept for consumers that have not come: from message 0, or from a
+/* test_kept.c: slots that are kept for consumers to come: from message 0, or from a
  * take-over on; who gets them, and what a death on the way costs. */
 #define _GNU_SOURCE
 #include "crew.h"
@@ -17,7 +17,7 @@ static struct shmipc_spec holding(uint32_t slots, uint32_t hold_for)
 
 static uint32_t count_kept(const struct shmipc_producer_role *producer)
 {
-    return shmipc_ring_count_kept(&producer->ring.ring);
+    return shmipc_ring_count_kept(&producer->ring.map);
 }
 
 static void send_some(struct shmipc_producer_role *producer, int count)
@@ -37,14 +37,14 @@ static void test_each_of_those_it_holds_for_gets_message_0(void)
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
     send_some(&producer, 10);
     for (uint32_t i = 0; i < 3; i++) {
-        open_consumer(&consumers[i], i == 1 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT);
+        open_consumer(&consumers[i], i == 1 ? SHMIPC_START_EARLIEST : SHMIPC_START_RESUME);
         CHECK_EQ(count_kept(&producer), 2 - i);
         CHECK_EQ(shmipc_producer_role_count_attached(&producer), i + 1);
         for (uint64_t seq = 0; seq < 10; seq++) {
             receive_one(&consumers[i], seq);
         }
     }
-    open_consumer(&consumers[3], SHMIPC_START_DEFAULT); /* one more than that: at the next */
+    open_consumer(&consumers[3], SHMIPC_START_RESUME); /* one more than that: at the next */
     send_one(&producer);
     for (int i = 0; i < 4; i++) {
         receive_one(&consumers[i], 10);
@@ -53,7 +53,7 @@ static void test_each_of_those_it_holds_for_gets_message_0(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
+static void test_kept_slot_fills_the_ring_and_is_never_reclaimed(void)
 {
     struct shmipc_spec spec = holding(2, 1);
     struct shmipc_producer_role producer;
@@ -63,12 +63,12 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
         sent++;
     }
-    CHECK_EQ(sent, producer.ring.ring.area_len / 64);
+    CHECK_EQ(sent, producer.ring.map.area_len / 64);
     CHECK_EQ(await_room(&producer, 64, SECOND / 5), SHMIPC_TIMEOUT); /* looks after the dead */
     CHECK_EQ(shmipc_producer_role_poll_peers(&producer), SHMIPC_FULL);
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     CHECK_EQ(count_kept(&producer), 1);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     for (uint64_t seq = 0; seq < sent; seq++) {
         receive_one(&consumer, seq);
     }
@@ -80,18 +80,18 @@ static void test_kept_place_fills_the_ring_and_is_never_evicted(void)
     CHECK(!test_exists(test_path("x")));
 }
 
-static void test_latest_uses_a_kept_place_up_and_joins_at_the_next(void)
+static void test_latest_uses_a_kept_slot_up_and_joins_at_the_next(void)
 {
     struct shmipc_spec spec = holding(2, 2);
     struct shmipc_producer_role producer;
     struct shmipc_consumer_role latest, other;
     open_producer(&producer, &spec);
     send_some(&producer, 3);
-    open_consumer(&latest, SHMIPC_START_AT_LATEST);
+    open_consumer(&latest, SHMIPC_START_LATEST);
     CHECK_EQ(count_kept(&producer), 1);
     send_one(&producer);
     receive_one(&latest, 3);
-    open_consumer(&other, SHMIPC_START_DEFAULT);
+    open_consumer(&other, SHMIPC_START_RESUME);
     CHECK_EQ(count_kept(&producer), 0);
     for (uint64_t seq = 0; seq < 4; seq++) {
         receive_one(&other, seq);
@@ -113,10 +113,10 @@ static void test_ring_outlives_its_producers_close_until_those_it_holds_for_have
     shmipc_producer_role_close(&producer, false);
     CHECK_EQ(shmipc_segment_foresee(path, false, &result, &error), SHMIPC_OK);
     CHECK_EQ(result, SHMIPC_CLEAN_PENDING);
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_AT_LATEST, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_LATEST, &error),
              SHMIPC_NOT_FOUND);
     for (int i = 0; i < 2; i++) {
-        open_consumer(&consumer, i == 0 ? SHMIPC_START_DEFAULT : SHMIPC_START_AT_EARLIEST);
+        open_consumer(&consumer, i == 0 ? SHMIPC_START_RESUME : SHMIPC_START_EARLIEST);
         for (uint64_t seq = 0; seq < 3; seq++) {
             receive_one(&consumer, seq);
         }
@@ -124,7 +124,7 @@ static void test_ring_outlives_its_producers_close_until_those_it_holds_for_have
         shmipc_consumer_role_close(&consumer);
         CHECK(test_exists(path) == (i == 0));
     }
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_RESUME, &error),
              SHMIPC_NOT_FOUND);
 }
 
@@ -137,7 +137,7 @@ static void test_places_with_nothing_to_get_keep_no_file(void)
     CHECK(!test_exists(test_path("x")));
 }
 
-static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
+static void test_kept_slots_outlive_a_producer_and_are_kept_by_the_next(void)
 {
     struct shmipc_spec spec = holding(3, 2);
     struct shmipc_spec plain = holding(3, 0);
@@ -152,8 +152,8 @@ static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
     shmipc_producer_role_close(&producer, false);
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 2);
-    open_consumer(&first, SHMIPC_START_DEFAULT);
-    open_consumer(&second, SHMIPC_START_DEFAULT);
+    open_consumer(&first, SHMIPC_START_RESUME);
+    open_consumer(&second, SHMIPC_START_RESUME);
     receive_one(&first, 0);
     receive_one(&second, 0);
     shmipc_consumer_role_close(&first);
@@ -161,7 +161,7 @@ static void test_kept_places_outlive_a_producer_and_are_kept_by_the_next(void)
     shmipc_producer_role_close(&producer, false);
 }
 
-/* A place that is attached, one whose consumer died, a free one: a successor that holds for three
+/* A slot that is attached, one whose consumer died, a free one: a successor that holds for three
  * makes two more, from where it goes on. */
 static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
 {
@@ -173,15 +173,15 @@ static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
     test_gate_pass(&ready);
     const pid_t dying = test_fork(be_a_consumer, NULL);
     test_gate_pass(&ready);
-    open_consumer(&attached, SHMIPC_START_AT_EARLIEST);
+    open_consumer(&attached, SHMIPC_START_EARLIEST);
     test_kill(dying);
     test_kill(child);
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 2);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_some(&producer, 2);
-    open_consumer(&late, SHMIPC_START_DEFAULT);
-    open_consumer(&early, SHMIPC_START_AT_EARLIEST); /* the oldest retained, as ever */
+    open_consumer(&late, SHMIPC_START_RESUME);
+    open_consumer(&early, SHMIPC_START_EARLIEST); /* the oldest retained, as ever */
     CHECK_EQ(count_kept(&producer), 0);
     for (uint64_t seq = 0; seq < 4; seq++) {
         receive_one(&attached, seq);
@@ -190,7 +190,7 @@ static void test_takeover_keeps_what_is_missing_from_its_own_head_on(void)
             receive_one(&late, seq);
         }
     }
-    CHECK_EQ(producer.evicted, 0);
+    CHECK_EQ(producer.reclaimed, 0);
     shmipc_consumer_role_close(&attached);
     shmipc_consumer_role_close(&late);
     shmipc_consumer_role_close(&early);
@@ -203,7 +203,7 @@ static void test_durable_and_overwriting_rings_keep_no_places(void)
     struct shmipc_producer_role producer;
     open_producer(&producer, &spec);
     CHECK_EQ(count_kept(&producer), 0);
-    CHECK_EQ(shmipc_load_relaxed(&producer.ring.ring.shared->slots[0].pid), 0);
+    CHECK_EQ(shmipc_load_relaxed(&producer.ring.map.shared->slots[0].pid), 0);
     shmipc_producer_role_close(&producer, false);
     spec = holding(2, 2);
     spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
@@ -227,26 +227,26 @@ static void test_consumer_that_dies_after_joining_has_used_its_place_up(void)
     while (rig_send(&producer.ring, 40) == SHMIPC_OK) {
     }
     CHECK_EQ(await_room(&producer, 64, PATIENCE), SHMIPC_OK);
-    CHECK_EQ(producer.evicted, 1);
+    CHECK_EQ(producer.reclaimed, 1);
     shmipc_producer_role_close(&producer, false);
 }
 
-/* What a producer leaves that dies between the stores of keeping a place: SHMIPC_PID_KEPT without
- * a bit is a free slot. Whoever takes it names itself before it sets the bit. */
-static void test_half_kept_place_is_a_free_one(void)
+/* What a producer leaves that dies between the stores of keeping a slot: SHMIPC_PID_KEPT without
+ * a bit is a free slot. A consumer that takes it names itself before it sets the bit. */
+static void test_half_kept_slot_is_a_free_one(void)
 {
     struct shmipc_spec spec = holding(2, 0);
     struct shmipc_producer_role producer;
     struct shmipc_consumer_role consumer;
     open_producer(&producer, &spec);
-    struct shmipc_slot *slot = &producer.ring.ring.shared->slots[0];
+    struct shmipc_slot *slot = &producer.ring.map.shared->slots[0];
     shmipc_store_relaxed(&slot->pid, SHMIPC_PID_KEPT);
     CHECK_EQ(count_kept(&producer), 0);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
-    while (producer.ring.head_pos < 2 * producer.ring.ring.area_len) {
+    while (producer.ring.head_pos < 2 * producer.ring.map.area_len) {
         CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
     }
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(shmipc_load_relaxed(&slot->pid), (uint32_t)getpid());
     const uint64_t next = producer.ring.next_seq;
     send_one(&producer);
@@ -265,8 +265,8 @@ static void test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_joi
         struct shmipc_consumer_role consumer;
         open_producer(&producer, &spec);
         send_some(&producer, 3);
-        shmipc_store_relaxed(&producer.ring.ring.shared->slots[0].cursor_pos, lies[i]);
-        CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_DEFAULT, &error),
+        shmipc_store_relaxed(&producer.ring.map.shared->slots[0].cursor_pos, lies[i]);
+        CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("x"), SHMIPC_START_RESUME, &error),
                  SHMIPC_CORRUPT);
         CHECK(shmipc_segment_unlink(&producer.segment));
         shmipc_producer_role_close(&producer, false);
@@ -275,15 +275,15 @@ static void test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_joi
 
 static const struct test tests[] = {
     TEST(test_each_of_those_it_holds_for_gets_message_0),
-    TEST(test_kept_place_fills_the_ring_and_is_never_evicted),
-    TEST(test_latest_uses_a_kept_place_up_and_joins_at_the_next),
+    TEST(test_kept_slot_fills_the_ring_and_is_never_reclaimed),
+    TEST(test_latest_uses_a_kept_slot_up_and_joins_at_the_next),
     TEST(test_ring_outlives_its_producers_close_until_those_it_holds_for_have_drained_it),
     TEST(test_places_with_nothing_to_get_keep_no_file),
-    TEST(test_kept_places_outlive_a_producer_and_are_kept_by_the_next),
+    TEST(test_kept_slots_outlive_a_producer_and_are_kept_by_the_next),
     TEST(test_takeover_keeps_what_is_missing_from_its_own_head_on),
     TEST(test_durable_and_overwriting_rings_keep_no_places),
     TEST(test_consumer_that_dies_after_joining_has_used_its_place_up),
-    TEST(test_half_kept_place_is_a_free_one),
+    TEST(test_half_kept_slot_is_a_free_one),
     TEST(test_kept_cursor_outside_the_ring_or_between_messages_refuses_to_join),
 };
 

@@ -86,7 +86,7 @@ static void test_reader_within_the_capacity_loses_nothing(void)
     struct rig rig;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    const uint64_t fit = rig.producer.ring.area_len / 64;
+    const uint64_t fit = rig.producer.map.area_len / 64;
     for (uint64_t seq = 0; seq < 10 * fit; seq += fit) {
         for (uint64_t i = 0; i < fit; i++) {
             CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
@@ -105,7 +105,7 @@ static void test_retiring_walks_whole_messages(void)
     struct shmipc_ring_consumer consumer;
     struct rig rig;
     rig_open(&rig, &spec);
-    const uint64_t area = rig.producer.ring.area_len;
+    const uint64_t area = rig.producer.map.area_len;
     CHECK_EQ(rig_send(&rig.producer, 1000), SHMIPC_OK); /* 1024 bytes with its header */
     CHECK_EQ(rig_send(&rig.producer, area - 1024 - 16), SHMIPC_OK);
     CHECK_EQ(rig_send(&rig.producer, 0), SHMIPC_OK); /* 16 bytes cost the whole first message */
@@ -132,17 +132,17 @@ static void test_copy_overtaken_by_the_producer_is_not_intact(void)
     struct rig rig;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    const uint64_t fit = rig.producer.ring.area_len / 64;
+    const uint64_t fit = rig.producer.map.area_len / 64;
     for (uint64_t i = 0; i < fit; i++) {
         CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
     }
     CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
     shmipc_copy_speculative(copy, message.data, 48);
-    CHECK(shmipc_ring_intact(&consumer.ring, message.pos));
+    CHECK(shmipc_ring_intact(&consumer.map, message.pos));
     CHECK(rig_matches(copy, 48, 0));
     CHECK_EQ(rig_send(&rig.producer, 48), SHMIPC_OK);
     shmipc_copy_speculative(copy, message.data, 48);
-    CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+    CHECK(!shmipc_ring_intact(&consumer.map, message.pos));
     shmipc_ring_resync(&consumer);
     rig_expect(&consumer, 48, fit); /* the newest */
     CHECK_EQ(consumer.lost, fit);
@@ -163,7 +163,7 @@ static void check_frames_after_a_lap(const struct shmipc_spec *spec, uint64_t st
     rig_open(&rig, spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
     const uint64_t span = typed ? shmipc_item_stride_for(len) : shmipc_message_span(len);
-    const uint64_t capacity = rig.producer.ring.area_len / span;
+    const uint64_t capacity = rig.producer.map.area_len / span;
     CHECK(capacity > step);
     uint64_t sent = 0;
     for (int frame = 0; frame < 100; frame++) {
@@ -183,11 +183,11 @@ static void check_frames_after_a_lap(const struct shmipc_spec *spec, uint64_t st
         for (uint64_t i = 1; i < capacity; i++, sent++) {
             CHECK_EQ(typed ? rig_put(&rig.producer) : rig_send(&rig.producer, len), SHMIPC_OK);
             CHECK(rig_matches(message.data, len, number));
-            CHECK(shmipc_ring_intact(&consumer.ring, message.pos));
+            CHECK(shmipc_ring_intact(&consumer.map, message.pos));
         }
         CHECK_EQ(typed ? rig_put(&rig.producer) : rig_send(&rig.producer, len), SHMIPC_OK);
         sent++;
-        CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+        CHECK(!shmipc_ring_intact(&consumer.map, message.pos));
         shmipc_ring_advance(&consumer, &message);
         received++;
     }
@@ -212,7 +212,7 @@ static void write_message(struct rig *rig, uint64_t len, uint64_t ahead, uint64_
     unsigned char *at = NULL;
     CHECK_EQ(shmipc_ring_reserve(&rig->producer, ahead + shmipc_message_span(len), &at), SHMIPC_OK);
     CHECK(at != NULL);
-    at = rig->producer.ring.data + ((rig->producer.head_pos + ahead) & rig->producer.ring.mask);
+    at = rig->producer.map.data + ((rig->producer.head_pos + ahead) & rig->producer.map.mask);
     shmipc_message_header_store(at, (uint32_t)len, 1, 0, seq);
     rig_fill(at + sizeof(struct shmipc_message_header), len, seq);
 }
@@ -257,7 +257,7 @@ static void test_note_of_a_commit_that_was_not_made_leads_nobody_astray(void)
     CHECK(span % 256 != 0);
     shmipc_store_relaxed(&rig.segment.header->commit.notes[rig.producer.note_index].pos,
                          rig.producer.head_pos + span);
-    const uint64_t kept = (rig.producer.ring.area_len - span) / 256;
+    const uint64_t kept = (rig.producer.map.area_len - span) / 256;
     for (uint64_t seq = 100 - kept; seq < 100; seq++) {
         rig_expect(&first, 240, seq);
     }
@@ -289,7 +289,7 @@ static void test_reader_of_a_ring_of_one_item_loses_some_but_not_for_ever(void)
         }
         if (sent % 4 != 0) { /* while it is looked at, the only item gives way */
             CHECK_EQ(shmipc_ring_reserve(&rig.producer, 4096, &at), SHMIPC_OK);
-            CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+            CHECK(!shmipc_ring_intact(&consumer.map, message.pos));
             shmipc_ring_resync(&consumer);
             continue;
         }
@@ -313,10 +313,10 @@ static void test_a_reservation_already_takes_the_oldest(void)
     CHECK_EQ(rig_send(&rig.producer, 1000), SHMIPC_OK);
     CHECK_EQ(rig_send(&rig.producer, 2000), SHMIPC_OK);
     CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
-    CHECK_EQ(shmipc_ring_reserve(&rig.producer, rig.producer.ring.area_len, &at), SHMIPC_OK);
+    CHECK_EQ(shmipc_ring_reserve(&rig.producer, rig.producer.map.area_len, &at), SHMIPC_OK);
     CHECK(at != NULL);
-    memset(at, 0xee, rig.producer.ring.area_len); /* writing, not committed, perhaps dead */
-    CHECK(!shmipc_ring_intact(&consumer.ring, message.pos));
+    memset(at, 0xee, rig.producer.map.area_len); /* writing, not committed, perhaps dead */
+    CHECK(!shmipc_ring_intact(&consumer.map, message.pos));
     CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_EMPTY);
     CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
     CHECK_EQ(rig_send(&rig.producer, 10), SHMIPC_OK);
@@ -384,7 +384,7 @@ static void test_joiner_never_holds_the_producer(void)
     }
     rig_join(&rig, &consumer, 1, SHMIPC_START_EARLIEST);
     const uint64_t retained = shmipc_ring_unread_estimate(&consumer);
-    CHECK_EQ(retained, rig.producer.ring.area_len / 128);
+    CHECK_EQ(retained, rig.producer.map.area_len / 128);
     rig_expect(&consumer, 100, 300 - retained);
     for (int i = 0; i < 300; i++) {
         CHECK_EQ(rig_send(&rig.producer, 100), SHMIPC_OK);

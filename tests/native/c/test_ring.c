@@ -66,7 +66,7 @@ static void test_message_of_the_whole_area_fits_an_empty_ring(void)
     struct rig rig;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    const uint64_t most = rig.producer.ring.area_len - 16;
+    const uint64_t most = rig.producer.map.area_len - 16;
     for (uint64_t seq = 0; seq < 5; seq++) {
         CHECK_EQ(rig_send(&rig.producer, most), SHMIPC_OK);
         CHECK_EQ(rig_send(&rig.producer, 0), SHMIPC_FULL);
@@ -89,7 +89,7 @@ static void test_full_ring_refuses_until_exactly_enough_is_released(void)
     while (rig_send(&rig.producer, 16) == SHMIPC_OK) {
         sent++;
     }
-    CHECK_EQ(sent, rig.producer.ring.area_len / 32);
+    CHECK_EQ(sent, rig.producer.map.area_len / 32);
     CHECK_EQ(shmipc_ring_pending_estimate(&rig.producer), sent);
     rig_expect(&consumer, 16, 0);
     CHECK_EQ(rig_send(&rig.producer, 17), SHMIPC_FULL); /* 48 bytes, and 32 are free */
@@ -168,7 +168,7 @@ static void run_messages_from(uint64_t origin)
     spec.origin_pos = origin;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    while (rig.producer.head_pos - origin < 6 * rig.producer.ring.area_len) {
+    while (rig.producer.head_pos - origin < 6 * rig.producer.map.area_len) {
         while (sent - received < 64) {
             const uint64_t len = test_random(&random) % 700;
             if (rig_send(&rig.producer, len) != SHMIPC_OK) {
@@ -198,7 +198,7 @@ static void run_items_from(uint64_t origin, uint64_t item_len)
     spec.origin_pos = origin;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    while (rig.producer.head_pos - origin < 6 * rig.producer.ring.area_len) {
+    while (rig.producer.head_pos - origin < 6 * rig.producer.map.area_len) {
         while (rig_put(&rig.producer) == SHMIPC_OK) {
             sent++;
         }
@@ -206,7 +206,7 @@ static void run_items_from(uint64_t origin, uint64_t item_len)
             rig_expect_item(&consumer, received++);
         }
     }
-    /* the next producer finds the same place */
+    /* the next producer finds the same position */
     const uint64_t head = rig.producer.head_pos;
     CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
     CHECK_EQ(rig.producer.head_pos, head);
@@ -247,7 +247,7 @@ static void test_batch_is_one_stretch_across_the_end_of_the_area(void)
     spec.origin_pos = 0 - UINT64_C(5056) * 2;
     rig_open(&rig, &spec);
     rig_join(&rig, &consumer, 0, SHMIPC_START_LATEST);
-    CHECK_EQ(rig.producer.ring.item_stride, 5056);
+    CHECK_EQ(rig.producer.map.item_stride, 5056);
     CHECK_EQ(shmipc_ring_peek_batch(&consumer, 9, &message, &count), SHMIPC_EMPTY);
     uint64_t next = 0;
     for (int round = 0; round < 12; round++) {
@@ -324,7 +324,7 @@ static void test_leased_memory_is_not_reused_while_reading_goes_on(void)
     while (rig_send(&rig.producer, 48) == SHMIPC_OK) {
         rig_expect(&consumer, 48, sent++);
     }
-    CHECK_EQ(sent, rig.producer.ring.area_len / 64);
+    CHECK_EQ(sent, rig.producer.map.area_len / 64);
     CHECK(rig_matches(leased.data, 48, 0));
     CHECK_EQ(shmipc_ring_unread_estimate(&consumer), 0);
     CHECK_EQ(shmipc_ring_lag_estimate(&consumer), sent);
@@ -372,20 +372,20 @@ static void test_slowest_member_holds_the_producer_until_it_leaves(void)
     uint64_t slowest;
     uint32_t slot;
     rig_open(&rig, &spec);
-    CHECK(!shmipc_ring_slowest(&rig.producer.ring, &slowest, &slot));
+    CHECK(!shmipc_ring_slowest(&rig.producer.map, &slowest, &slot));
     rig_join(&rig, &fast, 3, SHMIPC_START_LATEST);
     rig_join(&rig, &slow, 129, SHMIPC_START_LATEST);
     while (rig_send(&rig.producer, 16) == SHMIPC_OK) {
         rig_expect(&fast, 16, sent++);
     }
-    CHECK_EQ(sent, rig.producer.ring.area_len / 32);
-    CHECK(shmipc_ring_slowest(&rig.producer.ring, &slowest, &slot));
+    CHECK_EQ(sent, rig.producer.map.area_len / 32);
+    CHECK(shmipc_ring_slowest(&rig.producer.map, &slowest, &slot));
     CHECK_EQ(slot, 129);
     CHECK_EQ(slowest, 0);
     rig_expect(&slow, 16, 0);
     CHECK_EQ(rig_send(&rig.producer, 16), SHMIPC_OK);
     CHECK_EQ(rig_send(&rig.producer, 16), SHMIPC_FULL);
-    shmipc_ring_leave(&slow.ring, 129);
+    shmipc_ring_leave(&slow.map, 129);
     for (int i = 0; i < 100; i++) {
         rig_expect(&fast, 16, sent++);
         CHECK_EQ(rig_send(&rig.producer, 16), SHMIPC_OK);
@@ -435,7 +435,7 @@ static void test_takeover_goes_on_at_the_last_commit_wherever_the_producer_died(
             shmipc_store_release(&note->seq, seq + 1);
         }
         memset(&rig.producer, 0xcc, sizeof rig.producer);
-        shmipc_ring_attach(&rig.producer.ring, &rig.segment);
+        shmipc_ring_attach(&rig.producer.map, &rig.segment);
         CHECK_EQ(shmipc_ring_take_over(&rig.producer), SHMIPC_OK);
         CHECK_EQ(rig.producer.next_seq, seq);
         rig_expect_status(&consumer, SHMIPC_EMPTY);
@@ -461,7 +461,7 @@ static void test_durable_consumer_resumes_at_the_first_unreleased_message(void)
     CHECK_EQ(shmipc_ring_peek(&consumer, &message), SHMIPC_OK);
     shmipc_ring_take(&consumer, &message, &lease);
     rig_expect(&consumer, 8, 2);
-    shmipc_ring_leave(&consumer.ring, 0);
+    shmipc_ring_leave(&consumer.map, 0);
     rig_join(&rig, &consumer, 0, SHMIPC_START_EARLIEST);
     for (uint64_t seq = 1; seq < 4; seq++) {
         rig_expect(&consumer, 8, seq);

@@ -22,7 +22,7 @@ static void test_producer_makes_the_ring_and_takes_it_along_when_nobody_is_left(
     CHECK(test_exists(test_path("x")));
     CHECK(!producer.took_over);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 0);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(shmipc_producer_role_count_attached(&producer), 1);
     send_one(&producer);
     shmipc_producer_role_close(&producer, false);
@@ -59,17 +59,17 @@ static void test_consumer_finds_no_ring_no_place_or_nothing_left(void)
     struct shmipc_consumer_role second;
     struct shmipc_consumer_role third;
     const char *path = test_path("x");
-    CHECK_EQ(shmipc_consumer_role_open(&first, path, SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&first, path, SHMIPC_START_RESUME, &error),
              SHMIPC_NOT_FOUND);
     open_producer(&producer, &spec);
-    open_consumer(&first, SHMIPC_START_DEFAULT);
-    open_consumer(&second, SHMIPC_START_AT_LATEST);
-    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_DEFAULT, &error), SHMIPC_BUSY);
+    open_consumer(&first, SHMIPC_START_RESUME);
+    open_consumer(&second, SHMIPC_START_LATEST);
+    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_RESUME, &error), SHMIPC_BUSY);
     shmipc_consumer_role_close(&second);
-    open_consumer(&third, SHMIPC_START_AT_EARLIEST);
+    open_consumer(&third, SHMIPC_START_EARLIEST);
     shmipc_consumer_role_close(&third);
     shmipc_producer_role_close(&producer, false);
-    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&third, path, SHMIPC_START_RESUME, &error),
              SHMIPC_NOT_FOUND);
     shmipc_consumer_role_close(&first);
 }
@@ -91,7 +91,7 @@ static void test_ring_of_another_kind_is_a_mismatch_while_used_and_replaced_when
     test_kill(child);
     open_producer(&producer, &items); /* nobody's: made way */
     CHECK(!producer.took_over);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(rig_put(&producer.ring), SHMIPC_OK);
     shmipc_producer_role_close(&producer, false);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -118,9 +118,9 @@ static void test_durable_queue_outlives_both_sides_until_it_is_read(void)
         send_one(&producer);
     }
     shmipc_producer_role_close(&producer, false);
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_AT_LATEST, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, path, SHMIPC_START_LATEST, &error),
              SHMIPC_INVALID);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     receive_one(&consumer, 0);
     shmipc_consumer_role_close(&consumer);
     CHECK(test_exists(path));
@@ -128,7 +128,7 @@ static void test_durable_queue_outlives_both_sides_until_it_is_read(void)
     CHECK(producer.took_over);
     send_one(&producer);
     shmipc_producer_role_close(&producer, false);
-    open_consumer(&consumer, SHMIPC_START_AT_EARLIEST);
+    open_consumer(&consumer, SHMIPC_START_EARLIEST);
     for (uint64_t seq = 1; seq < 4; seq++) {
         receive_one(&consumer, seq);
     }
@@ -160,7 +160,7 @@ static void test_interrupt_ends_the_waits_of_both_roles(void)
     struct shmipc_consumer_role consumer;
     pthread_t other;
     open_producer(&producer, &spec);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     CHECK_EQ(pthread_create(&other, NULL, interrupt_consumer, &consumer), 0);
     CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CLOSED);
     CHECK_EQ(pthread_join(other, NULL), 0);
@@ -202,8 +202,8 @@ static void check_wait_any(uint32_t count)
     CHECK(memory != NULL);
     shmipc_waitset_place(&set, memory, count);
     for (uint32_t i = 0; i < count; i++) {
-        open_consumer(&consumers[i], SHMIPC_START_DEFAULT);
-        set.roles[i] = &consumers[i];
+        open_consumer(&consumers[i], SHMIPC_START_RESUME);
+        set.members[i] = shmipc_waited_consumer(&consumers[i]);
     }
     shmipc_waitset_begin(&set);
     CHECK_EQ(shmipc_waitset_slice(&set, 0), SHMIPC_TIMEOUT);

@@ -1,5 +1,7 @@
 /* test_segment.c: names, geometry, the file's life, its mapping, locks, and fork. */
 #define _GNU_SOURCE
+#include "../../../src/core/segment/descriptor.h"
+#include "../../../src/core/segment/locks.h"
 #include "rig.h"
 
 #include <fcntl.h>
@@ -252,10 +254,10 @@ static void check_every_byte(const struct shmipc_spec *spec)
                 CHECK_EQ(shmipc_segment_map(&segment, false, &error), SHMIPC_OK);
                 (void)shmipc_segment_read_schema(&segment, schema, &error);
                 memset(&consumer, 0, sizeof consumer);
-                shmipc_ring_attach(&consumer.ring, &segment);
+                shmipc_ring_attach(&consumer.map, &segment);
                 if (shmipc_ring_join(&consumer, 0, SHMIPC_START_EARLIEST) == SHMIPC_OK) {
                     (void)shmipc_ring_peek(&consumer, &message);
-                    shmipc_ring_leave(&consumer.ring, 0);
+                    shmipc_ring_leave(&consumer.map, 0);
                 }
                 shmipc_segment_close(&segment);
             }

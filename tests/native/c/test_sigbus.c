@@ -92,7 +92,7 @@ static void die_of_our_own_where_it_was_asked_for(void *argument)
     rig.segment.data[0] = 1;
 }
 
-/* Whoever reset SIGBUS gets ours again with the next segment, and the default behind it. */
+/* A program that reset SIGBUS gets ours again with the next segment, and the default behind it. */
 static void die_after_a_reset(void *argument)
 {
     static struct rig rig;

@@ -162,7 +162,7 @@ static void test_what_looking_at_the_peer_made_ready_is_not_slept_over(void)
 {
     struct stage stage;
     set_stage(&stage, SHMIPC_NEVER, 0);
-    stage.peer_makes_ready = true; /* as when a dead consumer is evicted */
+    stage.peer_makes_ready = true; /* as when a dead consumer's slot is reclaimed */
     CHECK_EQ(shmipc_wait_slice(&stage.wait, &stage.spin), SHMIPC_OK);
     CHECK_EQ(stage.wait.sleeps, 0);
 }

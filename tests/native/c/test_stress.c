@@ -58,20 +58,20 @@ static void write_payload(unsigned char *at, uint64_t len, uint64_t seed, bool o
 
 static enum shmipc_status produce_one(struct shmipc_ring_producer *producer, uint64_t number)
 {
-    const bool typed = producer->ring.item_stride != 0;
-    const uint64_t len = typed ? producer->ring.item_len : len_of(number);
-    const uint64_t span = typed ? producer->ring.item_stride : shmipc_message_span(len);
+    const bool typed = producer->map.item_stride != 0;
+    const uint64_t len = typed ? producer->map.item_len : len_of(number);
+    const uint64_t span = typed ? producer->map.item_stride : shmipc_message_span(len);
     unsigned char *at = NULL;
     const enum shmipc_status status = shmipc_ring_reserve(producer, span, &at);
     if (status != SHMIPC_OK) {
         return status;
     }
     if (typed) {
-        write_payload(at, len, number, producer->ring.overwrite);
+        write_payload(at, len, number, producer->map.overwrite);
         shmipc_ring_commit(producer, span);
     } else {
         shmipc_message_header_store(at, (uint32_t)len, 1, (uint16_t)number, number);
-        write_payload(at + 16, len, number, producer->ring.overwrite);
+        write_payload(at + 16, len, number, producer->map.overwrite);
         shmipc_ring_commit_messages(producer, span, 1);
     }
     return SHMIPC_OK;
@@ -86,7 +86,7 @@ struct tally {
 /* Take one message or item if there is one. False: nothing there. */
 static bool consume_one(struct shmipc_ring_consumer *consumer, struct tally *tally)
 {
-    const struct shmipc_ring *ring = &consumer->ring;
+    const struct shmipc_ring *ring = &consumer->map;
     unsigned char copy[1024];
     struct shmipc_message message;
     const enum shmipc_status status = shmipc_ring_peek(consumer, &message);
@@ -121,11 +121,11 @@ static void *produce(void *argument)
     for (uint64_t number = 0; number < show->count; number++) {
         enum shmipc_status status;
         while ((status = produce_one(&show->rig.producer, number)) == SHMIPC_FULL) {
-            CHECK(!show->rig.producer.ring.overwrite);
+            CHECK(!show->rig.producer.map.overwrite);
             (void)sched_yield();
         }
         CHECK_EQ(status, SHMIPC_OK);
-        if (show->rig.producer.ring.overwrite && number % 64 == 0) {
+        if (show->rig.producer.map.overwrite && number % 64 == 0) {
             (void)sched_yield(); /* or one turn of the scheduler would lap everybody */
         }
     }
@@ -170,8 +170,8 @@ static void *visit(void *argument)
             (void)sched_yield();
         }
         if (status == SHMIPC_OK) {
-            struct tally tally = {.first = consumer->ring.item_stride != 0
-                                               ? shmipc_ring_seq_of(&consumer->ring, message.pos)
+            struct tally tally = {.first = consumer->map.item_stride != 0
+                                               ? shmipc_ring_seq_of(&consumer->map, message.pos)
                                                : message.seq};
             tally.first -= consumer->lost; /* lapped before the first look */
             for (uint64_t n = test_random(&random) % 60; n > 0; n--) {
@@ -180,7 +180,7 @@ static void *visit(void *argument)
                 }
             }
         }
-        shmipc_ring_leave(&consumer->ring, reader->slot);
+        shmipc_ring_leave(&consumer->map, reader->slot);
     }
     return NULL;
 }
@@ -280,7 +280,7 @@ static void play_consumer(void *argument)
     struct shmipc_wait wait = {0};
     struct shmipc_error error;
     struct tally tally = {0};
-    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("play"), SHMIPC_START_DEFAULT, &error),
+    CHECK_EQ(shmipc_consumer_role_open(&consumer, test_path("play"), SHMIPC_START_RESUME, &error),
              SHMIPC_OK);
     shmipc_spin_init(&consumer.spin, play->spin_ns, false);
     for (;;) {
@@ -289,7 +289,7 @@ static void play_consumer(void *argument)
             /* consume_one published; tell a producer that waits, as shmipc_consumer_role_release
              * does */
             if (consumer.ring.cursor_pos != old_pos &&
-                shmipc_wait_wanted(&consumer.ring.ring.shared->space.sleepers,
+                shmipc_wait_wanted(&consumer.ring.map.shared->space.sleepers,
                                    consumer.asymmetric)) {
                 shmipc_consumer_role_wake_producer(&consumer, old_pos);
             }
@@ -328,7 +328,7 @@ static void run_processes(struct shmipc_spec spec, uint32_t readers, uint64_t sp
         wait.start_ns = 0;
         while ((status = produce_one(&producer.ring, number)) == SHMIPC_FULL) {
             const uint64_t len = spec.framing == SHMIPC_FRAMING_TYPED
-                                     ? producer.ring.ring.item_stride
+                                     ? producer.ring.map.item_stride
                                      : shmipc_message_span(len_of(number));
             status = shmipc_producer_role_wait_room(&producer, &wait, len,
                                                     shmipc_now_ns() + UINT64_C(60000000000));

@@ -132,7 +132,7 @@ static void open_ring(struct shmipc_spec spec)
 static void attach(int which)
 {
     CHECK_EQ(
-        shmipc_consumer_role_open(&consumers[which], test_path("v"), SHMIPC_START_DEFAULT, &error),
+        shmipc_consumer_role_open(&consumers[which], test_path("v"), SHMIPC_START_RESUME, &error),
         SHMIPC_OK);
 }
 
@@ -162,8 +162,8 @@ static void send_numbered(uint64_t number, uint64_t len)
 /* `count` items, of which byte i is `first` + i * `step`. */
 static void put_items(uint64_t count, uint64_t first, uint64_t step)
 {
-    const uint64_t stride = producer.ring.ring.item_stride;
-    const uint64_t len = producer.ring.ring.item_len;
+    const uint64_t stride = producer.ring.map.item_stride;
+    const uint64_t len = producer.ring.map.item_len;
     unsigned char *at = NULL;
     CHECK_EQ(shmipc_ring_reserve(&producer.ring, count * stride, &at), SHMIPC_OK);
     for (uint64_t i = 0; i < count; i++) {
@@ -335,7 +335,7 @@ static void make_died_committing(void)
         send_numbered(number, 16);
     }
     const uint64_t head_pos = producer.ring.head_pos;
-    struct shmipc_commit_line *commit = &producer.ring.ring.shared->commit;
+    struct shmipc_commit_line *commit = &producer.ring.map.shared->commit;
     send_numbered(3, 16);
     shmipc_store_relaxed(&commit->head_pos, head_pos); /* as if the last step had not come */
 }
@@ -395,15 +395,14 @@ static void test_core_reads_the_vectors(void)
         CHECK_EQ(write(fd, vector.bytes, vector.len), vector.len);
         CHECK_EQ(close(fd), 0);
         struct shmipc_consumer_role *consumer = &consumers[0];
-        CHECK_EQ(
-            shmipc_consumer_role_open(consumer, test_path("v"), SHMIPC_START_AT_EARLIEST, &error),
-            SHMIPC_OK);
+        CHECK_EQ(shmipc_consumer_role_open(consumer, test_path("v"), SHMIPC_START_EARLIEST, &error),
+                 SHMIPC_OK);
         for (size_t k = 0; k < vector.get_count; k++) {
             const struct get *get = &vector.gets[k];
-            const bool typed = consumer->ring.ring.item_stride != 0;
+            const bool typed = consumer->ring.map.item_stride != 0;
             struct shmipc_message message;
             CHECK_EQ(shmipc_ring_peek(&consumer->ring, &message), SHMIPC_OK);
-            CHECK_EQ(typed ? shmipc_ring_seq_of(&consumer->ring.ring, message.pos) : message.seq,
+            CHECK_EQ(typed ? shmipc_ring_seq_of(&consumer->ring.map, message.pos) : message.seq,
                      get->seq);
             CHECK(typed || (message.kind == get->kind && message.flags == get->flags));
             CHECK_EQ(message.len, get->len);

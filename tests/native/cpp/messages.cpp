@@ -303,7 +303,7 @@ TEST(what_was_overwritten_while_it_was_viewed_is_an_overrun)
 TEST(what_is_held_for_two_reaches_both_from_message_0_on)
 {
     shmipc::ProducerOptions options;
-    options.consumers = 3;
+    options.max_consumers = 3;
     options.hold_for = 4;
     THROWS(shmipc::InvalidArgument, Producer<>("ring", options));
     options.hold_for = 2;
@@ -343,7 +343,7 @@ TEST(handles_move_and_close_themselves)
     consumers.clear();
     Consumer<> next("ring");
     moved.send_text("x");
-    CHECK(next.stats().pending == 1 && moved.stats().count == 1 && moved.stats().attached == 1);
+    CHECK(next.stats().lag == 1 && moved.stats().count == 1 && moved.stats().attached == 1);
     moved = Producer<>("other");
     CHECK(text_of(next.peek()) == "x");
     next.release();
@@ -357,13 +357,13 @@ TEST(what_cannot_be_opened_says_why)
     CHECK(contains(THROWN(shmipc::NotFound, Consumer<>("nowhere", soon)), "nowhere"));
     CHECK(contains(THROWN(shmipc::InvalidArgument, Producer<>("no/name")), "no/name"));
     shmipc::ProducerOptions options;
-    options.consumers = 100'000;
+    options.max_consumers = 100'000;
     THROWS(shmipc::InvalidArgument, Producer<>("ring", options));
-    options.consumers = 2;
+    options.max_consumers = 2;
     options.spin = 0;
     options.mode = 0640;
     Producer<> out("ring", options);
-    CHECK(out.info().consumers == 2 && out.info().overflow == SHMIPC_BLOCK && !out.info().typed);
+    CHECK(out.info().max_consumers == 2 && out.info().overflow == SHMIPC_BLOCK && !out.info().typed);
     struct stat file;
     CHECK(::stat((std::string(std::getenv("SHMIPC_DIR")) + "/shmipc.ring").c_str(), &file) == 0 &&
           (file.st_mode & 0777) == 0640);
@@ -389,7 +389,7 @@ TEST(what_cannot_be_opened_says_why)
 TEST(waits_end_when_they_are_told_to)
 {
     shmipc::ProducerOptions options;
-    options.consumers = 2;
+    options.max_consumers = 2;
     Producer<> out("ring", options);
     Consumer<> in("ring");
     in.interrupt();

@@ -113,6 +113,12 @@ TEST(items_are_written_in_place)
     out.reserve(3).commit();
     CHECK(in.peek_n().size() == 3);
     in.release();
+    auto single = out.reserve();
+    *single = {8, 9, 10, {}};
+    single->price = 11;
+    single.commit();
+    CHECK(in.peek().time == 8 && in.peek().price == 11);
+    in.release();
 #if __cplusplus >= 202002L
     auto spanned = out.reserve(2);
     const std::span<Tick> span = spanned;

@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "stage.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -37,7 +39,7 @@ static bool is_one_of(enum shmipc_status status, const enum shmipc_status *allow
 
 static bool is_typed(const struct stage *stage)
 {
-    return stage->producer.ring.ring.item_stride != 0;
+    return stage->producer.ring.map.item_stride != 0;
 }
 
 /* A length that a caller may ask for: the caller checks it against the area, as the binding does.
@@ -47,7 +49,7 @@ static uint64_t wanted_len(struct stage *stage)
     const uint16_t raw = script_u16(&stage->script);
     const uint64_t area = stage->area_len;
     if (is_typed(stage)) {
-        const uint64_t stride = stage->producer.ring.ring.item_stride;
+        const uint64_t stride = stage->producer.ring.map.item_stride;
         return (1 + raw % (area / stride)) * stride;
     }
     return shmipc_message_span(raw % (area - sizeof(struct shmipc_message_header) + 1));
@@ -98,7 +100,7 @@ static void send_run(struct stage *stage)
     uint64_t len = 0;
     uint64_t count = 0;
     while (count < 16 && shmipc_ring_room(ring) >= len + span) {
-        unsigned char *at = ring->ring.data + ((ring->head_pos + len) & ring->ring.mask);
+        unsigned char *at = ring->map.data + ((ring->head_pos + len) & ring->map.mask);
         memset(at, 1, span);
         shmipc_message_header_store(at, (uint32_t)(span - 16), 1, 0, ring->next_seq + count);
         len += span;
@@ -148,8 +150,8 @@ static void produce(struct stage *stage, uint8_t what, struct reservation *reser
         (void)shmipc_ring_pending_estimate(&producer->ring);
         break;
     case 7:
-        if (shmipc_ring_slowest(&producer->ring.ring, &slowest, &slot)) {
-            REQUIRE(slot < producer->ring.ring.slots);
+        if (shmipc_ring_slowest(&producer->ring.map, &slowest, &slot)) {
+            REQUIRE(slot < producer->ring.map.slots);
         }
         break;
     case 8: {
@@ -166,7 +168,7 @@ static void produce(struct stage *stage, uint8_t what, struct reservation *reser
                        SHMIPC_DIED, SHMIPC_CORRUPT);
         break;
     case 10:
-        REQUIRE(shmipc_producer_role_count_attached(producer) <= producer->ring.ring.slots);
+        REQUIRE(shmipc_producer_role_count_attached(producer) <= producer->ring.map.slots);
         REQUIRE_ONE_OF(shmipc_producer_role_wait_attached(producer, &wait, 2, 0), SHMIPC_OK,
                        SHMIPC_TIMEOUT, SHMIPC_CORRUPT);
         break;
@@ -211,7 +213,7 @@ static void read_one(struct stage *stage, struct stage_consumer *consumer, uint8
     struct shmipc_ring_consumer *ring = &consumer->core.ring;
     struct shmipc_message message = {0};
     uint64_t count = 1;
-    const bool batch = what % 2 != 0 && ring->ring.item_stride != 0;
+    const bool batch = what % 2 != 0 && ring->map.item_stride != 0;
     const uint64_t max = batch ? 1 + script_u8(&stage->script) : 1;
     const enum shmipc_status status = batch ? shmipc_ring_peek_batch(ring, max, &message, &count)
                                             : shmipc_ring_peek(ring, &message);
@@ -223,7 +225,7 @@ static void read_one(struct stage *stage, struct stage_consumer *consumer, uint8
     REQUIRE(count >= 1 && count <= max);
     REQUIRE(message.span <= ring->head_pos_cached - ring->read_pos);
     shmipc_copy_speculative(copy, message.data, message.len);
-    if (!shmipc_ring_intact(&ring->ring, message.pos)) {
+    if (!shmipc_ring_intact(&ring->map, message.pos)) {
         shmipc_ring_resync(ring);
         return;
     }
@@ -283,7 +285,7 @@ static void consume(struct stage *stage, uint32_t index, uint8_t what)
         break;
     case 14: /* leaving; or dying, which leaves the bit and the pid behind */
         if (script_u8(&stage->script) % 2 == 0) {
-            shmipc_ring_leave(&core->ring.ring, core->ring.slot_index);
+            shmipc_ring_leave(&core->ring.map, core->ring.slot_index);
         }
         shmipc_lock_drop(&core->segment, SHMIPC_LOCK_SLOT0 + core->ring.slot_index);
         consumer->joined = false;
@@ -301,14 +303,14 @@ static void consume(struct stage *stage, uint32_t index, uint8_t what)
 
 static void wait_for_any(struct stage *stage)
 {
-    struct shmipc_consumer_role *joined[CONSUMERS];
+    struct shmipc_waited joined[CONSUMERS];
     shmipc_atomic_u32 *words[CONSUMERS];
     uint32_t marks[CONSUMERS];
     bool ready[CONSUMERS];
-    struct shmipc_waitset set = {.roles = joined, .words = words, .marks = marks, .ready = ready};
+    struct shmipc_waitset set = {.members = joined, .words = words, .marks = marks, .ready = ready};
     for (uint32_t i = 0; i < CONSUMERS; i++) {
         if (stage->consumers[i].joined) {
-            joined[set.count++] = &stage->consumers[i].core;
+            joined[set.count++] = shmipc_waited_consumer(&stage->consumers[i].core);
         }
     }
     shmipc_waitset_begin(&set);

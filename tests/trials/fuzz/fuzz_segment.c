@@ -49,8 +49,8 @@ static struct shmipc_spec spec_of(uint8_t kind)
 static void send(unsigned char fill)
 {
     struct shmipc_ring_producer *ring = &producer.ring;
-    const bool typed = ring->ring.item_stride != 0;
-    const uint64_t len = typed ? ring->ring.item_stride : 64;
+    const bool typed = ring->map.item_stride != 0;
+    const uint64_t len = typed ? ring->map.item_stride : 64;
     unsigned char *at = NULL;
     if (shmipc_ring_reserve(ring, len, &at) != SHMIPC_OK) {
         return;
@@ -236,8 +236,8 @@ static void read_some(void)
 static void open_consumer(struct script *script, bool *consuming)
 {
     if (!*consuming) {
-        const enum shmipc_start_option start =
-            (script_u8(script) & 1) != 0 ? SHMIPC_START_AT_EARLIEST : SHMIPC_START_DEFAULT;
+        const enum shmipc_start start =
+            (script_u8(script) & 1) != 0 ? SHMIPC_START_EARLIEST : SHMIPC_START_RESUME;
         const enum shmipc_status status = shmipc_consumer_role_open(&consumer, path, start, &error);
         REQUIRE(is_answer(status));
         *consuming = status == SHMIPC_OK;

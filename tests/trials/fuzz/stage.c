@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "stage.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -151,7 +153,7 @@ enum shmipc_status stage_attach_producer(struct stage *on)
     struct shmipc_producer_role *producer = &on->producer;
     memset(producer, 0, offsetof(struct shmipc_producer_role, segment));
     attach_segment(&producer->segment, memory.fds[0], writable, &geometry);
-    shmipc_ring_attach(&producer->ring.ring, &producer->segment);
+    shmipc_ring_attach(&producer->ring.map, &producer->segment);
     shmipc_spin_init(&producer->spin, 0, false);
     (void)shmipc_lock_try(&producer->segment, SHMIPC_LOCK_PRODUCER);
     return shmipc_ring_take_over(&producer->ring);
@@ -164,7 +166,7 @@ void stage_attach_consumer(struct stage *on, uint32_t index)
     memset(consumer->is_leased, 0, sizeof consumer->is_leased);
     consumer->joined = false;
     attach_segment(&consumer->core.segment, memory.fds[1 + index], on->data, &geometry);
-    shmipc_ring_attach(&consumer->core.ring.ring, &consumer->core.segment);
+    shmipc_ring_attach(&consumer->core.ring.map, &consumer->core.segment);
     shmipc_spin_init(&consumer->core.spin, 0, false);
 }
 
@@ -380,7 +382,7 @@ void stage_check_consumer(const struct stage *on, const struct stage_consumer *c
 {
     const struct shmipc_ring_consumer *ring = &consumer->core.ring;
     REQUIRE(ring->head_pos_cached - ring->read_pos <= on->area_len);
-    REQUIRE(ring->ring.item_stride != 0 || ring->read_pos % SHMIPC_MESSAGE_ALIGN == 0);
+    REQUIRE(ring->map.item_stride != 0 || ring->read_pos % SHMIPC_MESSAGE_ALIGN == 0);
 }
 
 void stage_check_message(const struct stage *on, const struct shmipc_message *message)

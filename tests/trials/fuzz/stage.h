@@ -11,7 +11,7 @@
 #define SHMIPC_FUZZ_STAGE_H
 
 #include "../../../src/core/ring/producer.h"
-#include "../../../src/core/ring/waitset.h"
+#include "../../../src/core/ring/waited_consumer.h"
 #include "script.h"
 
 enum { CONSUMERS = 3, LEASES = 4, AREA_MAX = 16384 };

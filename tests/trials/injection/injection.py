@@ -70,7 +70,7 @@ def messages() -> None:
     """A whole life of a message ring. Whatever is opened is closed, whatever fails."""
     handles: list[Any] = []
     try:
-        producer = Producer("m", capacity=4096, consumers=2)
+        producer = Producer("m", capacity=4096, max_consumers=2)
         handles.append(producer)
         consumer = Consumer("m", timeout=0)
         handles.append(consumer)
@@ -97,14 +97,14 @@ def messages() -> None:
         with contextlib.suppress(shmipc.Full):
             producer.send_many([bytes(1000)] * 9, timeout=0.0002)
         consumer.__reduce__()
-        assert producer.stats()["attached"] == 1
-        assert consumer.stats()["pending"] == 4
+        assert producer.stats().attached == 1
+        assert consumer.stats().pending == 4
         assert repr(producer)
         assert repr(consumer)
         assert _core.inspect_segment(f"{DIRECTORY}/shmipc.m")["slots"] == 2
         assert _core.clean_segment(f"{DIRECTORY}/shmipc.m") == "alive"
         with contextlib.suppress(shmipc.Busy):
-            Producer("m", capacity=4096, consumers=2)
+            Producer("m", capacity=4096, max_consumers=2)
     finally:
         for handle in handles:
             handle.close()
@@ -114,7 +114,7 @@ def items() -> None:
     """A whole life of a typed ring, with a takeover."""
     handles: list[Any] = []
     try:
-        producer = Producer("t", dtype="<u2", shape=(8, 8), capacity=16, consumers=2)
+        producer = Producer("t", dtype="<u2", shape=(8, 8), capacity=16, max_consumers=2)
         handles.append(producer)
         consumer = Consumer("t", timeout=0)
         handles.append(consumer)
@@ -132,7 +132,7 @@ def items() -> None:
         frame = consumer.read(0)
         view = frame.array[2:]
         producer.close()
-        producer = Producer("t", dtype="<u2", shape=(8, 8), capacity=16, consumers=2)
+        producer = Producer("t", dtype="<u2", shape=(8, 8), capacity=16, max_consumers=2)
         handles.append(producer)
         assert view[0, 0] == 16
         del view

@@ -14,7 +14,7 @@
 #define LATE_NS UINT64_C(100000000) /* what the README promises */
 
 struct board *board;
-struct seat *seat;
+struct actor *actor;
 uint64_t (*actor_committed)(void);
 static uint64_t random_state;
 
@@ -36,7 +36,7 @@ void actor_begin(struct board *shared, int index)
     /* Nobody of a round outlives its parent. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     board = shared;
-    seat = &shared->seats[index];
+    actor = &shared->actors[index];
     random_state = mix(shared->seed + (uint64_t)index * 1000 + (uint64_t)shared->life);
 }
 
@@ -44,7 +44,7 @@ void actor_fail(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(seat->failure, sizeof seat->failure, format, arguments);
+    (void)vsnprintf(actor->failure, sizeof actor->failure, format, arguments);
     va_end(arguments);
     _exit(1);
 }
@@ -54,7 +54,7 @@ void actor_fail(const char *format, ...)
 static void die(void)
 {
     const uint64_t now_ns = shmipc_now_ns();
-    seat->killed_ns = now_ns;
+    actor->killed_ns = now_ns;
     board->kill_ns = now_ns;
     (void)kill(getpid(), SIGKILL);
     for (;;) {
@@ -82,13 +82,13 @@ static void keep_books(int step)
 
 void actor_step(int step)
 {
-    if (seat == NULL) {
+    if (actor == NULL) {
         return; /* the parent looks at a ring, too */
     }
     keep_books(step);
-    seat->reached[seat->phase][step]++;
-    if (seat->step == step && seat->step_phase == seat->phase && board->armed != 0 &&
-        ++seat->arrivals >= seat->nth) {
+    actor->reached[actor->phase][step]++;
+    if (actor->step == step && actor->step_phase == actor->phase && board->armed != 0 &&
+        ++actor->arrivals >= actor->nth) {
         die();
     }
 }
@@ -100,7 +100,7 @@ void shmipc_step_hook(enum shmipc_step step)
 
 void actor_phase(enum phase phase)
 {
-    seat->phase = (int)phase;
+    actor->phase = (int)phase;
 }
 
 /* ---- waiting -------------------------------------------------------------------------------- */
@@ -133,19 +133,19 @@ void actor_told(uint64_t start_ns)
 {
     actor_waited(start_ns);
     if (start_ns != 0) {
-        seat->told_ns = shmipc_now_ns();
+        actor->told_ns = shmipc_now_ns();
     }
 }
 
 bool actor_idle(void)
 {
-    seat->state = FINISHED;
+    actor->state = FINISHED;
     for (;;) {
-        if (seat->command == LEAVE) {
+        if (actor->command == LEAVE) {
             return true;
         }
         if (board->finish == 0) {
-            seat->state = FLOWING;
+            actor->state = FLOWING;
             return false;
         }
         actor_nap(100000);
@@ -219,7 +219,7 @@ _Noreturn void be_cleaner(void)
 {
     struct shmipc_error error;
     enum shmipc_clean_result result;
-    seat->state = ARRIVING;
+    actor->state = ARRIVING;
     actor_phase(OPENING);
     const enum shmipc_status status = shmipc_segment_clean(board->path, true, &result, &error);
     if (status == SHMIPC_NOT_FOUND) {

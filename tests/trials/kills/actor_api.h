@@ -11,7 +11,7 @@
 
 #include "kills.h"
 
-#include "../../../src/api/ends.h"
+#include "../../../src/api/endpoint.h"
 
 /* How long one call may wait: orders of the parent are looked for between calls. */
 #define API_WAIT_NS INT64_C(60000000)

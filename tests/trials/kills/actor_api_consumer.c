@@ -62,7 +62,7 @@ static void check(const struct shmipc_view *view, const unsigned char *bytes, ui
 /* Where the cursor will be: at the oldest frame, or behind all that was read. */
 static void note_releasing(void)
 {
-    uint64_t oldest = seat->number;
+    uint64_t oldest = actor->number;
     for (int i = 0; i < MOST_FRAMES; i++) {
         if (frames[i] != NULL && frame_numbers[i] < oldest) {
             oldest = frame_numbers[i];
@@ -90,7 +90,7 @@ static void end_a_frame(void)
     }
 }
 
-static void give_back(void)
+static void release_all(void)
 {
     for (int i = 0; i < MOST_FRAMES; i++) {
         end_a_frame();
@@ -176,12 +176,12 @@ static int receive(void)
 {
     unsigned char bytes[LONGEST_PAYLOAD];
     struct shmipc_view view;
-    const uint64_t number = seat->number;
+    const uint64_t number = actor->number;
     if (is_durable()) { /* the call gives it back before we have looked at it */
         board->processed = number + 1;
-        seat->number = number + 1;
+        actor->number = number + 1;
         note_releasing();
-        seat->number = number;
+        actor->number = number;
     }
     const int result = shmipc_consumer_recv(consumer, bytes, sizeof bytes, &view, 0);
     if (result == SHMIPC_SUCCESS) {
@@ -255,7 +255,7 @@ static int read_somehow(void)
         return how == 0 ? look_at_a_frame() : how == 1 ? receive() : peek_and_copy();
     }
     if (how == 0) {
-        give_back(); /* recv gives back everything before it, but not what a frame holds */
+        release_all(); /* recv releases everything before it, but not what a frame holds */
         return receive();
     }
     return how == 1 ? peek_and_release() : read_a_frame();
@@ -292,12 +292,12 @@ static bool wait_for_more(void)
         told_of = -1;
         return true; /* and no successor has come meanwhile */
     }
-    if (seat->wait_any) {
+    if (actor->wait_any) {
         unsigned char ready[1];
         result = shmipc_wait(&consumer, 1, ready, API_WAIT_NS);
     }
     if (result == SHMIPC_SUCCESS) { /* or ready for its end, which this will tell */
-        result = shmipc_consumer_wait(consumer, seat->wait_any ? 0 : API_WAIT_NS);
+        result = shmipc_consumer_wait(consumer, actor->wait_any ? 0 : API_WAIT_NS);
     }
     if (result == SHMIPC_SUCCESS || result == SHMIPC_E_EMPTY) {
         return false;
@@ -320,14 +320,15 @@ _Noreturn void be_api_consumer(void)
         .open = open_it,
         .count_lost = count_lost,
         .read = read_some,
-        .give_back = give_back,
+        .release_all = release_all,
         .wait = wait_for_more,
         .close = close_it,
     };
     name = api_ring_name();
     shmipc_consumer_options_init(&options);
-    options.start = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED ? SHMIPC_EARLIEST
-                                                                                   : SHMIPC_RESUME;
+    options.start = actor_random() % 2 == 0 || actor->step == SHMIPC_AT_ATTACH_USED
+                        ? SHMIPC_EARLIEST
+                        : SHMIPC_RESUME;
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
     options.timeout_ns = 0;
     options.dtype = is_typed() ? "V72" : "";

@@ -26,7 +26,7 @@ const char *api_ring_name(void)
 static uint64_t count_committed(void)
 {
     const struct shmipc_ring_producer *ring = &producer->role.ring;
-    return is_typed() ? shmipc_ring_seq_of(&ring->ring, ring->head_pos) : ring->next_seq;
+    return is_typed() ? shmipc_ring_seq_of(&ring->map, ring->head_pos) : ring->next_seq;
 }
 
 /* Whoever takes over finds exactly what was committed. */
@@ -60,7 +60,7 @@ static void open_it(void)
     shmipc_producer_options_init(&options);
     options.dtype = is_typed() ? "V72" : NULL;
     options.item_size = is_typed() ? ITEM_LEN : 0;
-    options.consumers = (board->config & MANY) != 0 ? CONSUMERS : 1;
+    options.max_consumers = (board->config & MANY) != 0 ? CONSUMERS : 1;
     options.overflow = overwrites() ? SHMIPC_OVERWRITE : SHMIPC_BLOCK;
     options.capacity = board->bigger ? (is_typed() ? 100 : 8192) : (is_typed() ? 50 : 4096);
     options.spin_ns = actor_random() % 2 == 0 ? 0 : SHMIPC_SPIN_ADAPTIVE;
@@ -156,7 +156,7 @@ static bool send_some(uint64_t count)
                    result != SHMIPC_E_INTERRUPTED) {
             actor_fail("sending came to %d: %s", result, shmipc_last_error());
         }
-        if (sent < count && seat->command == LEAVE) {
+        if (sent < count && actor->command == LEAVE) {
             break;
         }
     }
@@ -170,7 +170,7 @@ static bool send_some(uint64_t count)
     }
     board->committing = (uint64_t)board->committed;
     board->sent += sent;
-    seat->number = board->committed;
+    actor->number = board->committed;
     return sent == count;
 }
 

@@ -9,7 +9,7 @@
 #define MOST_LEASES 3
 
 static struct shmipc_consumer_role consumer;
-static enum shmipc_start_option start_at;
+static enum shmipc_start start_at;
 static struct shmipc_lease leases[MOST_LEASES];
 static bool is_leased[MOST_LEASES];
 
@@ -38,7 +38,7 @@ static uint64_t count_lost(void)
 /* The number of what lies at `pos`: a message says it, an item does not. */
 static uint64_t number_of(uint64_t pos, uint64_t seq)
 {
-    return is_typed() ? shmipc_ring_seq_of(&consumer.ring.ring, pos) : seq;
+    return is_typed() ? shmipc_ring_seq_of(&consumer.ring.map, pos) : seq;
 }
 
 /* One message is whole and the one that is due. */
@@ -68,7 +68,7 @@ static void release(void)
     const struct shmipc_lease *oldest = consumer.ring.oldest_lease;
     if (is_durable()) {
         board->releasing =
-            oldest != NULL ? number_of(oldest->pos, oldest->seq) : (uint64_t)seat->number;
+            oldest != NULL ? number_of(oldest->pos, oldest->seq) : (uint64_t)actor->number;
     }
     shmipc_consumer_role_release(&consumer);
 }
@@ -87,7 +87,7 @@ static void end_a_lease(void)
     }
 }
 
-static void give_back(void)
+static void release_all(void)
 {
     for (int i = 0; i < MOST_LEASES; i++) {
         end_a_lease();
@@ -98,18 +98,18 @@ static void give_back(void)
 static void read_in_place(struct shmipc_message *message, uint64_t count)
 {
     const uint64_t number = number_of(message->pos, message->seq);
-    if (is_broken("hasty")) { /* given back before it is read */
-        seat->number = number + count;
+    if (is_broken("hasty")) { /* released before it is read */
+        actor->number = number + count;
         shmipc_ring_advance(&consumer.ring, message);
         release();
         actor_step(AT_READ_HALF);
-        seat->number = number;
+        actor->number = number;
     }
     for (uint64_t i = 0; i < count; i++) {
         if (i == count / 2) {
             actor_step(AT_READ_HALF);
         }
-        check_message(message, message->data + i * consumer.ring.ring.item_stride, number + i);
+        check_message(message, message->data + i * consumer.ring.map.item_stride, number + i);
     }
     if (is_broken("hasty")) {
         reader_processed();
@@ -142,7 +142,7 @@ static void read_by_copy(struct shmipc_message *message)
     unsigned char copy[LONGEST_PAYLOAD];
     const uint64_t half = message->len / 2;
     if (message->len > sizeof copy) {
-        if (shmipc_ring_intact(&consumer.ring.ring, message->pos)) {
+        if (shmipc_ring_intact(&consumer.ring.map, message->pos)) {
             board->torn++;
             actor_fail("a message of %llu bytes", (unsigned long long)message->len);
         }
@@ -155,7 +155,7 @@ static void read_by_copy(struct shmipc_message *message)
         actor_nap(100000); /* long enough to be lapped */
     }
     shmipc_copy_speculative(copy + half, message->data + half, message->len - half);
-    if (!is_broken("trusting") && !shmipc_ring_intact(&consumer.ring.ring, message->pos)) {
+    if (!is_broken("trusting") && !shmipc_ring_intact(&consumer.ring.map, message->pos)) {
         shmipc_ring_resync(&consumer.ring);
         return;
     }
@@ -191,7 +191,7 @@ static bool read_some(void)
         const uint64_t len = message.len < sizeof copy ? message.len : sizeof copy;
         shmipc_ring_take(&consumer.ring, &message, &leases[0]);
         shmipc_copy_speculative(copy, message.data, len);
-        if (shmipc_ring_intact(&consumer.ring.ring, message.pos)) {
+        if (shmipc_ring_intact(&consumer.ring.map, message.pos)) {
             check_message(&message, copy, number_of(message.pos, message.seq));
         } else {
             reader_not_whole();
@@ -207,12 +207,13 @@ static bool read_some(void)
 static enum shmipc_status wait_for_any(void)
 {
     /* The same one twice: enough to sleep as for several rings. */
-    struct shmipc_consumer_role *both[2] = {&consumer, &consumer};
+    struct shmipc_waited both[2] = {shmipc_waited_consumer(&consumer),
+                                    shmipc_waited_consumer(&consumer)};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
     struct shmipc_waitset set = {
-        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
+        .count = 2, .members = both, .words = words, .marks = marks, .ready = ready};
     shmipc_waitset_begin(&set);
     enum shmipc_status status = shmipc_waitset_sleep(&set, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK) {
@@ -230,7 +231,7 @@ static bool wait_for_more(void)
 {
     struct shmipc_wait wait = {0};
     enum shmipc_status status =
-        seat->wait_any
+        actor->wait_any
             ? wait_for_any()
             : shmipc_consumer_role_wait_data(&consumer, &wait, shmipc_now_ns() + PATIENCE_NS);
     if (status == SHMIPC_OK || status == SHMIPC_AGAIN) {
@@ -254,13 +255,13 @@ _Noreturn void be_consumer(void)
         .open = open_it,
         .count_lost = count_lost,
         .read = read_some,
-        .give_back = give_back,
+        .release_all = release_all,
         .wait = wait_for_more,
         .close = close_it,
     };
-    start_at = actor_random() % 2 == 0 || seat->step == SHMIPC_AT_ATTACH_USED
-                   ? SHMIPC_START_AT_EARLIEST
-                   : SHMIPC_START_DEFAULT;
+    start_at = actor_random() % 2 == 0 || actor->step == SHMIPC_AT_ATTACH_USED
+                   ? SHMIPC_START_EARLIEST
+                   : SHMIPC_START_RESUME;
     live_by_reading(&by_role);
     _exit(0);
 }

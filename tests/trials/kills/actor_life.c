@@ -23,7 +23,7 @@ void sender_write(unsigned char *at, uint64_t number, uint64_t len)
 
 static void begin_to_send(const struct sender *sender)
 {
-    seat->state = ARRIVING;
+    actor->state = ARRIVING;
     board->arriving = 1;
     board->producers++;
     actor_phase(OPENING);
@@ -35,8 +35,8 @@ static void begin_to_send(const struct sender *sender)
     const uint64_t number = sender->take_over();
     board->committed = number;
     board->committing = number;
-    seat->number = number;
-    seat->state = FLOWING;
+    actor->number = number;
+    actor->state = FLOWING;
 }
 
 static bool send_burst(const struct sender *sender)
@@ -56,7 +56,7 @@ static bool send_burst(const struct sender *sender)
 /* What ends a life, a producer's or a consumer's. */
 static void leave(void (*close_it)(void))
 {
-    seat->state = LEAVING;
+    actor->state = LEAVING;
     actor_phase(CLOSING);
     const uint64_t start_ns = shmipc_now_ns();
     close_it();
@@ -67,14 +67,14 @@ void live_by_sending(const struct sender *sender)
 {
     begin_to_send(sender);
     for (;;) {
-        while (board->finish == 0 && seat->command == STAY && send_burst(sender)) {
+        while (board->finish == 0 && actor->command == STAY && send_burst(sender)) {
             actor_nap(REST_NS);
         }
-        if (seat->command == STAY) {
+        if (actor->command == STAY) {
             board->total = board->committed + 1; /* one more, to wake whoever waits */
             (void)sender->send(1);
         }
-        if (seat->command == LEAVE || actor_idle()) {
+        if (actor->command == LEAVE || actor_idle()) {
             leave(sender->close);
             return;
         }
@@ -98,7 +98,7 @@ static void check_kept_start(void)
 {
     uint64_t joined = (uint64_t)board->spent;
     for (int i = 1; i <= CONSUMERS; i++) {
-        joined += board->seats[i].reached[OPENING][SHMIPC_AT_ATTACH_PID];
+        joined += board->actors[i].reached[OPENING][SHMIPC_AT_ATTACH_PID];
     }
     if (board->hold && joined <= CONSUMERS && first != 0) {
         board->missing += first;
@@ -109,9 +109,9 @@ static void check_kept_start(void)
 
 static void check_start(void)
 {
-    first = is_typed() ? shmipc_ring_seq_of(&ring->ring, ring->read_pos) : ring->next_seq;
+    first = is_typed() ? shmipc_ring_seq_of(&ring->map, ring->read_pos) : ring->next_seq;
     lost_before = reader->count_lost();
-    seat->number = first == UINT64_MAX ? 0 : first;
+    actor->number = first == UINT64_MAX ? 0 : first;
     check_kept_start();
     if (!is_durable()) {
         return;
@@ -136,7 +136,7 @@ static void check_start(void)
 /* False: told to leave before there was a ring. */
 static bool begin_to_read(void)
 {
-    seat->state = ARRIVING;
+    actor->state = ARRIVING;
     actor_phase(OPENING);
     if (board->late) {
         actor_nap(3000000);
@@ -149,14 +149,14 @@ static bool begin_to_read(void)
             break;
         }
         actor_told(start_ns);
-        if (seat->command == LEAVE) {
+        if (actor->command == LEAVE) {
             return false;
         }
         actor_nap(200000);
     }
     actor_phase(STREAMING);
     check_start();
-    seat->state = FLOWING;
+    actor->state = FLOWING;
     return true;
 }
 
@@ -204,7 +204,7 @@ void reader_received(uint64_t number)
 {
     received++;
     board->received++;
-    seat->number = number + 1;
+    actor->number = number + 1;
 }
 
 void reader_not_whole(void)
@@ -215,7 +215,7 @@ void reader_not_whole(void)
 void reader_processed(void)
 {
     if (is_durable()) {
-        board->processed = seat->number;
+        board->processed = actor->number;
     }
     actor_step(AT_PROCESSED);
 }
@@ -227,11 +227,11 @@ static void update_number(void)
         const uint64_t lost = reader_lost();
         board->lost += lost - lost_counted;
         lost_counted = lost;
-        seat->number = first + received + lost;
+        actor->number = first + received + lost;
     } else if (!is_typed() && ring->read_pos == ring->head_pos_cached) {
         uint64_t seq;
-        if (shmipc_ring_read_note(ring->ring.shared, ring->read_pos, &seq)) {
-            seat->number = seq;
+        if (shmipc_ring_read_note(ring->map.shared, ring->read_pos, &seq)) {
+            actor->number = seq;
         }
     }
 }
@@ -254,9 +254,9 @@ static void wait_for_more(void)
     }
     update_number();
     const uint64_t committed = board->committed;
-    if (seat->number < committed && first != UINT64_MAX && board->producers == producers) {
-        board->missing += committed - seat->number;
-        actor_fail("told of the end after message %llu of %llu", (unsigned long long)seat->number,
+    if (actor->number < committed && first != UINT64_MAX && board->producers == producers) {
+        board->missing += committed - actor->number;
+        actor_fail("told of the end after message %llu of %llu", (unsigned long long)actor->number,
                    (unsigned long long)committed);
     }
     actor_told(wait_start_ns);
@@ -272,27 +272,27 @@ void live_by_reading(const struct reader *how)
     }
     for (;;) {
         update_number();
-        const bool has_all = board->finish != 0 && seat->number == board->total;
-        if (seat->command == LEAVE || has_all) {
-            reader->give_back();
+        const bool has_all = board->finish != 0 && actor->number == board->total;
+        if (actor->command == LEAVE || has_all) {
+            reader->release_all();
         }
-        if (has_all && board->drowsy && seat->command == STAY) {
-            seat->state = FINISHED;
+        if (has_all && board->drowsy && actor->command == STAY) {
+            actor->state = FINISHED;
             wait_for_more();
             continue;
         }
-        if (seat->command == LEAVE || has_all) {
+        if (actor->command == LEAVE || has_all) {
             wait_start_ns = 0;
             if (actor_idle()) {
                 leave(reader->close);
                 return;
             }
         }
-        seat->state = FLOWING;
+        actor->state = FLOWING;
         if (!reader->read()) {
-            reader->give_back(); /* or the producer would wait for us, and we for it */
+            reader->release_all(); /* or the producer would wait for us, and we for it */
             update_number();
-            if (board->finish == 0 || seat->number != board->total) {
+            if (board->finish == 0 || actor->number != board->total) {
                 wait_for_more();
             }
         } else if (actor_random() % 200 == 0) {

@@ -47,9 +47,9 @@ void sender_write(unsigned char *at, uint64_t number, uint64_t len);
 struct reader {
     const struct shmipc_ring_consumer *(*open)(void); /* NULL: there is no ring */
     uint64_t (*count_lost)(void);
-    bool (*read)(void);      /* false: there is nothing */
-    void (*give_back)(void); /* all that is held */
-    bool (*wait)(void);      /* true: told of the end */
+    bool (*read)(void);        /* false: there is nothing */
+    void (*release_all)(void); /* all that is held */
+    bool (*wait)(void);        /* true: told of the end */
     void (*close)(void);
 };
 
@@ -68,7 +68,7 @@ uint64_t reader_due(uint64_t number);
 void reader_received(uint64_t number);
 /* A message was read, and is known not to be whole. */
 void reader_not_whole(void);
-/* Everything up to seat->number was read and checked. */
+/* Everything up to actor->number was read and checked. */
 void reader_processed(void);
 /* Messages, since the first. */
 uint64_t reader_lost(void);

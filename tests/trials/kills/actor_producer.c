@@ -10,7 +10,7 @@ static struct shmipc_producer_role producer;
 
 static uint64_t next_number(void)
 {
-    return is_typed() ? shmipc_ring_seq_of(&producer.ring.ring, producer.ring.head_pos)
+    return is_typed() ? shmipc_ring_seq_of(&producer.ring.map, producer.ring.head_pos)
                       : producer.ring.next_seq;
 }
 
@@ -66,7 +66,7 @@ static unsigned char *reserve(uint64_t span)
         const uint64_t deadline_ns = shmipc_now_ns() + PATIENCE_NS;
         do {
             status = shmipc_producer_role_wait_room(&producer, &wait, span, deadline_ns);
-            if (seat->command == LEAVE) {
+            if (actor->command == LEAVE) {
                 return NULL;
             }
         } while (status == SHMIPC_AGAIN);
@@ -116,7 +116,7 @@ static bool send_messages(uint64_t count)
 
 static bool send_items(uint64_t count)
 {
-    const uint64_t stride = producer.ring.ring.item_stride;
+    const uint64_t stride = producer.ring.map.item_stride;
     unsigned char *at = reserve(count * stride);
     if (at == NULL) {
         return false;
@@ -149,7 +149,7 @@ static bool send_some(uint64_t count)
     }
     shmipc_producer_role_notify(&producer);
     board->sent += count;
-    seat->number = board->committed;
+    actor->number = board->committed;
     return true;
 }
 

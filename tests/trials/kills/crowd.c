@@ -41,9 +41,9 @@ enum who who_of(int index)
 
 static int phase_of(const struct kill *kill)
 {
-    switch (kill->place->when) {
+    switch (kill->point->when) {
     case WHEN_STREAM:
-    case WHEN_EVICT:
+    case WHEN_RECLAIM:
         return STREAMING;
     case WHEN_CLOSE:
     case WHEN_LAST:
@@ -66,30 +66,30 @@ const struct kill *armed(const struct round *round, int index)
 
 void arm(struct round *round, int index)
 {
-    struct seat *place = &round->board->seats[index];
+    struct actor *one = &round->board->actors[index];
     const struct kill *kill = armed(round, index);
-    place->step = -1;
-    place->step_phase = kill != NULL ? phase_of(kill) : 0;
-    place->nth = kill != NULL ? kill->nth : 0;
-    place->arrivals = 0;
-    place->wait_any = mix(round->order->seed + (uint64_t)index) % 3 == 0;
-    if (kill != NULL && kill->place->step >= SHMIPC_AT_WAIT_MARKED &&
-        kill->place->step <= SHMIPC_AT_WAIT_ANY_SLEPT) {
-        place->wait_any = kill->place->step >= SHMIPC_AT_WAIT_ANY_MARKED;
+    one->step = -1;
+    one->step_phase = kill != NULL ? phase_of(kill) : 0;
+    one->nth = kill != NULL ? kill->nth : 0;
+    one->arrivals = 0;
+    one->wait_any = mix(round->order->seed + (uint64_t)index) % 3 == 0;
+    if (kill != NULL && kill->point->step >= SHMIPC_AT_WAIT_MARKED &&
+        kill->point->step <= SHMIPC_AT_WAIT_ANY_SLEPT) {
+        one->wait_any = kill->point->step >= SHMIPC_AT_WAIT_ANY_MARKED;
     }
-    place->step = kill != NULL ? kill->place->step : -1;
+    one->step = kill != NULL ? kill->point->step : -1;
 }
 
 bool start(struct round *round, int index)
 {
-    struct seat *place = &round->board->seats[index];
-    place->state = ARRIVING;
-    place->phase = OPENING;
-    place->command = STAY;
+    struct actor *one = &round->board->actors[index];
+    one->state = ARRIVING;
+    one->phase = OPENING;
+    one->command = STAY;
     arm(round, index);
-    place->killed_ns = 0;
-    place->told_ns = 0;
-    place->number = 0;
+    one->killed_ns = 0;
+    one->told_ns = 0;
+    one->number = 0;
     const pid_t pid = fork();
     if (pid == 0) {
         actor_begin(round->board, index);
@@ -144,7 +144,7 @@ bool waits_for_a_comer(const struct round *round)
 void note_positions(struct round *round)
 {
     for (int i = 0; i < ACTORS; i++) {
-        round->base[i] = round->board->seats[i].number;
+        round->base[i] = round->board->actors[i].number;
     }
 }
 
@@ -155,11 +155,11 @@ static void count_kill(struct round *round, int index)
         if (round->pending[i] && kill == armed(round, index)) {
             round->pending[i] = false;
             round->kills_done++;
-            round->tally->by_step[kill->place->step]++;
-            round->board->spent += kill->place->who == CONSUMER &&
-                                   kill->place->step >= SHMIPC_AT_ATTACH_USED &&
-                                   kill->place->step <= SHMIPC_AT_ATTACH_JOINED;
-            round->tally->covered[kill->place - places][round->order->config]++;
+            round->tally->by_step[kill->point->step]++;
+            round->board->spent += kill->point->who == CONSUMER &&
+                                   kill->point->step >= SHMIPC_AT_ATTACH_USED &&
+                                   kill->point->step <= SHMIPC_AT_ATTACH_JOINED;
+            round->tally->covered[kill->point - kill_points][round->order->config]++;
             return;
         }
     }
@@ -169,23 +169,23 @@ int reap(struct round *round)
 {
     int deaths = 0;
     for (int i = 0; i < ACTORS; i++) {
-        struct seat *place = &round->board->seats[i];
+        struct actor *one = &round->board->actors[i];
         int status;
         if (round->pids[i] == 0 || waitpid(round->pids[i], &status, WNOHANG) != round->pids[i]) {
             continue;
         }
         round->pids[i] = 0;
-        place->state = ABSENT;
+        one->state = ABSENT;
         if (i == 0) {
             round->board->arriving = 0;
         }
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && place->killed_ns != 0) {
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && one->killed_ns != 0) {
             count_kill(round, i);
             deaths++;
         } else if (WIFSIGNALED(status)) {
-            (void)round_fail(round, "seat %d ended by signal %d", i, WTERMSIG(status));
+            (void)round_fail(round, "actor %d ended by signal %d", i, WTERMSIG(status));
         } else if (WEXITSTATUS(status) != 0) {
-            (void)round_fail(round, "seat %d: %s", i, place->failure);
+            (void)round_fail(round, "actor %d: %s", i, one->failure);
         }
     }
     if (deaths > 0) {
@@ -196,9 +196,9 @@ int reap(struct round *round)
 
 static void kill_by_hand(struct round *round, int index)
 {
-    struct seat *place = &round->board->seats[index];
+    struct actor *one = &round->board->actors[index];
     const uint64_t now_ns = shmipc_now_ns();
-    place->killed_ns = now_ns;
+    one->killed_ns = now_ns;
     round->board->kill_ns = now_ns;
     round->board->external = 1;
     (void)kill(round->pids[index], SIGKILL);
@@ -207,10 +207,10 @@ static void kill_by_hand(struct round *round, int index)
 void kill_at_any_moment(struct round *round, uint64_t life_ns)
 {
     for (int i = 0; i < ACTORS; i++) {
-        const struct seat *place = &round->board->seats[i];
-        if (round->pids[i] != 0 && place->step == AT_ANY_MOMENT && place->killed_ns == 0 &&
-            place->state == FLOWING && round->board->armed != 0 &&
-            shmipc_now_ns() - life_ns > place->nth * 20000) {
+        const struct actor *one = &round->board->actors[i];
+        if (round->pids[i] != 0 && one->step == AT_ANY_MOMENT && one->killed_ns == 0 &&
+            one->state == FLOWING && round->board->armed != 0 &&
+            shmipc_now_ns() - life_ns > one->nth * 20000) {
             kill_by_hand(round, i);
         }
     }
@@ -228,9 +228,9 @@ bool kill_all(struct round *round)
         int status;
         if (round->pids[i] != 0 && waitpid(round->pids[i], &status, 0) == round->pids[i]) {
             round->pids[i] = 0;
-            round->board->seats[i].state = ABSENT;
+            round->board->actors[i].state = ABSENT;
             if (!WIFSIGNALED(status)) {
-                (void)round_fail(round, "seat %d: %s", i, round->board->seats[i].failure);
+                (void)round_fail(round, "actor %d: %s", i, round->board->actors[i].failure);
             }
         }
     }
@@ -240,7 +240,7 @@ bool kill_all(struct round *round)
 bool round_told_before(const struct round *round, int index)
 {
     const struct board *shared = round->board;
-    const uint64_t told_ns = shared->seats[index].told_ns;
+    const uint64_t told_ns = shared->actors[index].told_ns;
     if (who_of(index) == CONSUMER) {
         return round->pids[0] == 0 && told_ns > shared->identified_ns;
     }

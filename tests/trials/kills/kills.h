@@ -4,7 +4,7 @@
  * restarted process must take over, and nothing may be lost, repeated, torn or left behind.
  *
  *   main.c        options, workers, the summary
- *   places.c      who can be killed where, in which rings: what a run must cover
+ *   kill_points.c      who can be killed where, in which rings: what a run must cover
  *   round.c       the parent of one round: who lives and dies when, and what is asked of the rest
  *   crowd.c       its processes: started, armed, reaped
  *   actor.c       what all victims share: the hook, waiting for the parent, the measure of a wait;
@@ -19,7 +19,7 @@
 #define SHMIPC_KILLS_H
 
 #include "../../../src/core/ring/producer.h"
-#include "../../../src/core/ring/waitset.h"
+#include "../../../src/core/ring/waited_consumer.h"
 
 #include <sys/types.h>
 
@@ -41,16 +41,17 @@ const char *step_name(int step);
 enum who { PRODUCER, CONSUMER, CLEANER, WHO_COUNT };
 enum phase { OPENING, STREAMING, CLOSING, PHASES };
 
-/* When in a round a place is passed, and so how to get there. */
+/* When in a round a kill point is passed, and so how to get there. */
 enum when {
     WHEN_OPEN,    /* in the first life */
     WHEN_STREAM,  /* while messages flow */
-    WHEN_EVICT,   /* ... once a consumer has died */
+    WHEN_RECLAIM, /* ... once a consumer has died */
     WHEN_SUCCEED, /* opening what another producer left */
     WHEN_CLOSE,
     WHEN_LAST,    /* closing when everybody else has */
     WHEN_REPLACE, /* a producer that wants another kind of ring finds one that is nobody's */
-    WHEN_INHERIT, /* everybody is dead, a producer takes over and keeps places for who comes */
+    WHEN_INHERIT, /* everybody is dead, a producer takes over and keeps slots for consumers to come
+                   */
     WHEN_CLEAN    /* everybody is dead, somebody cleans up */
 };
 
@@ -58,22 +59,22 @@ enum when {
 enum { TYPED = 1, OVERWRITE = 2, MANY = 4, CONFIGS = 8 };
 enum { CONSUMERS = 3, ACTORS = 2 + CONSUMERS, CLEANER_INDEX = 1 + CONSUMERS };
 
-struct place {
+struct kill_point {
     int step;
     enum who who;
     enum when when;
     bool (*in)(int config); /* NULL: in every kind */
 };
-enum { MOST_PLACES = 160 };
-extern const struct place places[];
-extern const int place_count;
-bool place_is_in(const struct place *place, int config);
-/* Is this place passed where producers keep places, and perhaps nowhere else? */
-bool place_needs_hold(const struct place *place, int config);
+enum { MOST_KILL_POINTS = 160 };
+extern const struct kill_point kill_points[];
+extern const int kill_point_count;
+bool kill_point_is_in(const struct kill_point *point, int config);
+/* Is this point passed where producers keep slots, and perhaps nowhere else? */
+bool kill_point_needs_hold(const struct kill_point *point, int config);
 /* Is this label passed by nobody in this build? A producer by shmipc.h leaves no views behind. */
 bool step_is_absent(int step);
 /* A fault in the table (a label that nobody is killed at), or NULL. */
-const char *places_fault(void);
+const char *kill_points_fault(void);
 /* May `who` pass `step` in this phase at all? */
 bool place_exists(int config, enum who who, enum phase phase, int step);
 
@@ -82,7 +83,7 @@ enum command { STAY, LEAVE };
 
 typedef _Atomic(uint64_t) number_t;
 
-struct seat {
+struct actor {
     _Atomic(int) state; /* enum state */
     _Atomic(int) phase; /* enum phase */
     _Atomic(int) command;
@@ -106,8 +107,8 @@ struct board {
     bool keep_mapping;  /* close as when views are left */
     bool drowsy;        /* consumers that have read all sleep in the core until they leave */
     bool late;          /* consumers come when the ring is full */
-    bool hold;          /* producers keep a place for each consumer */
-    _Atomic(int) spent; /* kept places, perhaps, by who was killed before it had joined */
+    bool hold;          /* producers keep a slot for each consumer */
+    _Atomic(int) spent; /* kept slots, perhaps, by consumers killed before they had joined */
     bool api_consumers; /* they read by shmipc.h (actor_api.h); its producers are always so */
     const char *broken; /* a fault built into the harness, to see that it is found */
     _Atomic(int) life;
@@ -129,13 +130,13 @@ struct board {
     /* sums */
     number_t sent, received, lost, torn, repeated, missing;
     number_t longest_ns, waits, late_waits;
-    struct seat seats[ACTORS];
+    struct actor actors[ACTORS];
 };
 
 /* ---- actor.c: in a victim ------------------------------------------------------------------- */
 
 extern struct board *board;
-extern struct seat *seat;
+extern struct actor *actor;
 /* Messages that the ring holds as committed, asked at each commit; NULL: board->committing. */
 extern uint64_t (*actor_committed)(void);
 
@@ -168,8 +169,8 @@ _Noreturn void be_cleaner(void);
 /* ---- round.c -------------------------------------------------------------------------------- */
 
 struct kill {
-    const struct place *place;
-    int index; /* the seat */
+    const struct kill_point *point;
+    int index; /* the actor */
     uint64_t nth;
     int life; /* the first one in which it is armed */
 };
@@ -187,7 +188,7 @@ struct tally {
     number_t rounds, failures, alone, paired, everybody, sent, received, lost, torn, repeated,
         missing, longest_ns, waits, late, late_rounds, files_left, locks_left, bits_left;
     number_t by_step[STEPS];
-    number_t covered[MOST_PLACES][CONFIGS];
+    number_t covered[MOST_KILL_POINTS][CONFIGS];
     number_t reached[CONFIGS][WHO_COUNT][PHASES][STEPS];
 };
 

@@ -22,11 +22,11 @@
 #define TRIES 4 /* for a victim that was not where it should die */
 
 struct target {
-    const struct place *place;
+    const struct kill_point *point;
     int config;
 };
 
-static struct target targets[MOST_PLACES * CONFIGS];
+static struct target targets[MOST_KILL_POINTS * CONFIGS];
 static int target_count;
 static struct tally *tally;
 static number_t *next_round;
@@ -57,10 +57,10 @@ static void *share(size_t len)
 static void plan(void)
 {
     bool seen[STEPS] = {false};
-    for (int i = 0; i < place_count; i++) {
+    for (int i = 0; i < kill_point_count; i++) {
         for (int config = 0; config < CONFIGS; config++) {
-            if (place_is_in(&places[i], config)) {
-                targets[target_count++] = (struct target){&places[i], config};
+            if (kill_point_is_in(&kill_points[i], config)) {
+                targets[target_count++] = (struct target){&kill_points[i], config};
             }
         }
     }
@@ -72,8 +72,8 @@ static void plan(void)
     }
     int first = 0;
     for (int i = 0; i < target_count; i++) {
-        if (!seen[targets[i].place->step]) {
-            seen[targets[i].place->step] = true;
+        if (!seen[targets[i].point->step]) {
+            seen[targets[i].point->step] = true;
             const struct target other = targets[first];
             targets[first++] = targets[i];
             targets[i] = other;
@@ -86,32 +86,33 @@ static void plan(void)
     }
 }
 
-static const struct place *pick(uint64_t random, int config, enum who who, const enum when *whens,
-                                int count)
+static const struct kill_point *pick(uint64_t random, int config, enum who who,
+                                     const enum when *whens, int count)
 {
-    for (uint64_t i = 0; i < (uint64_t)place_count; i++) {
-        const struct place *place = &places[(random + i * 61) % (uint64_t)place_count];
+    for (uint64_t i = 0; i < (uint64_t)kill_point_count; i++) {
+        const struct kill_point *point =
+            &kill_points[(random + i * 61) % (uint64_t)kill_point_count];
         for (int j = 0; j < count; j++) {
-            if (place->who == who && place->when == whens[j] && place_is_in(place, config)) {
-                return place;
+            if (point->who == who && point->when == whens[j] && kill_point_is_in(point, config)) {
+                return point;
             }
         }
     }
     return NULL;
 }
 
-static struct kill kill_of(const struct place *place, int config, uint64_t random, int life,
+static struct kill kill_of(const struct kill_point *point, int config, uint64_t random, int life,
                            bool first_arrival)
 {
-    struct kill kill = {.place = place, .life = life, .nth = 1};
-    if (place->who == CONSUMER) {
+    struct kill kill = {.point = point, .life = life, .nth = 1};
+    if (point->who == CONSUMER) {
         kill.index = 1 + ((config & MANY) != 0 ? (int)(random % CONSUMERS) : 0);
-    } else if (place->who == CLEANER) {
+    } else if (point->who == CLEANER) {
         kill.index = CLEANER_INDEX;
     }
-    if (place->when == WHEN_STREAM && (!first_arrival || place->step == AT_ANY_MOMENT)) {
-        kill.nth = 1 + random / 8 % (place->step == AT_ANY_MOMENT ? 150 : 6);
-    } else if (place->step == SHMIPC_AT_CLOSE_PRIVATE_HALF && !first_arrival) {
+    if (point->when == WHEN_STREAM && (!first_arrival || point->step == AT_ANY_MOMENT)) {
+        kill.nth = 1 + random / 8 % (point->step == AT_ANY_MOMENT ? 150 : 6);
+    } else if (point->step == SHMIPC_AT_CLOSE_PRIVATE_HALF && !first_arrival) {
         kill.nth = 1 + random / 8 % 2;
     }
     return kill;
@@ -122,31 +123,33 @@ static const enum when STREAM_ONLY[] = {WHEN_STREAM};
 static void order_alone(struct order *order, const struct target *target, bool first_arrival)
 {
     const uint64_t random = order->seed;
-    const struct place *place = target->place;
+    const struct kill_point *point = target->point;
     order->config = target->config;
     order->kills_count = 0;
-    if (place->when == WHEN_EVICT) {
-        const struct place *before = pick(mix(random), order->config, CONSUMER, STREAM_ONLY, 1);
+    if (point->when == WHEN_RECLAIM) {
+        const struct kill_point *before =
+            pick(mix(random), order->config, CONSUMER, STREAM_ONLY, 1);
         order->kills[order->kills_count++] =
             kill_of(before, order->config, random >> 16, 0, first_arrival);
     }
-    if (place->when == WHEN_SUCCEED) {
-        const struct place *before = pick(mix(random), order->config, PRODUCER, STREAM_ONLY, 1);
+    if (point->when == WHEN_SUCCEED) {
+        const struct kill_point *before =
+            pick(mix(random), order->config, PRODUCER, STREAM_ONLY, 1);
         order->kills[order->kills_count++] =
             kill_of(before, order->config, random >> 16, 0, first_arrival);
     }
     order->kills[order->kills_count++] =
-        kill_of(place, order->config, random >> 24,
-                place->when == WHEN_SUCCEED || place->when >= WHEN_REPLACE ? 1 : 0, first_arrival);
-    if (place->when >= WHEN_REPLACE) {
+        kill_of(point, order->config, random >> 24,
+                point->when == WHEN_SUCCEED || point->when >= WHEN_REPLACE ? 1 : 0, first_arrival);
+    if (point->when >= WHEN_REPLACE) {
         order->kills[0].life = 1;
-        if (place->when == WHEN_REPLACE) {
+        if (point->when == WHEN_REPLACE) {
             order->kills[0].index = 0;
         }
     }
 }
 
-/* Two victims: at once, or one after the other, the second perhaps in the first's place. */
+/* Two victims: at once, or one after the other, the second perhaps in the first's slot. */
 static void order_pair(struct order *order)
 {
     static const enum when firsts[] = {WHEN_OPEN, WHEN_STREAM, WHEN_CLOSE, WHEN_LAST};
@@ -158,9 +161,9 @@ static void order_pair(struct order *order)
     order->config = config;
     if (kind < 3) { /* those that need a history */
         const struct target *target = &targets[random / 128 % (uint64_t)target_count];
-        if (target->place->when >= WHEN_EVICT) {
+        if (target->point->when >= WHEN_RECLAIM) {
             order_alone(order, target, false);
-            if (order->kills_count == 2 || target->place->when >= WHEN_REPLACE) {
+            if (order->kills_count == 2 || target->point->when >= WHEN_REPLACE) {
                 return;
             }
         }
@@ -171,9 +174,9 @@ static void order_pair(struct order *order)
     const enum who other = at_once && (config & MANY) == 0
                                ? (one == PRODUCER ? CONSUMER : PRODUCER)
                                : (mix(random + 2) % 2 == 0 ? PRODUCER : CONSUMER);
-    const struct place *first = at_once ? pick(mix(random + 3), config, one, STREAM_ONLY, 1)
-                                        : pick(mix(random + 3), config, one, firsts, 4);
-    const struct place *second;
+    const struct kill_point *first = at_once ? pick(mix(random + 3), config, one, STREAM_ONLY, 1)
+                                             : pick(mix(random + 3), config, one, firsts, 4);
+    const struct kill_point *second;
     if (at_once) {
         second = pick(mix(random + 4), config, other, STREAM_ONLY, 1);
     } else if (other == CONSUMER) { /* who survives does not open again */
@@ -304,10 +307,10 @@ static uint64_t print_uncovered(void)
     (void)printf("  \"not_killed_at\": [");
     for (int i = 0; i < planned; i++) {
         const struct target *target = &targets[i];
-        if (tally->covered[target->place - places][target->config] == 0) {
+        if (tally->covered[target->point - kill_points][target->config] == 0) {
             (void)printf("%s\"%s who %d when %d config %d\"", count++ == 0 ? "" : ", ",
-                         step_name(target->place->step), (int)target->place->who,
-                         (int)target->place->when, target->config);
+                         step_name(target->point->step), (int)target->point->who,
+                         (int)target->point->when, target->config);
         }
     }
     (void)printf("],\n");
@@ -352,7 +355,7 @@ static bool print_summary(uint64_t span_ns, uint64_t left)
 {
     (void)printf("{\n  \"seed\": %llu,\n  \"seconds\": %.1f,\n", (unsigned long long)seed,
                  (double)span_ns / 1e9);
-    (void)printf("  \"labels\": %d,\n  \"places\": %d,\n  \"places_planned\": %d,\n",
+    (void)printf("  \"labels\": %d,\n  \"kill_points\": %d,\n  \"points_planned\": %d,\n",
                  count_labels(), target_count, planned);
     (void)printf("  \"kills\": %llu,\n", (unsigned long long)kills_so_far());
     PRINT(alone);
@@ -374,7 +377,7 @@ static bool print_summary(uint64_t span_ns, uint64_t left)
                  (double)machine->latest_death_ns / 1e6);
     (void)print_steps("kills_by_label", true);
     const uint64_t labels_left = print_steps("labels_without_a_kill", false);
-    const uint64_t places_left = print_uncovered();
+    const uint64_t points_left = print_uncovered();
     print_unplanned();
     PRINT(locks_left);
     PRINT(bits_left);
@@ -384,7 +387,7 @@ static bool print_summary(uint64_t span_ns, uint64_t left)
         (tally->late_rounds <= 2 + tally->rounds / 500 || machine->latest_timer_ns > LOADED_NS ||
          machine->latest_death_ns > LOADED_NS);
     const bool ok =
-        tally->failures == 0 && labels_left == 0 && places_left == 0 && left == 0 && in_time;
+        tally->failures == 0 && labels_left == 0 && points_left == 0 && left == 0 && in_time;
     PRINT(failures);
     (void)printf("  \"ok\": %s\n}\n", ok ? "true" : "false");
     return ok;
@@ -429,8 +432,9 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    if (places_fault() != NULL || place_count > MOST_PLACES || workers < 1 || workers > 64) {
-        (void)fprintf(stderr, "nobody is to die at %s\n", places_fault());
+    if (kill_points_fault() != NULL || kill_point_count > MOST_KILL_POINTS || workers < 1 ||
+        workers > 64) {
+        (void)fprintf(stderr, "nobody is to die at %s\n", kill_points_fault());
         return 2;
     }
     (void)snprintf(dir, sizeof dir, "%s/shmipc-kills-XXXXXX", shmipc_segment_dir());

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "round.h"
 
+#include "../../../src/core/segment/locks.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,19 +43,19 @@ static void begin_again(struct round *round)
 
 static bool has_gone_on(const struct round *round, int index)
 {
-    const struct seat *place = &round->board->seats[index];
-    if (round->pids[index] == 0 || place->told_ns > round->board->kill_ns) {
+    const struct actor *one = &round->board->actors[index];
+    if (round->pids[index] == 0 || one->told_ns > round->board->kill_ns) {
         return true;
     }
     if (round_told_before(round, index)) {
-        return place->state == FLOWING;
+        return one->state == FLOWING;
     }
     if (who_of(index) == CONSUMER) {
-        return place->state == FLOWING && place->number >= round->base[index] + FEW;
+        return one->state == FLOWING && one->number >= round->base[index] + FEW;
     }
     /* A durable queue that nobody has attached to since its last consumer left just waits. */
-    return place->state == FLOWING &&
-           (place->number >= round->base[index] + LAP ||
+    return one->state == FLOWING &&
+           (one->number >= round->base[index] + LAP ||
             (round_is_durable(round) && round->pids[1] == 0 && round->board->holds_slot == 0));
 }
 
@@ -80,10 +82,10 @@ static bool settle(struct round *round)
         if (shmipc_now_ns() - since_ns > patience_ns) {
             return round_fail(
                 round,
-                "seat %d neither went on nor was told (state %d, message %llu, %llu at the "
+                "actor %d neither went on nor was told (state %d, message %llu, %llu at the "
                 "death)",
-                behind, (int)round->board->seats[behind].state,
-                (unsigned long long)round->board->seats[behind].number,
+                behind, (int)round->board->actors[behind].state,
+                (unsigned long long)round->board->actors[behind].number,
                 (unsigned long long)round->base[behind]);
         }
         kill_at_any_moment(round, 0);
@@ -96,8 +98,8 @@ static bool settle(struct round *round)
 static bool is_flowing(const struct round *round)
 {
     for (int i = 0; i <= consumers_of(round); i++) {
-        const struct seat *place = &round->board->seats[i];
-        if (place->state != FLOWING || place->number < round->base[i] + (i == 0 ? LAP : FEW)) {
+        const struct actor *one = &round->board->actors[i];
+        if (one->state != FLOWING || one->number < round->base[i] + (i == 0 ? LAP : FEW)) {
             return false;
         }
     }
@@ -107,7 +109,7 @@ static bool is_flowing(const struct round *round)
 static bool all_are(const struct round *round, enum state state)
 {
     for (int i = 0; i < ACTORS; i++) {
-        if (round->pids[i] != 0 && round->board->seats[i].state != (int)state) {
+        if (round->pids[i] != 0 && round->board->actors[i].state != (int)state) {
             return false;
         }
     }
@@ -165,7 +167,7 @@ static void leaving_order(struct round *round, int *order)
     int last = dice(round) % 2 == 0 && !round->board->drowsy ? 0 : -1;
     for (int i = 0; i < CLEANER_INDEX; i++) {
         const struct kill *kill = armed(round, i);
-        last = kill != NULL && kill->place->when == WHEN_LAST ? i : last;
+        last = kill != NULL && kill->point->when == WHEN_LAST ? i : last;
     }
     for (int i = 1; i < count && round->board->drowsy; i++) {
         if (order[i] == 0) { /* it wakes the others */
@@ -194,14 +196,14 @@ static int leave_in_turn(struct round *round)
         if (order[i] == 0 && i == CLEANER_INDEX - 1 && !look_at_rest(round)) {
             return -1;
         }
-        round->board->seats[order[i]].command = LEAVE;
+        round->board->actors[order[i]].command = LEAVE;
         while (round->pids[order[i]] != 0) {
             const int deaths = reap(round);
             if (deaths != 0) {
                 return deaths < 0 ? -1 : 0;
             }
             if (shmipc_now_ns() - since_ns > patience_ns) {
-                (void)round_fail(round, "seat %d does not come to an end", order[i]);
+                (void)round_fail(round, "actor %d does not come to an end", order[i]);
                 return -1;
             }
             round_nap();
@@ -225,14 +227,14 @@ static bool has_pending(const struct round *round, bool (*is)(const struct kill 
 
 static bool is_before_the_end(const struct kill *kill)
 {
-    return kill->place->when != WHEN_CLOSE && kill->place->when != WHEN_LAST;
+    return kill->point->when != WHEN_CLOSE && kill->point->when != WHEN_LAST;
 }
 
-/* Is somebody to be evicted? Whoever came later would just take the dead one's place. */
+/* Is a slot to be reclaimed? A later consumer would just take the dead one's slot. */
 static bool needs_company(const struct round *round)
 {
     for (int i = 0; i < round->order->kills_count; i++) {
-        if (round->pending[i] && round->order->kills[i].place->when == WHEN_EVICT) {
+        if (round->pending[i] && round->order->kills[i].point->when == WHEN_RECLAIM) {
             return true;
         }
     }
@@ -250,8 +252,8 @@ static bool start_all(struct round *round)
     note_positions(round);
     if (!exists(round)) {
         for (int i = 0; i < ACTORS; i++) {
-            if (round->pids[i] != 0 && shared->seats[i].state != ARRIVING) {
-                return round_fail(round, "the file is gone, and seat %d is attached to it", i);
+            if (round->pids[i] != 0 && shared->actors[i].state != ARRIVING) {
+                return round_fail(round, "the file is gone, and actor %d is attached to it", i);
             }
         }
         begin_again(round);
@@ -264,7 +266,7 @@ static bool start_all(struct round *round)
             return false;
         }
         /* Before anybody attaches to the ring that is to be replaced. */
-        while (i == 0 && shared->bigger && shared->seats[0].state == ARRIVING) {
+        while (i == 0 && shared->bigger && shared->actors[0].state == ARRIVING) {
             if (reap(round) != 0 || shmipc_now_ns() - since_ns > patience_ns) {
                 return round_fail(round, "the ring was not replaced");
             }
@@ -310,9 +312,9 @@ static int live(struct round *round, enum until until)
         }
         if (span_ns > 2 * patience_ns) {
             (void)round_fail(round, "the stream does not get on (finish %d, states %d %d %d %d)",
-                             (int)round->board->finish, (int)round->board->seats[0].state,
-                             (int)round->board->seats[1].state, (int)round->board->seats[2].state,
-                             (int)round->board->seats[3].state);
+                             (int)round->board->finish, (int)round->board->actors[0].state,
+                             (int)round->board->actors[1].state, (int)round->board->actors[2].state,
+                             (int)round->board->actors[3].state);
             return -1;
         }
         round_nap();
@@ -333,8 +335,8 @@ static bool run_alone(struct round *round, int index)
             return false;
         }
         if (shmipc_now_ns() - since_ns > patience_ns ||
-            (index == 0 && round->board->seats[0].state == FLOWING)) {
-            return round_fail(round, "seat %d passed its label", index);
+            (index == 0 && round->board->actors[0].state == FLOWING)) {
+            return round_fail(round, "actor %d passed its label", index);
         }
         round_nap();
     }
@@ -344,14 +346,14 @@ static bool run_alone(struct round *round, int index)
 /* Everybody dies; then somebody cleans up, or takes the ring for another one. */
 static bool prepare_ruins(struct round *round)
 {
-    const enum when when = round->order->kills[0].place->when;
+    const enum when when = round->order->kills[0].point->when;
     const bool drained = when == WHEN_REPLACE || dice(round) % 2 == 0;
     return live(round, drained ? UNTIL_FINISHED : UNTIL_FLOWING) == 1 && kill_all(round);
 }
 
 static bool run_ruins(struct round *round)
 {
-    const enum when when = round->order->kills[0].place->when;
+    const enum when when = round->order->kills[0].point->when;
     if (!prepare_ruins(round)) {
         return round_fail(round, "there are no ruins");
     }
@@ -381,7 +383,7 @@ static bool run_ruins(struct round *round)
 static bool run_lives(struct round *round)
 {
     const enum when when =
-        round->order->kills_count > 0 ? round->order->kills[0].place->when : WHEN_STREAM;
+        round->order->kills_count > 0 ? round->order->kills[0].point->when : WHEN_STREAM;
     if (when >= WHEN_REPLACE) {
         return run_ruins(round);
     }
@@ -424,7 +426,7 @@ static void add_up(struct round *round)
         for (int phase = 0; phase < PHASES; phase++) {
             for (int step = 0; step < STEPS; step++) {
                 tally->reached[shared->config][who_of(i)][phase][step] +=
-                    shared->seats[i].reached[phase][step];
+                    shared->actors[i].reached[phase][step];
             }
         }
     }
@@ -445,26 +447,26 @@ bool run_round(struct tally *tally, struct board *shared, const struct order *or
     shared->api_consumers = mix(order->seed + 7) % 2 == 0;
     shared->hold = (order->config & (OVERWRITE | MANY)) == MANY && mix(order->seed + 9) % 2 == 0;
     for (int i = 0; i < order->kills_count; i++) {
-        const struct place *place = order->kills[i].place;
+        const struct kill_point *point = order->kills[i].point;
         round.pending[i] = true;
-        shared->keep_mapping = shared->keep_mapping || place->step == SHMIPC_AT_CLOSE_PRIVATE ||
-                               place->step == SHMIPC_AT_CLOSE_PRIVATE_HALF;
-        if (place->step == SHMIPC_AT_WAKE_COUNTED || place->step == SHMIPC_AT_WAKE_DONE) {
-            shared->late = shared->late || (place->who == CONSUMER && place->when == WHEN_OPEN);
-            shared->drowsy = shared->drowsy || place->when == WHEN_CLOSE;
+        shared->keep_mapping = shared->keep_mapping || point->step == SHMIPC_AT_CLOSE_PRIVATE ||
+                               point->step == SHMIPC_AT_CLOSE_PRIVATE_HALF;
+        if (point->step == SHMIPC_AT_WAKE_COUNTED || point->step == SHMIPC_AT_WAKE_DONE) {
+            shared->late = shared->late || (point->who == CONSUMER && point->when == WHEN_OPEN);
+            shared->drowsy = shared->drowsy || point->when == WHEN_CLOSE;
         }
-        shared->hold = shared->hold || place_needs_hold(place, order->config);
+        shared->hold = shared->hold || kill_point_needs_hold(point, order->config);
     }
     for (int i = 0; i < order->kills_count; i++) {
-        const struct place *place = order->kills[i].place;
-        shared->drowsy &= place->who != PRODUCER || place->when != WHEN_LAST;
+        const struct kill_point *point = order->kills[i].point;
+        shared->drowsy &= point->who != PRODUCER || point->when != WHEN_LAST;
     }
     if (!run_lives(&round)) {
         (void)round_fail(&round, "it did not end as it should");
     }
     for (int i = 0; i < ACTORS; i++) {
         if (round.pids[i] != 0) {
-            (void)round_fail(&round, "seat %d is still there", i);
+            (void)round_fail(&round, "actor %d is still there", i);
         }
     }
     if (round.failure[0] == '\0' && exists(&round)) {
@@ -481,8 +483,8 @@ bool run_round(struct tally *tally, struct board *shared, const struct order *or
                      (order->config & MANY) != 0 ? "3 consumers" : "1 consumer",
                      (unsigned long long)order->seed);
         for (int i = 0; i < order->kills_count && len < 700; i++) {
-            len += snprintf(text + len, sizeof text - (size_t)len, " seat %d at %s (%llu)",
-                            order->kills[i].index, step_name(order->kills[i].place->step),
+            len += snprintf(text + len, sizeof text - (size_t)len, " actor %d at %s (%llu)",
+                            order->kills[i].index, step_name(order->kills[i].point->step),
                             (unsigned long long)order->kills[i].nth);
         }
         (void)fprintf(stderr, "FAILED: %s: %s\n", text, round.failure);

@@ -32,12 +32,12 @@ static inline bool round_is_durable(const struct round *round)
 }
 /* A death is told once. Who died since, before the ring knew it, was never anybody's peer. */
 bool round_told_before(const struct round *round, int index);
-/* The kill that this seat is armed with in this life, or NULL. */
+/* The kill that this actor is armed with in this life, or NULL. */
 const struct kill *armed(const struct round *round, int index);
-/* Tell the process in this seat where to die in this life. */
+/* Tell the process in this actor where to die in this life. */
 void arm(struct round *round, int index);
 bool start(struct round *round, int index);
-/* Is a place kept for a consumer that was killed before it had joined? Then everybody waits for
+/* Is a slot kept for a consumer that was killed before it had joined? Then everybody waits for
  * its next life. */
 bool waits_for_a_comer(const struct round *round);
 /* Deaths since the last look; -1: something went wrong. */

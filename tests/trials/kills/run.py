@@ -53,7 +53,7 @@ MUTANTS = (
         "the head is stored before the note that belongs to it",
         "ring.h",
         "    shmipc_store_relaxed(&note->pos, producer->head_pos + len);\n",
-        "    shmipc_store_release(&producer->ring.shared->commit.head_pos,\n"
+        "    shmipc_store_release(&producer->map.shared->commit.head_pos,\n"
         "                         producer->head_pos + len);\n"
         "    shmipc_store_relaxed(&note->pos, producer->head_pos + len);\n",
         "positions contradict each other|goes on at message|told of the end",
@@ -66,24 +66,24 @@ MUTANTS = (
         "resumed at message",
     ),
     Mutant(
-        "dead consumers are never evicted",
+        "a dead consumer's slot is never reclaimed",
         "producer_wait.c",
         "            if (shmipc_lock_try(segment, byte)) {\n",
         "            if (ring->slots > 1024 && shmipc_lock_try(segment, byte)) {\n",
         "neither went on nor was told",
     ),
     Mutant(
-        "a place that is kept is let go as a dead consumer's",
+        "a kept slot is reclaimed as a dead consumer's",
         "producer_wait.c",
         "            if (slot >= slots || shmipc_ring_is_kept(ring, slot) ||\n",
         "            if (slot >= slots ||\n",
         "was kept for it",
     ),
     Mutant(
-        "who comes to a kept place starts at the next message",
+        "a consumer that takes a kept slot starts at the next message",
         "consumer.c",
-        "    if (kept && start == SHMIPC_START_DEFAULT) {\n",
-        "    if (kept && start > SHMIPC_START_AT_EARLIEST) {\n",
+        "    if (kept && start == SHMIPC_START_RESUME) {\n",
+        "    if (kept && start > SHMIPC_START_EARLIEST) {\n",
         "was kept for it",
     ),
     Mutant(
@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant(
         "the producer reuses memory that the slowest consumer still has to read",
-        "ring.c",
+        "ring_producer.c",
         "        tail = shmipc_pos_before(slowest, producer->tail_pos) ? producer->tail_pos"
         " : slowest;\n",
         "        tail = want;\n",
@@ -136,7 +136,7 @@ MUTANTS = (
 API_MUTANTS = (
     Mutant(
         "a message is committed before it is copied",
-        "sending.c",
+        "producer_send.c",
         "        shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);\n"
         "        shmipc_ring_commit_messages(ring, span, 1);\n",
         "        shmipc_ring_commit_messages(ring, span, 1);\n"
@@ -146,16 +146,16 @@ API_MUTANTS = (
         "api",
     ),
     Mutant(
-        "what was released in part is given back as a whole",
-        "reading.c",
-        "        part->end_pos += count * ring->ring.item_stride;\n",
+        "a partial release releases the whole",
+        "consumer_peek.c",
+        "        part->end_pos += count * ring->map.item_stride;\n",
         "        part->end_pos = self->peeked.end_pos;\n",
         "came where|resumed at",
         "api",
     ),
     Mutant(
         "the producer's close only frees",
-        "producer.c",
+        "producer_handle.c",
         "if (shmipc_producer_role_close(&producer->role, false) == SHMIPC_REMOVED) {",
         "shmipc_segment_close(&producer->role.segment);\n        if (false) {",
         "left behind",
@@ -163,7 +163,7 @@ API_MUTANTS = (
     ),
     Mutant(
         "a frame that is released does not end its lease",
-        "frame.c",
+        "frame_release.c",
         "    shmipc_ring_end(&consumer->role.ring, &frame->lease);\n"
         "    frame->next = consumer->spare;\n"
         "    consumer->spare = frame;\n",

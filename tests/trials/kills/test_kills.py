@@ -79,7 +79,7 @@ def test_faults_put_in_on_purpose_are_found(compiler: str, api: bool) -> None:
 
 
 def test_api_is_killed_at_every_label_but_those_of_views_left_behind() -> None:
-    text = (ROOT / "tests" / "trials" / "kills" / "places.c").read_text("utf-8")
+    text = (ROOT / "tests" / "trials" / "kills" / "kill_points.c").read_text("utf-8")
     absent = text.split("bool step_is_absent", 1)[1].split("\n}\n", 1)[0]
     assert set(re.findall(r"SHMIPC_AT_(\w+)", absent)) == {"CLOSE_PRIVATE", "CLOSE_PRIVATE_HALF"}
 

@@ -93,7 +93,7 @@ void open_producer(int thread)
     model_check(try_open_producer(thread) == SHMIPC_OK, "a free ring can be produced to");
 }
 
-enum shmipc_status open_consumer(int thread, enum shmipc_start_option start)
+enum shmipc_status open_consumer(int thread, enum shmipc_start start)
 {
     struct shmipc_error error;
     struct shmipc_consumer_role *consumer = &consumers[thread];
@@ -146,7 +146,7 @@ enum shmipc_status send_next(int thread, bool waits)
 {
     struct shmipc_producer_role *producer = &producers[thread];
     struct shmipc_ring_producer *ring = &producer->ring;
-    const bool typed = ring->ring.item_stride != 0;
+    const bool typed = ring->map.item_stride != 0;
     const uint64_t len = typed ? ITEM_LEN : MESSAGE_SPAN;
     struct shmipc_wait wait = {0};
     unsigned char *at;
@@ -168,11 +168,11 @@ enum shmipc_status send_next(int thread, bool waits)
         return status;
     }
     if (typed) {
-        put_payload(&ring->ring, at, shmipc_ring_seq_of(&ring->ring, ring->head_pos));
+        put_payload(&ring->map, at, shmipc_ring_seq_of(&ring->map, ring->head_pos));
         shmipc_ring_commit(ring, len);
     } else {
         shmipc_message_header_store(at, 8, 1, 0, ring->next_seq);
-        put_payload(&ring->ring, at + sizeof(struct shmipc_message_header), ring->next_seq);
+        put_payload(&ring->map, at + sizeof(struct shmipc_message_header), ring->next_seq);
         shmipc_ring_commit_messages(ring, len, 1);
     }
     logs[thread].sent++;
@@ -208,11 +208,11 @@ static void meet_claims(int thread, uint64_t seq, uint64_t payload)
     }
 }
 
-/* Copy, look whether it held, step over, give back. False: overtaken, read again. */
+/* Copy, look whether it held, advance, release. False: overtaken, read again. */
 static bool consume(int thread, const struct shmipc_message *message)
 {
     struct shmipc_consumer_role *consumer = &consumers[thread];
-    const struct shmipc_ring *ring = &consumer->ring.ring;
+    const struct shmipc_ring *ring = &consumer->ring.map;
     const uint64_t seq =
         ring->item_stride != 0 ? shmipc_ring_seq_of(ring, message->pos) : message->seq;
     uint64_t payload = 0;
@@ -269,7 +269,7 @@ enum shmipc_status receive_next(int thread, bool waits)
 enum shmipc_status receive_batch(int thread)
 {
     struct shmipc_consumer_role *consumer = &consumers[thread];
-    const struct shmipc_ring *ring = &consumer->ring.ring;
+    const struct shmipc_ring *ring = &consumer->ring.map;
     struct shmipc_message message;
     uint64_t count = 0;
     logs[thread].calls++;
@@ -295,7 +295,7 @@ enum shmipc_status receive_batch(int thread)
 void make_queue(void)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 1, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_DEFAULT);
+    (void)open_consumer(1, SHMIPC_START_RESUME);
 }
 
 void fence_all(void)
@@ -314,8 +314,8 @@ void make_fenced_queue(void)
 void make_broadcast(void)
 {
     make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
-    (void)open_consumer(2, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
+    (void)open_consumer(2, SHMIPC_START_LATEST);
 }
 
 void make_full_broadcast(void)

@@ -11,7 +11,7 @@
 #include "checked_atomic.h"
 #include "kernel.h"
 #include "../../../src/core/ring/producer.h"
-#include "../../../src/core/ring/waitset.h"
+#include "../../../src/core/ring/waited_consumer.h"
 
 enum { MESSAGE_SPAN = 32, ITEM_LEN = 8, EVERY_THREAD = (1 << MODEL_MAX_THREADS) - 1 };
 
@@ -34,11 +34,11 @@ extern struct log logs[MODEL_MAX_THREADS];
 /* A ring of `count` messages or items, with the producer open as thread `producer`. */
 void make_ring(enum shmipc_framing framing, enum shmipc_overflow overflow, uint32_t slots,
                uint64_t count, int producer);
-/* Open with places kept for `count`; try_open_producer and what follows do, until make_ring. */
+/* Open with slots kept for `count`; try_open_producer and what follows do, until make_ring. */
 void hold_for(uint32_t count);
 void open_producer(int thread);
 enum shmipc_status try_open_producer(int thread);
-enum shmipc_status open_consumer(int thread, enum shmipc_start_option start);
+enum shmipc_status open_consumer(int thread, enum shmipc_start start);
 void close_producer(int thread);
 void close_consumer(int thread);
 

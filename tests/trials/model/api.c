@@ -15,7 +15,7 @@ struct api_log api_log;
 static _Alignas(SHMIPC_LINE) struct shmipc_consumer the_consumer;
 static struct shmipc_frame frames[API_FRAMES];
 static char schema[8];
-static uint64_t lists; /* stands for the lists of leases and frames: whoever is inside writes it */
+static uint64_t lists; /* stands for the lists of leases and frames: the thread inside writes it */
 struct shmipc_consumer *const api_consumer = &the_consumer;
 
 uintptr_t api_thread_self(void)
@@ -87,7 +87,7 @@ struct awaited {
 static const shmipc_atomic_thread *busy_word(void)
 {
     const struct shmipc_handle *handle = api_log.handle;
-    return &((const struct shmipc_seat *)model_latest(&handle->current, 8))->busy;
+    return &((const struct shmipc_entry *)model_latest(&handle->current, 8))->busy;
 }
 
 static bool has_come(void *arg)
@@ -140,7 +140,7 @@ static void pause_in(enum loop loop)
 {
     struct awaited awaited = {model_self(), loop};
     (void)model_system("looks again", has_come, look_up, &awaited);
-    /* Whoever looks again remembers nothing of the last look. */
+    /* A thread that looks again remembers nothing of the last look. */
     if (loop != LOOP_CALLERS) {
         const uint64_t known[2] = {(uint64_t)loop, (uint64_t)api_log.place[awaited.thread]};
         model_checkpoint(2, known, sizeof known);
@@ -171,15 +171,17 @@ static void nap_in(const char *function)
 #define shmipc_ring_end(ring, lease) api_end((ring), (lease))
 #define shmipc_ring_take(ring, message, lease) api_take((ring), (message), (lease))
 
-#include "../../../src/api/consumer.c"
-#include "../../../src/api/ends.c"
+#include "../../../src/api/consumer_handle.c"
+#include "../../../src/api/consumer_peek.c"
+#include "../../../src/api/consumer_recv.c"
+#include "../../../src/api/consumer_wait.c"
+#include "../../../src/api/endpoint.c"
+#include "../../../src/api/frame_read.c"
 #include "../../../src/api/handle.c"
-#include "../../../src/api/reading.c"
-#include "../../../src/api/receiving.c"
 
 #define shmipc_handle_pause(turns) ((void)(turns), pause_in(LOOP_FRAME))
 
-#include "../../../src/api/frame.c"
+#include "../../../src/api/frame_release.c"
 
 /* ---- a scenario's beginning ------------------------------------------------------------------ */
 

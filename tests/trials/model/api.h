@@ -22,7 +22,7 @@
 
 uintptr_t api_thread_self(void);
 
-#include "../../../src/api/ends.h"
+#include "../../../src/api/endpoint.h"
 
 enum { API_FRAMES = 3 };
 

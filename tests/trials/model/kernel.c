@@ -344,7 +344,7 @@ ssize_t shmipc_segment_pread(const struct shmipc_segment *segment, void *to, siz
 enum shmipc_status shmipc_segment_examine(struct shmipc_segment *segment)
 {
     (void)segment;
-    return SHMIPC_OK; /* nobody cuts the file here: tests/native/c/test_cut.c does */
+    return SHMIPC_OK; /* nothing truncates the file here: tests/native/c/test_truncation.c does */
 }
 
 enum shmipc_status shmipc_segment_fail_damaged(const struct shmipc_segment *segment,

@@ -12,7 +12,9 @@
 #define SHMIPC_MODEL_KERNEL_H
 
 #include "machine.h"
-#include "../../../src/core/segment/segment.h"
+#include "../../../src/core/segment/descriptor.h"
+#include "../../../src/core/segment/holder.h"
+#include "../../../src/core/segment/locks.h"
 
 /* A new segment, with nobody attached. `area_len`: 32 bytes and more, a power of two. */
 void kernel_create(enum shmipc_framing framing, enum shmipc_overflow overflow, uint32_t slots,

@@ -137,7 +137,7 @@ static int orders_of(struct model_site *site)
     return site->weakened ? site->weak_orders : site->orders;
 }
 
-/* The flag of a file cut under its mapping: where nobody does that, it takes no step. */
+/* The flag of a file truncated while mapped: where nothing does that, it takes no step. */
 static bool is_still(const struct model_site *site)
 {
     return !files_are_cut && strstr(site->text, "segment->damaged)") != NULL;

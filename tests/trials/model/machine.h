@@ -102,7 +102,8 @@ void model_free(const void *block, size_t len);
 /* A step: wait for the end of all other threads (pthread_join). */
 void model_join(void);
 
-/* From set_up: files are cut in this scenario, so a segment's `damaged` flag takes steps too. */
+/* From set_up: files are truncated in this scenario, so a segment's `damaged` flag takes steps too.
+ */
 void model_let_files_be_cut(void);
 
 void model_check(bool holds, const char *claim);

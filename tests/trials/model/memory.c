@@ -11,7 +11,7 @@ struct message {
     uint64_t value;
     uint8_t writer;
     bool updates;     /* the message before it: nothing comes between */
-    struct view view; /* what whoever acquires it comes to know */
+    struct view view; /* what a thread that acquires it comes to know */
 };
 
 struct location {
@@ -24,7 +24,7 @@ struct location {
     uint8_t last_read[MODEL_MAX_THREADS]; /* plain: the reader's count then */
 };
 
-struct seat {
+struct entry {
     bool alive;
     bool ended;           /* reads nothing more, but a barrier may still publish what it did */
     struct view current;  /* may not read anything older */
@@ -36,7 +36,7 @@ struct seat {
 
 static struct location locations[MODEL_MAX_LOCATIONS];
 static int location_count;
-static struct seat seats[MODEL_MAX_THREADS];
+static struct entry entries[MODEL_MAX_THREADS];
 static struct view global; /* of the full fences */
 
 static void join(struct view *to, const struct view *from)
@@ -67,19 +67,19 @@ void memory_reset(void)
         locations[i].begun = false;
         locations[i].freed = false;
     }
-    memset(seats, 0, sizeof seats);
+    memset(entries, 0, sizeof entries);
     memset(&global, 0, sizeof global);
 }
 
 void memory_add_thread(int thread)
 {
-    seats[thread].alive = true;
+    entries[thread].alive = true;
 }
 
 void memory_end_thread(int thread)
 {
-    seats[thread].alive = false;
-    seats[thread].ended = true;
+    entries[thread].alive = false;
+    entries[thread].ended = true;
 }
 
 static uint64_t real_word(const volatile void *object, size_t size)
@@ -123,33 +123,33 @@ int memory_find(const volatile void *object, size_t size)
 
 /* ---- atomics ------------------------------------------------------------------------------- */
 
-static int oldest_readable(const struct seat *seat, int location)
+static int oldest_readable(const struct entry *entry, int location)
 {
-    return seat->hoists ? seat->before_store.seen[location] : seat->current.seen[location];
+    return entry->hoists ? entry->before_store.seen[location] : entry->current.seen[location];
 }
 
 int memory_load_choices(int thread, int location)
 {
-    return locations[location].newest - oldest_readable(&seats[thread], location) + 1;
+    return locations[location].newest - oldest_readable(&entries[thread], location) + 1;
 }
 
 static uint64_t take(int thread, int location, int index, int orders)
 {
-    struct seat *seat = &seats[thread];
+    struct entry *entry = &entries[thread];
     const struct message *message = &locations[location].messages[index];
-    if (index > seat->current.seen[location]) {
-        seat->current.seen[location] = (uint8_t)index;
+    if (index > entry->current.seen[location]) {
+        entry->current.seen[location] = (uint8_t)index;
     }
-    if (index > seat->acquired.seen[location]) {
-        seat->acquired.seen[location] = (uint8_t)index;
+    if (index > entry->acquired.seen[location]) {
+        entry->acquired.seen[location] = (uint8_t)index;
     }
-    if (seat->hoists && index > seat->before_store.seen[location]) {
-        seat->before_store.seen[location] = (uint8_t)index;
+    if (entry->hoists && index > entry->before_store.seen[location]) {
+        entry->before_store.seen[location] = (uint8_t)index;
     }
-    join(&seat->acquired, &message->view);
+    join(&entry->acquired, &message->view);
     if ((orders & MODEL_ACQUIRE) != 0) {
-        join(&seat->current, &message->view);
-        seat->hoists = false;
+        join(&entry->current, &message->view);
+        entry->hoists = false;
     }
     return message->value;
 }
@@ -161,25 +161,25 @@ uint64_t memory_load(int thread, int location, int choice, int orders)
 
 static void append(int thread, int location, uint64_t value, int orders, const struct view *chained)
 {
-    struct seat *seat = &seats[thread];
+    struct entry *entry = &entries[thread];
     struct location *list = &locations[location];
     if (list->newest + 1 == MAX_MESSAGES) {
         model_refuse("goes on for ever: one location is written again and again");
         return;
     }
-    if (!seat->hoists) {
-        seat->hoists = true;
-        seat->before_store = seat->current;
+    if (!entry->hoists) {
+        entry->hoists = true;
+        entry->before_store = entry->current;
     }
     const uint8_t index = (uint8_t)++list->newest;
-    seat->current.seen[location] = index;
-    seat->acquired.seen[location] = index;
-    seat->before_store.seen[location] = index;
+    entry->current.seen[location] = index;
+    entry->acquired.seen[location] = index;
+    entry->before_store.seen[location] = index;
     struct message *message = &list->messages[index];
     message->value = value;
     message->writer = (uint8_t)thread;
     message->updates = chained != NULL;
-    message->view = (orders & MODEL_RELEASE) != 0 ? seat->current : seat->released;
+    message->view = (orders & MODEL_RELEASE) != 0 ? entry->current : entry->released;
     message->view.seen[location] = index;
     if (chained != NULL) {
         join(&message->view, chained); /* an update continues the release sequence */
@@ -198,7 +198,7 @@ int memory_store_choices(int thread, int location)
     const struct location *list = &locations[location];
     int choices = 1;
     if (list->crosses) {
-        for (int i = list->newest; i > seats[thread].current.seen[location]; i--) {
+        for (int i = list->newest; i > entries[thread].current.seen[location]; i--) {
             choices += !list->messages[i].updates; /* another can be put before it */
         }
     }
@@ -214,7 +214,7 @@ static void shift(struct view *view, int location, int index)
 static void move_down(int thread, int location, int index)
 {
     struct location *list = &locations[location];
-    struct seat *seat = &seats[thread];
+    struct entry *entry = &entries[thread];
     const struct message moved = list->messages[list->newest];
     memmove(&list->messages[index + 1], &list->messages[index],
             (size_t)(list->newest - index) * sizeof moved);
@@ -225,15 +225,15 @@ static void move_down(int thread, int location, int index)
         }
     }
     for (int other = 0; other < MODEL_MAX_THREADS; other++) {
-        shift(&seats[other].current, location, index);
-        shift(&seats[other].acquired, location, index);
-        shift(&seats[other].released, location, index);
-        shift(&seats[other].before_store, location, index);
+        shift(&entries[other].current, location, index);
+        shift(&entries[other].acquired, location, index);
+        shift(&entries[other].released, location, index);
+        shift(&entries[other].before_store, location, index);
     }
     shift(&global, location, index);
-    /* Whoever stored it has seen no further than its own. */
-    seat->current.seen[location] = (uint8_t)index;
-    seat->before_store.seen[location] = (uint8_t)index;
+    /* The thread that stored it has seen no further than its own. */
+    entry->current.seen[location] = (uint8_t)index;
+    entry->before_store.seen[location] = (uint8_t)index;
     list->messages[index].view.seen[location] = (uint8_t)index;
 }
 
@@ -242,7 +242,7 @@ void memory_store(int thread, int location, int choice, uint64_t value, int orde
     const struct location *list = &locations[location];
     /* The list has the order in which the stores happened. One that could come before another that
      * is there already makes a list that this machine would never try. */
-    if (!list->crosses && seats[thread].current.seen[location] != list->newest &&
+    if (!list->crosses && entries[thread].current.seen[location] != list->newest &&
         list->messages[list->newest].value != value) {
         model_refuse("two stores may come in either order");
     }
@@ -250,13 +250,13 @@ void memory_store(int thread, int location, int choice, uint64_t value, int orde
     while (choice > 0) {
         choice -= !list->messages[--index].updates;
     }
-    const uint8_t acquired = seats[thread].acquired.seen[location];
+    const uint8_t acquired = entries[thread].acquired.seen[location];
     append(thread, location, value, orders, NULL);
     if (index < list->newest) {
-        seats[thread].acquired.seen[location] = acquired;
+        entries[thread].acquired.seen[location] = acquired;
         move_down(thread, location, index);
-        if (seats[thread].acquired.seen[location] < index) {
-            seats[thread].acquired.seen[location] = (uint8_t)index;
+        if (entries[thread].acquired.seen[location] < index) {
+            entries[thread].acquired.seen[location] = (uint8_t)index;
         }
     }
 }
@@ -290,7 +290,7 @@ int memory_compare_choices(int thread, int location, uint64_t expected)
 {
     const struct location *list = &locations[location];
     int choices = list->messages[list->newest].value == expected;
-    for (int i = list->newest; i >= oldest_readable(&seats[thread], location); i--) {
+    for (int i = list->newest; i >= oldest_readable(&entries[thread], location); i--) {
         choices += list->messages[i].value != expected;
     }
     return choices;
@@ -317,30 +317,30 @@ uint64_t memory_compare(int thread, int location, int choice, uint64_t expected,
 void memory_fence(int thread, int orders)
 {
     if ((orders & MODEL_ACQUIRE) != 0) {
-        seats[thread].hoists = false;
+        entries[thread].hoists = false;
     }
     memory_remote_fence(thread, orders);
 }
 
 void memory_remote_fence(int thread, int orders)
 {
-    struct seat *seat = &seats[thread];
+    struct entry *entry = &entries[thread];
     if ((orders & MODEL_ACQUIRE) != 0) {
-        join(&seat->current, &seat->acquired);
+        join(&entry->current, &entry->acquired);
     }
     if ((orders & MODEL_FULL) == MODEL_FULL) {
-        join(&global, &seat->current);
-        seat->current = global;
-        join(&seat->acquired, &seat->current);
+        join(&global, &entry->current);
+        entry->current = global;
+        join(&entry->acquired, &entry->current);
     }
     if ((orders & MODEL_RELEASE) != 0) {
-        seat->released = seat->current;
+        entry->released = entry->current;
     }
 }
 
 void memory_compiler_barrier(int thread)
 {
-    seats[thread].hoists = false;
+    entries[thread].hoists = false;
 }
 
 /* ---- plain accesses ------------------------------------------------------------------------ */
@@ -348,12 +348,12 @@ void memory_compiler_barrier(int thread)
 const char *memory_plain_store(int thread, int location, uint64_t value)
 {
     struct location *list = &locations[location];
-    const struct seat *seat = &seats[thread];
-    if (seat->current.seen[location] != list->newest) {
+    const struct entry *entry = &entries[thread];
+    if (entry->current.seen[location] != list->newest) {
         return "a write races with a write";
     }
     for (int other = 0; other < MODEL_MAX_THREADS; other++) {
-        if (other != thread && list->last_read[other] > seat->current.reads[other]) {
+        if (other != thread && list->last_read[other] > entry->current.reads[other]) {
             return "a write races with a read";
         }
     }
@@ -364,12 +364,12 @@ const char *memory_plain_store(int thread, int location, uint64_t value)
 const char *memory_plain_load(int thread, int location, uint64_t *value)
 {
     struct location *list = &locations[location];
-    struct seat *seat = &seats[thread];
-    if (seat->current.seen[location] != list->newest) {
+    struct entry *entry = &entries[thread];
+    if (entry->current.seen[location] != list->newest) {
         return "a read races with a write";
     }
-    seat->acquired.reads[thread] = ++seat->current.reads[thread];
-    list->last_read[thread] = seat->current.reads[thread];
+    entry->acquired.reads[thread] = ++entry->current.reads[thread];
+    list->last_read[thread] = entry->current.reads[thread];
     *value = list->messages[list->newest].value;
     return NULL;
 }
@@ -395,11 +395,11 @@ const char *memory_free(int thread, const void *block, size_t len)
         if (!list->begun || at < start || at - start >= len) {
             continue;
         }
-        if (seats[thread].current.seen[i] != list->newest) {
+        if (entries[thread].current.seen[i] != list->newest) {
             return "what is freed may still be written to";
         }
         for (int other = 0; other < MODEL_MAX_THREADS; other++) {
-            if (other != thread && list->last_read[other] > seats[thread].current.reads[other]) {
+            if (other != thread && list->last_read[other] > entries[thread].current.reads[other]) {
                 return "what is freed may still be read";
             }
         }
@@ -415,13 +415,13 @@ bool memory_is_freed(int location)
 
 void memory_publish(int thread, struct view *view)
 {
-    join(view, &seats[thread].current);
+    join(view, &entries[thread].current);
 }
 
 void memory_receive(int thread, const struct view *view)
 {
-    join(&seats[thread].current, view);
-    join(&seats[thread].acquired, view);
+    join(&entries[thread].current, view);
+    join(&entries[thread].acquired, view);
 }
 
 /* ---- telling states apart ------------------------------------------------------------------ */
@@ -446,31 +446,31 @@ uint64_t memory_hash(uint64_t seed)
     struct view passed;
     memset(&passed, 0xff, sizeof passed);
     for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
-        const struct seat *seat = &seats[thread];
-        if (!seat->alive) {
+        const struct entry *entry = &entries[thread];
+        if (!entry->alive) {
             continue;
         }
-        const struct view *least = seat->hoists ? &seat->before_store : &seat->current;
+        const struct view *least = entry->hoists ? &entry->before_store : &entry->current;
         for (int i = 0; i < MODEL_MAX_LOCATIONS; i++) {
             passed.seen[i] = passed.seen[i] < least->seen[i] ? passed.seen[i] : least->seen[i];
         }
         for (int i = 0; i < 8; i++) {
-            passed.reads[i] =
-                passed.reads[i] < seat->current.reads[i] ? passed.reads[i] : seat->current.reads[i];
+            passed.reads[i] = passed.reads[i] < entry->current.reads[i] ? passed.reads[i]
+                                                                        : entry->current.reads[i];
         }
     }
     for (int thread = 0; thread < MODEL_MAX_THREADS; thread++) {
-        const struct seat *seat = &seats[thread];
-        if (seat->alive || seat->ended) {
-            seed = hash_view(seed, &seat->current, &passed);
-            seed = hash_view(seed, &seat->acquired, &passed);
+        const struct entry *entry = &entries[thread];
+        if (entry->alive || entry->ended) {
+            seed = hash_view(seed, &entry->current, &passed);
+            seed = hash_view(seed, &entry->acquired, &passed);
         }
-        if (!seat->alive) {
+        if (!entry->alive) {
             continue;
         }
-        seed = hash_view(seed, &seat->released, &passed);
-        if (seat->hoists) {
-            seed = hash_view(seed, &seat->before_store, &passed);
+        seed = hash_view(seed, &entry->released, &passed);
+        if (entry->hoists) {
+            seed = hash_view(seed, &entry->before_store, &passed);
         }
     }
     seed = hash_view(seed, &global, &passed);

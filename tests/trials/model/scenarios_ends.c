@@ -40,7 +40,7 @@ static void make_unread_queue(void)
 static void attach_and_drain(void)
 {
     /* Before the message nobody waits for it; after it the queue is owed, closed or not. */
-    model_check(open_consumer(1, SHMIPC_START_DEFAULT) == SHMIPC_OK,
+    model_check(open_consumer(1, SHMIPC_START_RESUME) == SHMIPC_OK,
                 "a queue that holds a message turns no consumer away");
     drain_and_close();
 }
@@ -87,12 +87,13 @@ static void make_fenced_full_queue(void)
 static void wait_on_two(void)
 {
     kernel_let_clock_run();
-    struct shmipc_consumer_role *both[2] = {&consumers[1], &consumers[2]};
+    struct shmipc_waited both[2] = {shmipc_waited_consumer(&consumers[1]),
+                                    shmipc_waited_consumer(&consumers[2])};
     shmipc_atomic_u32 *words[2];
     uint32_t marks[2];
     bool ready[2];
     struct shmipc_waitset set = {
-        .count = 2, .roles = both, .words = words, .marks = marks, .ready = ready};
+        .count = 2, .members = both, .words = words, .marks = marks, .ready = ready};
     enum shmipc_status status;
     shmipc_waitset_begin(&set);
     do {
@@ -113,7 +114,7 @@ static void await_consumer(void)
 
 static void join_only(void)
 {
-    model_check(open_consumer(1, SHMIPC_START_AT_LATEST) == SHMIPC_OK, "a free slot is given");
+    model_check(open_consumer(1, SHMIPC_START_LATEST) == SHMIPC_OK, "a free slot is given");
 }
 
 /* ---- deaths -------------------------------------------------------------------------------- */
@@ -128,7 +129,7 @@ static void make_mortal_broadcast(void)
 static void make_held_by_the_dead(void)
 {
     make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_BLOCK, 2, 1, 0);
-    (void)open_consumer(4, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(4, SHMIPC_START_LATEST);
     (void)send_next(0, false);
     kernel_bury(4);
     kernel_let_slices_end();
@@ -136,7 +137,7 @@ static void make_held_by_the_dead(void)
 
 static void join_and_read_one(void)
 {
-    if (open_consumer(1, SHMIPC_START_AT_EARLIEST) == SHMIPC_OK) {
+    if (open_consumer(1, SHMIPC_START_EARLIEST) == SHMIPC_OK) {
         (void)receive_next(1, true);
         model_check(logs[1].received == 1, "a joiner gets what is in the ring");
     }
@@ -160,7 +161,7 @@ static void consumer_sees_death(void)
     }
 }
 
-/* Whoever takes over goes on with the next number. */
+/* A producer that takes over goes on with the next number. */
 static void succeed_producer(void)
 {
     if (try_open_producer(2) == SHMIPC_OK) {
@@ -185,7 +186,7 @@ static void poll_three(void)
 
 static void succeed_consumer(void)
 {
-    if (open_consumer(2, SHMIPC_START_DEFAULT) == SHMIPC_OK) {
+    if (open_consumer(2, SHMIPC_START_RESUME) == SHMIPC_OK) {
         (void)receive_next(2, false);
         if (logs[2].received > 0) {
             model_check(logs[2].first_seq <= logs[1].released,
@@ -196,16 +197,16 @@ static void succeed_consumer(void)
     }
 }
 
-/* ---- places kept for who is to come ---------------------------------------------------------- */
+/* ---- slots kept for consumers to come ------------------------------------------------------- */
 
-static bool used_up; /* somebody had joined in the kept place and has died */
+static bool used_up; /* a consumer had joined in the kept slot and has died */
 
 static uint64_t kept_pid(void)
 {
     return model_latest(&kernel_header->slots[0].pid, sizeof kernel_header->slots[0].pid);
 }
 
-/* One message is there, and one place is kept of two. */
+/* One message is there, and one slot is kept of two. */
 static void make_holding(int producer)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_BLOCK, 2, 2, -1);
@@ -235,12 +236,12 @@ static void make_held_for_one(void)
 
 static void come_and_read(int thread)
 {
-    model_check(open_consumer(thread, SHMIPC_START_DEFAULT) == SHMIPC_OK, "a free slot is given");
+    model_check(open_consumer(thread, SHMIPC_START_RESUME) == SHMIPC_OK, "a free slot is given");
     if (consumers[thread].ring.slot_index == 0 && !used_up) {
         (void)receive_next(thread, true);
         model_check(logs[thread].first_seq == 0, "the first to join gets message 0");
     } else {
-        model_check(kept_pid() != SHMIPC_PID_KEPT, "a kept place is taken before any other");
+        model_check(kept_pid() != SHMIPC_PID_KEPT, "a kept slot is taken before any other");
         close_consumer(thread);
     }
 }
@@ -255,7 +256,7 @@ static void another_comes(void)
     come_and_read(1);
 }
 
-/* Full before the place is given up: a producer that polls looks after the dead. */
+/* Full before the slot is given up: a producer that polls reclaims dead slots. */
 static void send_and_look_after(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -264,14 +265,14 @@ static void send_and_look_after(void)
             remember_producer(0, POINT_WAITED, SHMIPC_FULL);
         }
     }
-    model_check(producers[0].evicted == 0 || kept_pid() != SHMIPC_PID_KEPT,
-                "a kept place is nobody's to evict");
+    model_check(producers[0].reclaimed == 0 || kept_pid() != SHMIPC_PID_KEPT,
+                "a kept slot is never reclaimed");
 }
 
 static void kept_or_joined(void)
 {
     model_check(used_up || logs[1].received == 1 || kept_pid() == SHMIPC_PID_KEPT,
-                "a place stays kept until somebody has joined");
+                "a slot stays kept until a consumer has joined");
 }
 
 static const struct model_scenario scenarios[] = {
@@ -339,14 +340,14 @@ static const struct model_scenario scenarios[] = {
      0,
      NULL,
      NULL},
-    {"evict",
+    {"reclaim",
      "a consumer is killed at any step, the producer goes on",
      make_mortal_broadcast,
      {send_one, first_polls_one, second_polls_one},
      1 << 2,
      NULL,
      kernel_bury},
-    {"evict-join",
+    {"reclaim-join",
      "a consumer comes while a dead one's slot is freed",
      make_held_by_the_dead,
      {send_one, join_and_read_one},
@@ -368,13 +369,13 @@ static const struct model_scenario scenarios[] = {
      NULL,
      kernel_bury},
     {"hold",
-     "of two who come for a kept place one is killed at any step",
+     "of two consumers that come for a kept slot one is killed at any step",
      make_held_for_one_of_two,
      {one_comes, another_comes},
      1 << 1,
      NULL,
      bury_and_note},
-    {"hold-evict",
+    {"hold-reclaim",
      "a full producer looks after the dead while somebody comes",
      make_held_for_one,
      {send_and_look_after, another_comes},

@@ -5,8 +5,8 @@
  * Must not know: rings.
  *
  * The kernel is one word, what is mapped and whether our handler is installed. Every call into it
- * takes and releases its lock, so what a thread did before a call is seen by whoever calls after,
- * and by whoever comes to touch a mapping. pthread_once is over before the threads begin.
+ * takes and releases its lock, so what a thread did before a call is seen by a thread that calls
+ * after, and by one that touches a mapping. pthread_once is over before the threads begin.
  */
 #define _GNU_SOURCE
 #include "checked_atomic.h"
@@ -61,7 +61,7 @@ enum { OURS = 1 << RANGES }; /* the lower bits: one for each range that is mappe
 static uint64_t kernel_word;
 static uint64_t page_of_c;
 static struct shmipc_segment segments[RANGES]; /* of which only the flags are used */
-static struct shmipc_fault_watch *places[RANGES];
+static struct shmipc_fault_watch *watches[RANGES];
 static struct block pool[MODEL_MAX_THREADS]; /* what calloc hands to each thread, once */
 static struct block nowhere;                 /* where memory that is not zeroed leads */
 static bool pool_taken[MODEL_MAX_THREADS];   /* no thread looks at another's */
@@ -141,12 +141,12 @@ static void *played_mmap(uintptr_t base, size_t len)
         name++;
     }
     model_check(name < RANGES, "zeros are laid over a range that was watched, as it was");
-    model_check(name == C || name == D, "zeros are laid where a file was cut");
+    model_check(name == C || name == D, "zeros are laid where a file was truncated");
     (void)model_system("mmap", NULL, take_zeros, &name);
     return (void *)base;
 }
 
-/* C is cut, the others are whole or not there any more. */
+/* C is truncated, the others are whole or not there any more. */
 static int played_question(uintptr_t page)
 {
     enum name name = A;
@@ -162,7 +162,8 @@ static int played_question(uintptr_t page)
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* As a block could be found by whoever comes too early: watching everything, leading nowhere. */
+/* As a block could be found by a thread that comes too early: watching everything, leading nowhere.
+ */
 static void soil(struct block *block)
 {
     for (int i = 0; i < BLOCK_WATCHES; i++) {
@@ -215,8 +216,8 @@ static void played_free(const void *block)
 static void watch(enum name name)
 {
     model_check(shmipc_fault_watch((void *)ranges[name].base, ranges[name].len,
-                                   &segments[name].damaged, &places[name]) &&
-                    places[name] != NULL,
+                                   &segments[name].damaged, &watches[name]) &&
+                    watches[name] != NULL,
                 "there is room for a watch");
 }
 
@@ -227,7 +228,7 @@ static void prepare(void)
     chain = CHAIN_PREVIOUS;
     memset(&first_block, 0, sizeof first_block);
     memset(segments, 0, sizeof segments);
-    memset(places, 0, sizeof places);
+    memset(watches, 0, sizeof watches);
     memset(pool_taken, 0, sizeof pool_taken);
     for (int i = 0; i < MODEL_MAX_THREADS; i++) {
         soil(&pool[i]);
@@ -247,7 +248,7 @@ static void watch_a_and_c(void)
 
 static void replace_a_by_b(void)
 {
-    shmipc_fault_unwatch(places[A]);
+    shmipc_fault_unwatch(watches[A]);
     watch(B);
 }
 
@@ -270,7 +271,7 @@ static void watch_a(void)
 static void watch_b_for_a_while(void)
 {
     watch(B);
-    shmipc_fault_unwatch(places[B]);
+    shmipc_fault_unwatch(watches[B]);
 }
 
 static void fault_in_c(void)
@@ -310,7 +311,7 @@ static bool d_is_unmapped(void *arg)
 static void fault_in_d(void)
 {
     uint64_t none = 0;
-    (void)model_system("a touch of what was cut", d_is_mapped, take_or, &none);
+    (void)model_system("a touch of what was truncated", d_is_mapped, take_or, &none);
     model_check(repair(ranges[D].base + 5), "a range is watched once it is mapped");
 }
 
@@ -323,7 +324,7 @@ static void prepare_mapped_d(void)
 static void unmap_d(void)
 {
     uint64_t others = ~(UINT64_C(1) << D);
-    shmipc_fault_unwatch(places[D]);
+    shmipc_fault_unwatch(watches[D]);
     (void)model_system("munmap", NULL, take_and, &others);
 }
 
@@ -339,7 +340,7 @@ static void copy_from_c(void)
     static struct model_site copy = {__FILE__, __LINE__, __func__, "the copy", 0, false, false, 0};
     const uint64_t word = model_load(&copy, &page_of_c, sizeof page_of_c);
     model_check(word != 0 || shmipc_segment_is_damaged(&segments[C]),
-                "zeros in the place of what was cut are told from data");
+                "zeros where the file was truncated are told from data");
 }
 
 /* There was a handler before ours, and then somebody set SIGBUS to its default. */
@@ -371,25 +372,25 @@ static bool is_damaged(enum name name)
 
 static void check_watched(enum name name)
 {
-    const struct shmipc_fault_watch *place = places[name];
-    model_check(model_latest(&place->state, 8) % WATCH_STATES == WATCH_LIVE &&
-                    model_latest(&place->base, 8) == ranges[name].base &&
-                    model_latest(&place->len, 8) == ranges[name].len &&
-                    model_latest(&place->damaged, 8) ==
+    const struct shmipc_fault_watch *watch = watches[name];
+    model_check(model_latest(&watch->state, 8) % WATCH_STATES == WATCH_LIVE &&
+                    model_latest(&watch->base, 8) == ranges[name].base &&
+                    model_latest(&watch->len, 8) == ranges[name].len &&
+                    model_latest(&watch->damaged, 8) ==
                         (uint64_t)(uintptr_t)&segments[name].damaged,
-                "a range is watched in a place of its own");
+                "a range is watched in an entry of its own");
 }
 
 static void only_c_is_damaged(void)
 {
-    model_check(is_damaged(C), "the flag of what was cut is set");
+    model_check(is_damaged(C), "the flag of what was truncated is set");
     model_check(!is_damaged(A) && !is_damaged(B) && !is_damaged(D), "no other flag is set");
     check_watched(B);
 }
 
 static void b_and_d_are_watched(void)
 {
-    model_check(places[B] != places[D], "no place is given twice");
+    model_check(watches[B] != watches[D], "no entry is given twice");
     check_watched(B);
     check_watched(D);
     model_check(!is_damaged(A) && !is_damaged(B) && !is_damaged(D), "no other flag is set");
@@ -402,7 +403,7 @@ static void d_is_watched(void)
 
 static const struct model_scenario scenarios[] = {
     {"fault-replace",
-     "a place in the list changes hands while another range faults",
+     "an entry of the list changes hands while another range faults",
      watch_a_and_c,
      {replace_a_by_b, fault_in_c},
      0,

@@ -1,6 +1,6 @@
 /*
- * scenarios_frame.c: frames given back by other threads, interrupts and closes of a consumer of the
- * public API: frame.c, reading.c, consumer.c and shmipc_take_call over the real ring.
+ * scenarios_frame.c: frames released by other threads, interrupts and closes of a consumer of the
+ * public API: frame_*.c, consumer_*.c and shmipc_take_interrupt over the real ring.
  *
  * Thread 0 owns the consumer. Where a lease ends, what it showed is written over, as the producer
  * may do then.
@@ -19,7 +19,7 @@ static void give_back(struct shmipc_frame *frame)
     model_check(shmipc_frame_view(frame, &view) == SHMIPC_SUCCESS, "a frame can be looked at");
     model_check(model_plain_load((const uint64_t *)view.data) ==
                     (view.seq + 1) * UINT64_C(0x0101010101010101),
-                "a frame shows what was sent until it is given back");
+                "a frame shows what was sent until it is released");
     shmipc_frame_release(frame);
     api_reach();
 }
@@ -84,7 +84,7 @@ static void interrupt_it(void)
                 "an open consumer can be interrupted");
 }
 
-/* As a frame given back meanwhile does, for another reason than an interrupt. */
+/* As a frame released meanwhile does, for another reason than an interrupt. */
 static void call_out(void)
 {
     shmipc_consumer_role_interrupt(&api_consumer->role);
@@ -102,13 +102,13 @@ static uint64_t look_up(void *word)
 }
 
 /* What a wait does when it is called out, without the wait. */
-static void take_calls(void)
+static void take_interrupts(void)
 {
     shmipc_atomic_u32 *interrupted = &api_consumer->role.interrupted;
     int result;
     do {
         (void)model_system("waits", is_called, look_up, interrupted);
-        result = shmipc_take_call(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
+        result = shmipc_take_interrupt(&api_consumer->handle, SHMIPC_TAG_CONSUMER, interrupted);
     } while (result == SHMIPC_SUCCESS);
     model_check(result == SHMIPC_E_INTERRUPTED, "an interrupt is told as one");
 }
@@ -190,7 +190,7 @@ static void all_ended(void)
     waits_no_more();
     model_check(api_log.ended == api_log.taken, "every lease has ended, once");
     model_check(model_latest(&api_consumer->returned, 8) == 0, "no frame is left to collect");
-    model_check(api_consumer->frames == 0, "no frame is counted that was given back");
+    model_check(api_consumer->frames == 0, "no frame is counted that was released");
 }
 
 static void all_freed(void)
@@ -207,7 +207,7 @@ static void detached(void)
 
 static const struct model_scenario scenarios[] = {
     {"frame-polled",
-     "a frame is given back while its consumer makes short calls",
+     "a frame is released while its consumer makes short calls",
      make_one_held,
      {call_twice, give_back_first},
      0,
@@ -228,14 +228,14 @@ static const struct model_scenario scenarios[] = {
      all_ended,
      NULL},
     {"frame-awaited",
-     "a frame is given back while its consumer waits, then something comes",
+     "a frame is released while its consumer waits, then something comes",
      make_one_held_fenced,
      {wait_for_data, give_back_and_send},
      0,
      all_ended,
      NULL},
     {"frame-after",
-     "... something came, then the frame is given back",
+     "... something came, then the frame is released",
      make_one_held_fenced,
      {wait_for_data, send_and_give_back},
      0,
@@ -251,12 +251,12 @@ static const struct model_scenario scenarios[] = {
     {"interrupt-called",
      "an interrupt is not lost where the waiter is called out for another reason too",
      make_one_held_fenced,
-     {take_calls, call_out, interrupt_it},
+     {take_interrupts, call_out, interrupt_it},
      0,
      waits_no_more,
      NULL},
     {"frame-close",
-     "the consumer is closed while it waits, then a frame is given back",
+     "the consumer is closed while it waits, then a frame is released",
      make_one_closing,
      {wait_until_closed, close_and_give_back},
      0,

@@ -4,7 +4,7 @@
  * Owns:     small programs over one handle, and what every run of them must show.
  * Must not know: rings.
  *
- * `inside` is plain memory that whoever is inside writes: a data race if one who is in is not
+ * `inside` is plain memory that the thread inside writes: a data race if one who is in is not
  * ordered after who was. `mapped` stands for what a close takes away.
  */
 #include "api.h"
@@ -64,7 +64,7 @@ static void call_twice(void)
     call();
 }
 
-/* When all others are at rest, whoever comes gets in. */
+/* When all others are at rest, the next thread gets in. */
 static void call_and_call_last(void)
 {
     call();
@@ -74,7 +74,7 @@ static void call_and_call_last(void)
     shmipc_handle_leave(&handle);
 }
 
-/* Have something done in a handle that stays its owner's, as a frame given back elsewhere does. */
+/* Have something done in a handle that stays its owner's, as a frame released elsewhere does. */
 static void reach_in(void)
 {
     shmipc_handle_lock(&handle);
@@ -176,19 +176,19 @@ static void make_fenced_handle(void)
     make_open(false);
 }
 
-/* It has changed hands so often that the next one makes the common seat current. */
+/* It has changed hands so often that the next one makes the common entry current. */
 static void make_changing_handle(void)
 {
     make_open(false);
     handle.handovers = SHMIPC_MAX_HANDOVERS;
 }
 
-/* Other threads have all the seats but the owner's. */
+/* Other threads have all the entries but the owner's. */
 static void make_crowded_handle(void)
 {
     make_open(false);
-    for (int i = 1; i < SHMIPC_SEATS; i++) {
-        shmipc_store_relaxed(&handle.seats[i].thread, (uintptr_t)(100 + i));
+    for (int i = 1; i < SHMIPC_ENTRIES; i++) {
+        shmipc_store_relaxed(&handle.entries[i].thread, (uintptr_t)(100 + i));
     }
 }
 
@@ -262,7 +262,7 @@ static const struct model_scenario scenarios[] = {
      all_got_in,
      NULL},
     {"handle-crowded",
-     "more threads than there are seats",
+     "more threads than there are entries",
      make_crowded_handle,
      {call_twice, call_and_call_last},
      0,

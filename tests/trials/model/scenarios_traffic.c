@@ -85,7 +85,7 @@ static void send_four_at_once(void)
     }
 }
 
-static void join_and_poll(int thread, enum shmipc_start_option start, int polls)
+static void join_and_poll(int thread, enum shmipc_start start, int polls)
 {
     if (open_consumer(thread, start) == SHMIPC_OK) {
         for (int i = 0; i < polls; i++) {
@@ -96,19 +96,19 @@ static void join_and_poll(int thread, enum shmipc_start_option start, int polls)
 
 static void join_earliest(void)
 {
-    join_and_poll(1, SHMIPC_START_AT_EARLIEST, 2);
+    join_and_poll(1, SHMIPC_START_EARLIEST, 2);
 }
 
 static void join_latest(void)
 {
-    join_and_poll(1, SHMIPC_START_AT_LATEST, 2);
+    join_and_poll(1, SHMIPC_START_LATEST, 2);
 }
 
 /* A predecessor left its cursor at the head: the slot's next holder starts below it. */
 static void make_used_slot(void)
 {
     make_open_broadcast();
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
     (void)send_next(0, false);
     (void)send_next(0, false);
     (void)receive_next(1, false);
@@ -119,7 +119,7 @@ static void make_used_slot(void)
 static void read_and_leave(void)
 {
     (void)receive_next(1, false);
-    /* Leaving gives back what it never read: the last read must come before. */
+    /* Leaving releases what it never read: the last read must come before. */
     struct shmipc_message message;
     if (shmipc_ring_peek(&consumers[1].ring, &message) == SHMIPC_OK) {
         (void)model_plain_load((const uint64_t *)(const void *)message.data);
@@ -130,7 +130,7 @@ static void read_and_leave(void)
 static void make_leaving(void)
 {
     make_open_broadcast();
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
 }
 
 /* ---- overwrite ----------------------------------------------------------------------------- */
@@ -138,13 +138,13 @@ static void make_leaving(void)
 static void make_overwrite(void)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_OVERWRITE, 1, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
 }
 
 static void make_overwrite_items(void)
 {
     make_ring(SHMIPC_FRAMING_TYPED, SHMIPC_OVERFLOW_OVERWRITE, 1, 2, 0);
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
 }
 
 static void poll_and_count(int polls)
@@ -184,7 +184,7 @@ static void overwrite_five(void)
 static void make_overwrite_and_die(void)
 {
     make_ring(SHMIPC_FRAMING_MESSAGE, SHMIPC_OVERFLOW_OVERWRITE, 1, 4, 2);
-    (void)open_consumer(1, SHMIPC_START_AT_LATEST);
+    (void)open_consumer(1, SHMIPC_START_LATEST);
     for (int i = 0; i < 5; i++) {
         (void)send_next(2, false);
     }
@@ -220,7 +220,7 @@ static void make_open_overwrite(void)
 /* A joiner's first number must be that of the message it will read first. */
 static void join_and_number(void)
 {
-    if (open_consumer(1, SHMIPC_START_AT_LATEST) == SHMIPC_OK) {
+    if (open_consumer(1, SHMIPC_START_LATEST) == SHMIPC_OK) {
         const uint64_t known = consumers[1].ring.next_seq;
         const uint64_t pos = consumers[1].ring.read_pos;
         model_check(known == UINT64_MAX || known == pos / MESSAGE_SPAN,

@@ -69,7 +69,7 @@ class RingModel(RuleBasedStateMachine):
 
     def options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
-            "consumers": self.slots,
+            "max_consumers": self.slots,
             "overflow": "overwrite" if self.overwrite else "block",
             "capacity": AREA,
         }
@@ -260,19 +260,19 @@ class RingModel(RuleBasedStateMachine):
     def counters_agree(self) -> None:
         if not hasattr(self, "producer"):
             return
-        assert self.producer.stats()["messages"] == len(self.sent)
+        assert self.producer.stats().count == len(self.sent)
         assert self.producer.attached == len(self.readers)
         for reader in self.readers:
             if not self.overwrite:
                 assert reader.consumer.pending == len(self.sent) - reader.next_seq
                 assert reader.consumer.lag == len(self.sent) - reader.cursor
                 assert reader.consumer.lost == 0
-            assert reader.consumer.stats()["leases"] == len(reader.held)
+            assert reader.consumer.stats().frames == len(reader.held)
         if not self.overwrite:
             cursors = [reader.cursor for reader in self.readers]
             if self.durable and not cursors:
                 cursors = [self.resume]
-            assert self.producer.pending == len(self.sent) - min(cursors, default=len(self.sent))
+            assert self.producer.lag == len(self.sent) - min(cursors, default=len(self.sent))
 
     @invariant()
     def held_memory_is_unchanged(self) -> None:

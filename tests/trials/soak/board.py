@@ -72,7 +72,7 @@ COUNTERS = (
     "handovers",
     "waits",
     "async_reads",
-    "evicted",
+    "reclaimed",
     "lost",
     "torn",
     "disordered",
@@ -188,7 +188,7 @@ class Plan:
         """The keywords of Producer()."""
         given = {
             "capacity": self.capacity,
-            "consumers": self.consumers,
+            "max_consumers": self.consumers,
             "overflow": self.overflow,
         }
         return {**given, "dtype": self.dtype} if self.item else given

@@ -122,7 +122,7 @@ def render(conductor: Any, seed: int, begun: float, commit: str) -> str:
             ("consumers joined", sums["joined"]),
             ("told ProducerDied", sums["producer_died"]),
             ("told ConsumerDied", sums["consumer_died"]),
-            ("dead consumers let go", sums["evicted"]),
+            ("dead consumers' slots reclaimed", sums["reclaimed"]),
             ("ends of streams", sums["closed"]),
             ("Busy at opening", sums["busy"]),
             ("sends that found the ring full until their timeout", sums["full_waits"]),

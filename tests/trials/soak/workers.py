@@ -68,7 +68,7 @@ class LeaveError(Exception):
 def take_ring(plan: Plan, producer: Any, ring: Any) -> int:
     """Judge where a producer found its ring; returns the stamp of the next message."""
     stats = producer.stats()
-    found = stats["committed"] // plan.item if plan.item else stats["messages"]
+    found = stats.committed_len // plan.item if plan.item else stats.count
     life, acked, attempt = ring[LIFE], ring[ACKED], ring[ATTEMPT]
     if found == 0:
         if plan.durable and life:
@@ -80,7 +80,7 @@ def take_ring(plan: Plan, producer: Any, ring: Any) -> int:
         return life << NUMBER_BITS
     stamp = life << NUMBER_BITS | found
     need(
-        stats["took_over"] and acked <= stamp <= attempt,
+        stats.took_over and acked <= stamp <= attempt,
         f"the ring holds {found}, its producers had {acked & NUMBER_MASK} acknowledged of "
         f"{attempt & NUMBER_MASK}",
     )
@@ -218,11 +218,11 @@ class Sender(Worker):
                 self.nap(0.002)
         note_event(self.area, OPENED, self.plan.ring, start_ns)
         self.count("opened")
-        self.evicted = 0
+        self.reclaimed = 0
         self.told_of: set[int] = set()  # of a durable queue, as of what we were told of
         self.full_since_ns = 0
         self.stamp = take_ring(self.plan, self.producer, self.ring)
-        if self.producer.stats()["took_over"]:
+        if self.producer.stats().took_over:
             self.count("took_over")
         return True
 
@@ -290,12 +290,12 @@ class Sender(Worker):
     def look_for_evictions(self, patience: float, start_ns: int) -> None:
         """Dead consumers that were let go while we waited."""
         if time.monotonic_ns() - start_ns > 1_000_000:
-            evicted = self.producer.stats()["evicted"]
-            if evicted != self.evicted:
-                self.count("evicted", evicted - self.evicted)
+            reclaimed = self.producer.stats().reclaimed
+            if reclaimed != self.reclaimed:
+                self.count("reclaimed", reclaimed - self.reclaimed)
                 if patience < 1:  # else slow readers may have held it since
                     note_event(self.area, EVICTED, self.plan.ring, self.full_since_ns)
-                self.evicted = evicted
+                self.reclaimed = reclaimed
 
     def messages(self, count: int) -> list[bytes]:
         return [self.plan.message(self.stamp + i, self.sender) for i in range(count)]

@@ -179,9 +179,9 @@ static int open_with(const char *name, const char *what)
     const uint64_t shape[1] = {3};
     shmipc_producer_options_init(&options);
     if (strcmp(what, "no consumers") == 0) {
-        options.consumers = 0;
+        options.max_consumers = 0;
     } else if (strcmp(what, "consumers") == 0) {
-        options.consumers = 1025;
+        options.max_consumers = 1025;
     } else if (strcmp(what, "overflow") == 0) {
         options.overflow = 9;
     } else if (strcmp(what, "item_size") == 0) {

@@ -98,7 +98,7 @@ static void do_produce(char **words)
     uint64_t shape[MOST_AXES];
     shmipc_producer_free(producer);
     shmipc_producer_options_init(&options);
-    options.consumers = (uint32_t)strtoul(words[2], NULL, 10);
+    options.max_consumers = (uint32_t)strtoul(words[2], NULL, 10);
     options.capacity = strtoull(words[3], NULL, 10);
     options.overflow = strcmp(words[4], "block") == 0 ? SHMIPC_BLOCK : SHMIPC_OVERWRITE;
     options.axes = parse_shape(words[5], shape);
@@ -190,7 +190,7 @@ static void do_stats(char **words)
             answer_result(result, 0);
             return;
         }
-        answer("ok %" PRIu64 " %" PRIu64 " %u %u", stats.count, stats.pending, stats.attached,
+        answer("ok %" PRIu64 " %" PRIu64 " %u %u", stats.count, stats.lag, stats.attached,
                stats.took_over);
     } else {
         struct shmipc_consumer_stats stats = {0};
@@ -211,7 +211,7 @@ static void do_layouts(void)
     printf("ok");
 #define OF shmipc_info
     printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(name), AT(schema), AT(capacity),
-           AT(item_size), AT(item_stride), AT(overflow), AT(consumers), AT(slot), AT(typed));
+           AT(item_size), AT(item_stride), AT(overflow), AT(max_consumers), AT(slot), AT(typed));
 #undef OF
 #define OF shmipc_view
     printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(data), AT(len), AT(count),
@@ -219,12 +219,13 @@ static void do_layouts(void)
 #undef OF
 #define OF shmipc_producer_options
     printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(abi), AT(size), AT(dtype),
-           AT(shape), AT(axes), AT(consumers), AT(item_size), AT(capacity), AT(spin_ns),
+           AT(shape), AT(axes), AT(max_consumers), AT(item_size), AT(capacity), AT(spin_ns),
            AT(overflow), AT(mode));
 #undef OF
 #define OF shmipc_producer_stats
-    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(committed_len), AT(count),
-           AT(pending), AT(sleeps), AT(wakes), AT(evicted), AT(attached), AT(took_over));
+    printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(committed_len), AT(count),
+           AT(lag), AT(sleeps), AT(wakes), AT(reclaimed), AT(attached), AT(kept), AT(took_over),
+           AT(reserved));
 #undef OF
 #define OF shmipc_consumer_options
     printf(" %zu:%u,%u,%u,%u,%u,%u,%u,%u,%u", sizeof(struct OF), AT(abi), AT(size), AT(dtype),

@@ -141,8 +141,8 @@ void misuse_arguments(const std::string &name)
     const auto refuse = [&](const char *what, const std::string &ring, auto change) {
         said += std::string(" ") + what + '=' + name_of(open_with(ring, change));
     };
-    refuse("no_consumers", name, [](auto &options) { options.consumers = 0; });
-    refuse("consumers", name, [](auto &options) { options.consumers = 1025; });
+    refuse("no_consumers", name, [](auto &options) { options.max_consumers = 0; });
+    refuse("consumers", name, [](auto &options) { options.max_consumers = 1025; });
     refuse("overflow", name,
            [](auto &options) { options.overflow = static_cast<shmipc::Overflow>(9); });
     refuse("dtype", name, [](auto &options) { options.dtype = "rubbish("; });
@@ -171,7 +171,7 @@ void misuse_arguments(const std::string &name)
 void misuse_types(const std::string &name)
 {
     shmipc::ProducerOptions several;
-    several.consumers = 5;
+    several.max_consumers = 5;
     const shmipc::Producer<double> p(name, several);
     say("other", [&] { (void)join<float>(name); });
     say("messages", [&] { (void)join(name); });

@@ -57,7 +57,7 @@ std::string do_produce(const Words &words)
     room.abort(); /* it must not outlive its producer */
     sending = {};
     shmipc::ProducerOptions options;
-    options.consumers = static_cast<std::uint32_t>(number(words[2]));
+    options.max_consumers = static_cast<std::uint32_t>(number(words[2]));
     options.capacity = number(words[3]);
     options.overflow = words[4] == "block" ? shmipc::Overflow::block : shmipc::Overflow::overwrite;
     options.shape = shape_of(words[5]);
@@ -152,7 +152,7 @@ std::string do_stats(bool producer)
 {
     if (producer) {
         const auto s = sending.items ? sending.items.stats() : sending.messages.stats();
-        return list(s.count, s.pending, s.attached, s.took_over);
+        return list(s.count, s.lag, s.attached, s.took_over);
     }
     const auto s = taking.items ? taking.items.stats() : taking.messages.stats();
     return list(s.pending, s.lag, s.lost, s.frames);

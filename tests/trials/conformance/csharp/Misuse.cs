@@ -216,8 +216,8 @@ static unsafe partial class Peer
     {
         Action<string, string, ProducerOptions> refuse =
             (what, ring, given) => Say(what, () => new Producer(ring, given).Dispose());
-        refuse("no_consumers", name, new ProducerOptions { Consumers = 0 });
-        refuse("consumers", name, new ProducerOptions { Consumers = 1025 });
+        refuse("no_consumers", name, new ProducerOptions { MaxConsumers = 0 });
+        refuse("consumers", name, new ProducerOptions { MaxConsumers = 1025 });
         refuse("overflow", name, new ProducerOptions { Overflow = (Overflow)9 });
         refuse("item_size", name, new ProducerOptions { Dtype = "<f8", ItemSize = 9 });
         refuse("shape", name, new ProducerOptions { Shape = new long[] { 3 } });
@@ -228,7 +228,7 @@ static unsafe partial class Peer
         refuse("path", "../x", null);
         refuse("long_name", new string('x', 201), null);
         refuse("zero_in_name", "a\0b", null);
-        refuse("negative", name, new ProducerOptions { Consumers = -1 });
+        refuse("negative", name, new ProducerOptions { MaxConsumers = -1 });
         refuse("extent", name, new ProducerOptions { Dtype = "<f8", Shape = new long[] { -1 } });
         using (Producer p = Make(name))
         {
@@ -252,7 +252,7 @@ static unsafe partial class Peer
     // Structs that are not as long as an item.
     static void MisuseTypes(string name)
     {
-        using (var p = new Producer(name, new ProducerOptions { Dtype = "<f8", Consumers = 2 }))
+        using (var p = new Producer(name, new ProducerOptions { Dtype = "<f8", MaxConsumers = 2 }))
         using (Consumer c = Join(name))
         {
             Say("other", () => p.SendItem(1f));

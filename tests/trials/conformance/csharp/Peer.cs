@@ -179,7 +179,7 @@ static partial class Peer
         }
         producer = new Producer(words[1], new ProducerOptions
         {
-            Consumers = int.Parse(words[2]),
+            MaxConsumers = int.Parse(words[2]),
             Capacity = long.Parse(words[3]),
             Overflow = words[4] == "block" ? Overflow.Block : Overflow.Overwrite,
             Shape = Shape(words[5]),
@@ -216,7 +216,7 @@ static partial class Peer
         if (which == "producer")
         {
             ProducerStats p = producer.Stats;
-            return string.Format("ok {0} {1} {2} {3}", p.Count, p.Pending, p.Attached, p.TookOver);
+            return string.Format("ok {0} {1} {2} {3}", p.Count, p.Lag, p.Attached, p.TookOver);
         }
         ConsumerStats c = consumer.Stats;
         return string.Format("ok {0} {1} {2} {3}", c.Pending, c.Lag, c.Lost, c.Frames);

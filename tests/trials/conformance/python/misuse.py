@@ -55,8 +55,8 @@ def order(name: str, say: Any) -> None:
 
 def arguments(name: str, say: Any) -> None:
     make = shmipc.Producer
-    say("no_consumers", lambda: make(name, consumers=0))
-    say("consumers", lambda: make(name, consumers=1025))
+    say("no_consumers", lambda: make(name, max_consumers=0))
+    say("consumers", lambda: make(name, max_consumers=1025))
     say("overflow", lambda: make(name, overflow="9"))  # type: ignore[arg-type]
     say("dtype", lambda: make(name, dtype="rubbish("))
     say("objects", lambda: make(name, dtype="|O"))

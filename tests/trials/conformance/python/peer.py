@@ -133,7 +133,7 @@ class Peer:
             else dtype,
             shape=axes,
             capacity=int(capacity) or None,
-            consumers=int(consumers),
+            max_consumers=int(consumers),
             overflow=policy,  # type: ignore[arg-type]
         )
         return schema_of(self.producer)
@@ -342,11 +342,10 @@ class Peer:
     def stats(self, which: str) -> str:
         if which.startswith("p"):
             stats = self.producer.stats()
-            count = stats.get("messages", -1)
-            words = (count, stats["pending"], stats["attached"], int(stats["took_over"]))
+            words = (stats.count, stats.lag, stats.attached, int(stats.took_over))
         else:
             stats = self.consumer.stats()
-            words = (stats["pending"], stats["lag"], stats["lost"], stats["leases"])
+            words = (stats.pending, stats.lag, stats.lost, stats.frames)
         return " ".join(map(str, words))
 
     def reserve_room(self, length: str, ms: str) -> str:

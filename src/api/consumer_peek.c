@@ -1,10 +1,11 @@
-/* reading.c: what a consumer of shmipc.h reads in place: peek and release. Copied: receiving.c. */
-#include "reading.h"
+/* consumer_peek.c: what a consumer of shmipc.h reads in place: peek and release. Copied:
+ * consumer_recv.c. */
+#include "consumer_read.h"
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 #define SIDE SHMIPC_SIDE_CONSUMER
 #define LOOKS 3           /* of one peek, while what it saw is overwritten */
-#define LOOKS_AT_PEER 64u /* peeks that find nothing, for one look whether the producer lives */
+#define LOOKS_AT_PEER 64u /* empty peeks for each look whether the producer lives */
 
 int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status status)
 {
@@ -16,7 +17,7 @@ int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status 
 /* A look found nothing: has the stream ended? SUCCESS: look again. */
 static int look_at_peer(struct shmipc_consumer *self)
 {
-    const struct shmipc_header *shared = self->role.ring.ring.shared;
+    const struct shmipc_header *shared = self->role.ring.map.shared;
     /* Relaxed: a hint; poll_peer orders what it decides on. */
     if (shmipc_load_relaxed(&shared->identity.closed) == 0 &&
         self->empty_looks++ % LOOKS_AT_PEER != 0 &&
@@ -52,11 +53,11 @@ static int look(struct shmipc_consumer *self, bool many, uint64_t max, struct sh
         return shmipc_consumer_fail(self, status);
     }
     self->peeked = shmipc_stretch_of(&message, count);
-    shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, count, view);
+    shmipc_view_fill(self, &message, self->role.ring.map.item_stride, count, view);
     return SHMIPC_SUCCESS;
 }
 
-/* Everything that can be said of a peek, inside; leaves. */
+/* Slow path of peek with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int peek_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
 {
     const int result = view != NULL ? look(self, false, 1, view) : shmipc_refuse_null("view");
@@ -85,13 +86,13 @@ static inline int peek_inside(struct shmipc_consumer *consumer, uint64_t pos,
 {
     const struct shmipc_ring_consumer *ring = &consumer->role.ring;
     const uint64_t available = ring->head_pos_cached - pos;
-    const uint64_t stride = ring->ring.item_stride;
+    const uint64_t stride = ring->map.item_stride;
     struct shmipc_message message;
-    if (SHMIPC_UNLIKELY(view == NULL || available == 0 || ring->ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(view == NULL || available == 0 || ring->map.overwrite)) {
         return peek_slowly(consumer, view);
     }
     if (stride == 0) {
-        if (SHMIPC_LIKELY(shmipc_message_decode(&ring->ring, pos, available, &message) ==
+        if (SHMIPC_LIKELY(shmipc_message_decode(&ring->map, pos, available, &message) ==
                               SHMIPC_OK &&
                           !shmipc_segment_is_damaged(&consumer->role.segment))) {
             show(consumer, &message, 0, view);
@@ -99,7 +100,7 @@ static inline int peek_inside(struct shmipc_consumer *consumer, uint64_t pos,
         }
     } else if (SHMIPC_LIKELY(available >= stride &&
                              !shmipc_segment_is_damaged(&consumer->role.segment))) {
-        shmipc_item_describe(&ring->ring, pos, &message);
+        shmipc_item_describe(&ring->map, pos, &message);
         show(consumer, &message, stride, view);
         return SHMIPC_SUCCESS;
     }
@@ -149,12 +150,12 @@ static void look_further(struct shmipc_consumer *self, struct shmipc_view *views
         struct shmipc_message message;
         const uint64_t pos = all->end_pos;
         if (pos == ring->head_pos_cached ||
-            shmipc_message_decode(&ring->ring, pos, ring->head_pos_cached - pos, &message) !=
+            shmipc_message_decode(&ring->map, pos, ring->head_pos_cached - pos, &message) !=
                 SHMIPC_OK ||
             shmipc_segment_is_damaged(&self->role.segment)) {
-            break; /* what is wrong is reported when it is the next */
+            break; /* reported once it is the first */
         }
-        shmipc_view_fill(self, &message, self->role.ring.ring.item_stride, 1, &views[all->count]);
+        shmipc_view_fill(self, &message, self->role.ring.map.item_stride, 1, &views[all->count]);
         *all = shmipc_stretch_of(&message, all->count + 1);
     }
 }
@@ -178,8 +179,8 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
         result = look(consumer, false, 1, views);
     }
     if (result == SHMIPC_SUCCESS) {
-        /* With SHMIPC_OVERWRITE each is to be checked after it was copied: one by one. */
-        if (!consumer->role.ring.ring.overwrite) {
+        /* With SHMIPC_OVERWRITE each must be checked after its copy: one by one. */
+        if (!consumer->role.ring.map.overwrite) {
             look_further(consumer, views, max);
         }
         *count = (size_t)consumer->peeked.count;
@@ -188,16 +189,16 @@ int shmipc_consumer_peek_messages(struct shmipc_consumer *consumer, struct shmip
     return result;
 }
 
-/* ---- giving back ---------------------------------------------------------------------------- */
+/* ---- releasing ------------------------------------------------------------------------------ */
 
 int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch)
 {
-    if (!shmipc_ring_intact(&self->role.ring.ring, self->role.ring.read_pos)) {
+    if (!shmipc_ring_intact(&self->role.ring.map, self->role.ring.read_pos)) {
         self->peeked.count = 0;
         shmipc_ring_resync(&self->role.ring);
         return SHMIPC_E_OVERRUN;
     }
-    shmipc_step_over(self, stretch);
+    shmipc_advance_past(self, stretch);
     self->peeked.count = 0;
     shmipc_consumer_role_release(&self->role);
     return shmipc_segment_is_damaged(&self->role.segment)
@@ -205,7 +206,7 @@ int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *st
                : SHMIPC_SUCCESS;
 }
 
-SHMIPC_APART int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos)
+SHMIPC_APART int shmipc_release_slowly(struct shmipc_consumer *self, uint64_t old_pos)
 {
     shmipc_consumer_role_wake_producer(&self->role, old_pos);
     const int result = shmipc_segment_is_damaged(&self->role.segment)
@@ -221,7 +222,7 @@ static int refuse_unpeeked(const struct shmipc_consumer *self)
                               self->handle.name);
 }
 
-/* Everything that can be said of a release, inside; leaves. */
+/* Slow path of release with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int release_slowly(struct shmipc_consumer *self)
 {
     const int result =
@@ -242,15 +243,15 @@ int shmipc_consumer_release(struct shmipc_consumer *consumer)
         !shmipc_handle_try_enter((struct shmipc_handle *)consumer, CONSUMER)) {
         return enter_and_release(consumer);
     }
-    if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(consumer->peeked.count == 0 || consumer->role.ring.map.overwrite)) {
         return release_slowly(consumer);
     }
-    shmipc_step_over(consumer, &consumer->peeked);
+    shmipc_advance_past(consumer, &consumer->peeked);
     consumer->peeked.count = 0;
-    return shmipc_give_back(consumer);
+    return shmipc_release_and_leave(consumer);
 }
 
-/* Everything that can be said of a next, inside; leaves. */
+/* Slow path of next with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int next_slowly(struct shmipc_consumer *self, struct shmipc_view *view)
 {
     int result = view != NULL ? SHMIPC_SUCCESS : shmipc_refuse_null("view");
@@ -270,7 +271,7 @@ SHMIPC_APART static int enter_and_next(struct shmipc_consumer *self, struct shmi
     return result == SHMIPC_SUCCESS ? next_slowly(self, view) : result;
 }
 
-/* What was stepped over is published, and the producer may sleep for it. */
+/* The cursor was published, and the producer may be waiting for it. */
 SHMIPC_APART static int wake_and_peek(struct shmipc_consumer *self, uint64_t old_pos,
                                       struct shmipc_view *view)
 {
@@ -285,17 +286,17 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
         return enter_and_next(consumer, view);
     }
     struct shmipc_consumer_role *role = &consumer->role;
-    if (SHMIPC_UNLIKELY(view == NULL || role->ring.ring.overwrite)) {
+    if (SHMIPC_UNLIKELY(view == NULL || role->ring.map.overwrite)) {
         return next_slowly(consumer, view);
     }
     uint64_t pos = role->ring.read_pos;
     if (consumer->peeked.count != 0) {
         const uint64_t old_pos = role->ring.cursor_pos;
         pos = consumer->peeked.end_pos;
-        shmipc_step_over(consumer, &consumer->peeked);
+        shmipc_advance_past(consumer, &consumer->peeked);
         if (SHMIPC_UNLIKELY(
                 shmipc_ring_publish_cursor(&role->ring) &&
-                shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric))) {
+                shmipc_wait_wanted(&role->ring.map.shared->space.sleepers, role->asymmetric))) {
             return wake_and_peek(consumer, old_pos, view);
         }
     }
@@ -303,21 +304,21 @@ int shmipc_consumer_next(struct shmipc_consumer *consumer, struct shmipc_view *v
 }
 
 /* The first `count` of several that are peeked at. A result. */
-static int cut_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_stretch *part)
+static int split_peeked(struct shmipc_consumer *self, uint64_t count, struct shmipc_stretch *part)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
     *part = (struct shmipc_stretch){0, ring->read_pos, 0};
     if (shmipc_consumer_is_typed(self)) {
         part->count = count;
-        part->end_pos += count * ring->ring.item_stride;
+        part->end_pos += count * ring->map.item_stride;
         return SHMIPC_SUCCESS;
     }
     while (part->count < count) {
         struct shmipc_message message;
         const enum shmipc_status status = shmipc_message_decode(
-            &ring->ring, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
+            &ring->map, part->end_pos, ring->head_pos_cached - part->end_pos, &message);
         if (status != SHMIPC_OK) {
-            return shmipc_consumer_fail(self, status); /* it was right when we looked */
+            return shmipc_consumer_fail(self, status); /* the peek had found it whole */
         }
         *part = shmipc_stretch_of(&message, part->count + 1);
     }
@@ -342,7 +343,7 @@ int shmipc_consumer_release_n(struct shmipc_consumer *consumer, uint64_t count)
     } else if (count == 0) {
         consumer->peeked.count = 0; /* all of it is still to be peeked at */
     } else {
-        result = cut_peeked(consumer, count, &part);
+        result = split_peeked(consumer, count, &part);
         if (result == SHMIPC_SUCCESS) {
             result = shmipc_consume(consumer, &part);
         }
@@ -358,7 +359,7 @@ bool shmipc_consumer_is_intact(struct shmipc_consumer *consumer)
     }
     const bool intact =
         consumer->peeked.count != 0 &&
-        shmipc_ring_intact(&consumer->role.ring.ring, consumer->role.ring.read_pos) &&
+        shmipc_ring_intact(&consumer->role.ring.map, consumer->role.ring.read_pos) &&
         !shmipc_segment_is_damaged(&consumer->role.segment);
     shmipc_handle_leave(&consumer->handle);
     return intact;

@@ -1,20 +1,19 @@
 /*
- * reading.h: what the consumer's calls that read have in common.
+ * consumer_read.h: what the consumer's calls that read have in common.
  *
- * Owns:     views, the step over what was read, failures. The usual way of each call is inline and
- *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
- *           jump, so that the usual way saves no registers for it.
- * May be included by: reading.c, receiving.c, waiting.c, frame.c.
+ * Owns:     views, advancing past what was read, failures. The fast path of each call is inline and
+ *           calls nothing; slow paths are functions that are not inlined, reached by a jump, so
+ *           that the fast path saves no registers for them.
  *
- * A peek shows a stretch and leaves the cursor; a release steps over it and publishes. Everything
- * here happens inside the handle (handle.h), one thread at a time.
+ * A peek shows a stretch and leaves the cursor; a release advances past it and publishes the
+ * cursor. Everything here happens inside the handle (handle.h), one thread at a time.
  */
-#ifndef SHMIPC_API_READING_H
-#define SHMIPC_API_READING_H
+#ifndef SHMIPC_API_CONSUMER_READ_H
+#define SHMIPC_API_CONSUMER_READ_H
 
-#include "ends.h"
+#include "endpoint.h"
 
-#define SHMIPC_APART __attribute__((noinline)) /* from the usual way */
+#define SHMIPC_APART __attribute__((noinline)) /* off the fast path */
 
 /* The result of a status that the ring gave, its words kept. */
 int shmipc_consumer_fail(const struct shmipc_consumer *self, enum shmipc_status status);
@@ -24,7 +23,8 @@ int shmipc_refuse_consumer_framing(const struct shmipc_consumer *self, const cha
  * result. */
 int shmipc_consumer_await(struct shmipc_consumer *consumer, int64_t timeout_ns,
                           uint64_t *deadline_ns);
-/* Around the core's wait, inside: other threads' frames come to us meanwhile (frame.c). */
+/* Around the core's wait, inside: other threads hand us their frames meanwhile (frame_release.c).
+ */
 void shmipc_consumer_begin_wait(struct shmipc_consumer *consumer);
 void shmipc_consumer_end_wait(struct shmipc_consumer *consumer);
 /* Inside, between two tries at reading what a producer overwrites: is it time to give up? A
@@ -34,7 +34,7 @@ int shmipc_consumer_retry(struct shmipc_consumer *consumer, int64_t timeout_ns,
 
 static inline bool shmipc_consumer_is_typed(const struct shmipc_consumer *self)
 {
-    return self->role.ring.ring.item_stride != 0;
+    return self->role.ring.map.item_stride != 0;
 }
 
 /* Dividing takes longer than the rest of a peek, so the number of the next item is kept. */
@@ -42,7 +42,7 @@ static inline uint64_t shmipc_item_seq(struct shmipc_consumer *self, uint64_t po
 {
     if (SHMIPC_UNLIKELY(pos != self->seq_pos)) {
         self->seq_pos = pos;
-        self->seq_at_pos = shmipc_ring_seq_of(&self->role.ring.ring, pos);
+        self->seq_at_pos = shmipc_ring_seq_of(&self->role.ring.map, pos);
     }
     return self->seq_at_pos;
 }
@@ -70,33 +70,33 @@ static inline struct shmipc_stretch shmipc_stretch_of(const struct shmipc_messag
     return (struct shmipc_stretch){count, message->pos + message->span, message->seq + 1};
 }
 
-static inline void shmipc_step_over(struct shmipc_consumer *self,
-                                    const struct shmipc_stretch *stretch)
+static inline void shmipc_advance_past(struct shmipc_consumer *self,
+                                       const struct shmipc_stretch *stretch)
 {
     struct shmipc_ring_consumer *ring = &self->role.ring;
-    if (ring->ring.item_stride != 0 && ring->read_pos == self->seq_pos) {
+    if (ring->map.item_stride != 0 && ring->read_pos == self->seq_pos) {
         self->seq_pos = stretch->end_pos;
         self->seq_at_pos += stretch->count;
     }
     shmipc_ring_advance_to(ring, stretch->end_pos, stretch->next_seq);
 }
 
-/* Step over `stretch` and publish; nothing is peeked at any more. A result. */
+/* Advance past `stretch` and publish; nothing is peeked at any more. A result. */
 int shmipc_consume(struct shmipc_consumer *self, const struct shmipc_stretch *stretch);
-/* The end of a call that gave back what lay below `old_pos`, which the producer may sleep for, or
- * whose file was cut; leaves. A result. */
-int shmipc_give_back_slowly(struct shmipc_consumer *self, uint64_t old_pos);
+/* End of a call that released from `old_pos` on: the producer sleeps, or the file was truncated.
+ * Leaves the handle. A result. */
+int shmipc_release_slowly(struct shmipc_consumer *self, uint64_t old_pos);
 
-/* Publish what was stepped over, and leave. A result. */
-static inline int shmipc_give_back(struct shmipc_consumer *self)
+/* Publish the cursor and leave. A result. */
+static inline int shmipc_release_and_leave(struct shmipc_consumer *self)
 {
     struct shmipc_consumer_role *role = &self->role;
     const uint64_t old_pos = role->ring.cursor_pos;
     if (SHMIPC_UNLIKELY(
             (shmipc_ring_publish_cursor(&role->ring) &&
-             shmipc_wait_wanted(&role->ring.ring.shared->space.sleepers, role->asymmetric)) ||
+             shmipc_wait_wanted(&role->ring.map.shared->space.sleepers, role->asymmetric)) ||
             shmipc_segment_is_damaged(&role->segment))) {
-        return shmipc_give_back_slowly(self, old_pos);
+        return shmipc_release_slowly(self, old_pos);
     }
     shmipc_handle_leave(&self->handle);
     return SHMIPC_SUCCESS;

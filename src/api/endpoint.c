@@ -1,6 +1,6 @@
-/* ends.c: see ends.h. */
+/* endpoint.c: see endpoint.h. */
 #define _GNU_SOURCE
-#include "ends.h"
+#include "endpoint.h"
 
 #include "dtype.h"
 
@@ -52,8 +52,8 @@ static int path_of(const char *name, char path[SHMIPC_PATH_MAX])
     return SHMIPC_SUCCESS;
 }
 
-void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
-                     int *result)
+void *shmipc_endpoint_new(size_t len, const char *what, const char *name,
+                          char path[SHMIPC_PATH_MAX], int *result)
 {
     *result = path_of(name, path);
     if (*result != SHMIPC_SUCCESS) {
@@ -138,7 +138,7 @@ void shmipc_info_fill(struct shmipc_info *info, const struct shmipc_segment *seg
         .item_size = geometry->item_len,
         .item_stride = geometry->item_stride,
         .overflow = geometry->overflow,
-        .consumers = geometry->slots,
+        .max_consumers = geometry->slots,
         .typed = geometry->framing == SHMIPC_FRAMING_TYPED,
     };
 }
@@ -187,7 +187,7 @@ int shmipc_ring_result(const struct shmipc_handle *handle, const struct shmipc_s
                                   "--discard`)",
                                   handle->name);
     default:
-        return result; /* whose text says it all */
+        return result;
     }
 }
 
@@ -218,10 +218,11 @@ int64_t shmipc_timeout_left(int64_t timeout_ns, uint64_t *deadline_ns)
     return *deadline_ns <= now_ns ? 0 : (int64_t)(*deadline_ns - now_ns);
 }
 
-int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted)
+int shmipc_take_interrupt(struct shmipc_handle *handle, uint32_t tag,
+                          shmipc_atomic_u32 *interrupted)
 {
-    /* Cleared before the reasons are looked at: whoever has another one stores it first and this
-     * flag after, with a full fence between, so it is seen now or ends the next slice. */
+    /* Cleared before the reasons are looked at: another thread that has one stores it first and
+     * this flag after, with a full fence between, so it is seen now or ends the next slice. */
     shmipc_store_relaxed(interrupted, 0u);
     shmipc_fence_full(); /* <-> handle_interrupt's, and T2 where another closes: all relaxed */
     if (shmipc_load_relaxed(&handle->tag) != tag) {

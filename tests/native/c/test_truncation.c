@@ -1,4 +1,5 @@
-/* A segment's file that somebody cuts while it is mapped: every touch, both roles, waiting or not.
+/* test_truncation.c: a segment's file is truncated while it is mapped: every touch, both roles,
+ * waiting or not.
  */
 #define _GNU_SOURCE
 #include "crew.h"
@@ -15,7 +16,7 @@ static off_t page(void)
     return (off_t)sysconf(_SC_PAGESIZE);
 }
 
-static void cut(const char *name, off_t len)
+static void truncate_file(const char *name, off_t len)
 {
     CHECK_EQ(truncate(test_path(name), len), 0);
 }
@@ -47,9 +48,9 @@ static enum shmipc_status receive(struct shmipc_consumer_role *consumer, unsigne
 
 /* ---- touching what is gone ------------------------------------------------------------------ */
 
-/* Every length a file can be cut to, with messages of a page so that all of it is in use: whatever
- * is received is whole, nothing crashes, and before long both sides are told. */
-static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
+/* Every length a file can be truncated to, with messages of a page so that all of it is in use:
+ * whatever is received is whole, nothing crashes, and before long both sides are told. */
+static void test_truncated_file_is_corrupt_to_both_sides_and_never_zeros(void)
 {
     const uint64_t len = (uint64_t)page() - 16;
     unsigned char *copy = malloc(len);
@@ -61,12 +62,12 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
         struct shmipc_message message;
         enum shmipc_status status = SHMIPC_OK;
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(rig_send(&producer.ring, len), SHMIPC_OK);
             CHECK_EQ(shmipc_producer_role_notify(&producer), SHMIPC_OK);
         }
-        cut("x", pages * page());
+        truncate_file("x", pages * page());
         for (uint64_t seq = 0; status == SHMIPC_OK; seq++) {
             CHECK(seq < 4);
             status = receive(&consumer, copy, &message);
@@ -95,7 +96,7 @@ static void test_cut_file_is_corrupt_to_both_sides_and_never_zeros(void)
     free(copy);
 }
 
-static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
+static void test_overwrite_ring_that_is_truncated_is_corrupt_not_a_silence(void)
 {
     struct shmipc_spec spec = wide_spec(2);
     struct shmipc_producer_role producer;
@@ -105,11 +106,11 @@ static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
     spec.overflow = SHMIPC_OVERFLOW_OVERWRITE;
     for (int round = 0; round < 2; round++) {
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < round * 3; i++) {
             CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
         }
-        cut("x", 0);
+        truncate_file("x", 0);
         const enum shmipc_status status = receive(&consumer, copy, &message);
         CHECK(status == SHMIPC_CORRUPT || status == SHMIPC_EMPTY);
         CHECK_EQ(await_data(&consumer, PATIENCE), SHMIPC_CORRUPT);
@@ -122,7 +123,7 @@ static void test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence(void)
 }
 
 /* Cut, and made as long again before anybody touched it: zeros without a fault. */
-static void test_cut_file_made_long_again_contradicts_the_positions(void)
+static void test_truncated_file_made_long_again_contradicts_the_positions(void)
 {
     struct shmipc_spec spec = wide_spec(1);
     for (int header_too = 0; header_too < 2; header_too++) {
@@ -131,13 +132,13 @@ static void test_cut_file_made_long_again_contradicts_the_positions(void)
         struct shmipc_message message;
         unsigned char copy[64];
         open_producer(&producer, &spec);
-        open_consumer(&consumer, SHMIPC_START_DEFAULT);
+        open_consumer(&consumer, SHMIPC_START_RESUME);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(rig_send(&producer.ring, 40), SHMIPC_OK);
         }
         CHECK_EQ(receive(&consumer, copy, &message), SHMIPC_OK);
-        cut("x", header_too != 0 ? 0 : page());
-        cut("x", 5 * page());
+        truncate_file("x", header_too != 0 ? 0 : page());
+        truncate_file("x", 5 * page());
         CHECK_EQ(receive(&consumer, copy, &message), SHMIPC_CORRUPT);
         CHECK(!shmipc_segment_is_damaged(&consumer.segment)); /* no fault: the ring found out */
         shmipc_consumer_role_close(&consumer);
@@ -163,9 +164,9 @@ static void test_other_segments_go_on_undisturbed(void)
             rig_expect_status(&consumers[i], SHMIPC_EMPTY); /* head and cursor: both zeros */
         }
         for (int i = 0; i < COUNT; i++) {
-            const bool is_cut = i >= round && (i - round) % 7 == 0;
-            CHECK_EQ(shmipc_segment_is_damaged(&rigs[i].segment), is_cut);
-            if (!is_cut) {
+            const bool is_truncated = i >= round && (i - round) % 7 == 0;
+            CHECK_EQ(shmipc_segment_is_damaged(&rigs[i].segment), is_truncated);
+            if (!is_truncated) {
                 rig_expect(&consumers[i], 40, 0);
             }
             rig_close(&rigs[i]);
@@ -173,14 +174,14 @@ static void test_other_segments_go_on_undisturbed(void)
     }
 }
 
-static void test_segment_cut_before_it_is_mapped_is_found_out(void)
+static void test_segment_truncated_before_it_is_mapped_is_found_out(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
     struct shmipc_producer_role producer;
     struct shmipc_segment segment;
     open_producer(&producer, &spec);
     CHECK_EQ(shmipc_segment_open(&segment, test_path("x"), &error), SHMIPC_OK);
-    cut("x", 0);
+    truncate_file("x", 0);
     CHECK_EQ(shmipc_segment_map(&segment, false, &error), SHMIPC_OK);
     CHECK(!shmipc_segment_is_damaged(&segment)); /* nobody has touched it */
     CHECK_EQ(shmipc_load_relaxed(&segment.header->commit.head_pos), 0);
@@ -196,7 +197,7 @@ static void test_segment_cut_before_it_is_mapped_is_found_out(void)
 static void touch_in_child(void *argument)
 {
     const struct rig *rig = argument;
-    cut("rig", 0);
+    truncate_file("rig", 0);
     CHECK_EQ(rig->segment.data[0], 0);
     CHECK(shmipc_segment_is_damaged(&rig->segment));
 }
@@ -225,7 +226,7 @@ static void wait_for_data(void *argument)
 {
     struct shmipc_consumer_role consumer;
     (void)argument;
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     test_gate_open(&ready);
     CHECK_EQ(await_data(&consumer, PATIENCE), expected_end);
     shmipc_consumer_role_close(&consumer);
@@ -259,7 +260,7 @@ static void wait_for_consumers(void *argument)
     shmipc_producer_role_close(&producer, false);
 }
 
-static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
+static void test_waiters_are_told_wherever_the_file_was_truncated(void)
 {
     static void (*const waiters[])(void *) = {wait_for_data, wait_for_room, wait_for_consumers};
     waiting_spec = wide_spec(1);
@@ -272,7 +273,8 @@ static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
             }
             const pid_t waiter = test_fork(waiters[i], NULL);
             test_gate_pass(&ready);
-            cut("x", pages * page() + (pages == 3 ? 2 * page() - 1 : 0)); /* or by one byte */
+            truncate_file("x",
+                          pages * page() + (pages == 3 ? 2 * page() - 1 : 0)); /* or by one byte */
             test_join(waiter);
             if (i == 0) {
                 shmipc_producer_role_close(&producer, false);
@@ -282,7 +284,7 @@ static void test_whoever_waits_is_told_wherever_the_file_was_cut(void)
     }
 }
 
-static void test_wait_on_several_reports_the_one_that_was_cut(void)
+static void test_wait_on_several_reports_the_one_that_was_truncated(void)
 {
     struct shmipc_spec spec = rig_message_spec(1);
     struct shmipc_producer_role producers[2];
@@ -295,12 +297,12 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     shmipc_waitset_place(&set, memory, 2);
     for (int i = 0; i < 2; i++) {
         const char *path = test_path(names[i]);
-        set.roles[i] = &consumers[i];
         CHECK_EQ(shmipc_producer_role_open(&producers[i], path, &spec, &error), SHMIPC_OK);
-        CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_DEFAULT, &error),
+        CHECK_EQ(shmipc_consumer_role_open(&consumers[i], path, SHMIPC_START_RESUME, &error),
                  SHMIPC_OK);
+        set.members[i] = shmipc_waited_consumer(&consumers[i]);
     }
-    cut("y", 0);
+    truncate_file("y", 0);
     shmipc_waitset_begin(&set);
     do {
         status = shmipc_waitset_slice(&set, shmipc_now_ns() + PATIENCE);
@@ -315,16 +317,16 @@ static void test_wait_on_several_reports_the_one_that_was_cut(void)
     CHECK_EQ(unlink(test_path("y")), 0);
 }
 
-/* Copies one large message again and again, until it is cut in the middle of a copy or between two;
- * every copy that is called whole is. */
-static void copy_until_cut(void *argument)
+/* Copies one large message again and again, until it is truncated in the middle of a copy or
+ * between two; every copy that is called whole is. */
+static void copy_until_truncated(void *argument)
 {
     const uint64_t len = *(const uint64_t *)argument;
     unsigned char *copy = malloc(len);
     struct shmipc_consumer_role consumer;
     struct shmipc_message message;
     CHECK(copy != NULL);
-    open_consumer(&consumer, SHMIPC_START_DEFAULT);
+    open_consumer(&consumer, SHMIPC_START_RESUME);
     for (bool told = false;; told = true) {
         CHECK_EQ(shmipc_ring_peek(&consumer.ring, &message), SHMIPC_OK);
         if (shmipc_segment_is_damaged(&consumer.segment)) {
@@ -345,7 +347,7 @@ static void copy_until_cut(void *argument)
     shmipc_consumer_role_close(&consumer);
 }
 
-static void test_copy_that_is_cut_is_never_called_whole(void)
+static void test_copy_that_is_truncated_is_never_called_whole(void)
 {
     uint64_t len = 4 << 20;
     uint64_t seed = 11;
@@ -357,17 +359,18 @@ static void test_copy_that_is_cut_is_never_called_whole(void)
         CHECK_EQ(shmipc_ring_reserve(&producer.ring, len, &at), SHMIPC_OK);
         memset(at, 0xa5, len);
         shmipc_ring_commit(&producer.ring, len);
-        const pid_t reader = test_fork(copy_until_cut, &len);
+        const pid_t reader = test_fork(copy_until_truncated, &len);
         test_gate_pass(&ready);
         shmipc_wait_nap(test_random(&seed) % 2000000);
-        cut("x", (off_t)(test_random(&seed) % 3 * len / 3) / page() * page());
+        truncate_file("x", (off_t)(test_random(&seed) % 3 * len / 3) / page() * page());
         test_join(reader);
         shmipc_producer_role_close(&producer, false);
         CHECK_EQ(unlink(test_path("x")), 0);
     }
 }
 
-/* One thread maps and unmaps, so that places in the list change hands, while another is cut. */
+/* One thread maps and unmaps, so that entries of the list change hands, while another is truncated.
+ */
 static shmipc_atomic_u32 stop;
 static char nowhere[SHMIPC_PATH_MAX]; /* for segments that never get a name */
 
@@ -434,7 +437,7 @@ static void check_clean(bool discard, enum shmipc_clean_result expected)
     CHECK_EQ(test_exists(test_path("x")), expected != SHMIPC_CLEAN_REMOVED);
 }
 
-static void test_cut_file_names_its_remedy_and_the_remedy_works(void)
+static void test_truncated_file_names_its_remedy_and_the_remedy_works(void)
 {
     const off_t lens[] = {0, 8, 16, 60, page(), 2 * page()};
     struct shmipc_spec spec = wide_spec(1);
@@ -443,9 +446,10 @@ static void test_cut_file_names_its_remedy_and_the_remedy_works(void)
         struct shmipc_producer_role next;
         open_producer(&producer, &spec);
         send_one(&producer);
-        cut("x", lens[i / 2]);
+        truncate_file("x", lens[i / 2]);
         if (i % 2 != 0) {
-            cut("x", 5 * page()); /* zeros to the old length: what was cut is a hole now */
+            truncate_file(
+                "x", 5 * page()); /* zeros to the old length: what was truncated is a hole now */
         }
         const enum shmipc_status status =
             shmipc_producer_role_open(&next, test_path("x"), &spec, &error);
@@ -462,16 +466,16 @@ static void test_cut_file_names_its_remedy_and_the_remedy_works(void)
 
 static const struct test tests[] = {
     TEST(test_places_in_the_list_change_hands_while_others_fault),
-    TEST(test_cut_file_is_corrupt_to_both_sides_and_never_zeros),
-    TEST(test_overwrite_ring_that_is_cut_is_corrupt_not_a_silence),
-    TEST(test_cut_file_made_long_again_contradicts_the_positions),
+    TEST(test_truncated_file_is_corrupt_to_both_sides_and_never_zeros),
+    TEST(test_overwrite_ring_that_is_truncated_is_corrupt_not_a_silence),
+    TEST(test_truncated_file_made_long_again_contradicts_the_positions),
     TEST(test_other_segments_go_on_undisturbed),
-    TEST(test_segment_cut_before_it_is_mapped_is_found_out),
+    TEST(test_segment_truncated_before_it_is_mapped_is_found_out),
     TEST(test_forked_child_survives_what_its_parent_mapped),
-    TEST(test_whoever_waits_is_told_wherever_the_file_was_cut),
-    TEST(test_wait_on_several_reports_the_one_that_was_cut),
-    TEST(test_copy_that_is_cut_is_never_called_whole),
-    TEST(test_cut_file_names_its_remedy_and_the_remedy_works),
+    TEST(test_waiters_are_told_wherever_the_file_was_truncated),
+    TEST(test_wait_on_several_reports_the_one_that_was_truncated),
+    TEST(test_copy_that_is_truncated_is_never_called_whole),
+    TEST(test_truncated_file_names_its_remedy_and_the_remedy_works),
 };
 
 int main(int argc, char **argv)

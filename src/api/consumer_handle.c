@@ -1,15 +1,20 @@
-/* consumer.c: the consumer of shmipc.h: its life and its facts. Its reading is in reading.c. */
+/* consumer_handle.c: the consumer of shmipc.h: its life and its facts. Its reading is in
+ * consumer_peek.c. */
 #define _GNU_SOURCE
+#include "../core/ring/opening.h"
 #include "cancel.h"
-#include "ends.h"
+#include "endpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define CONSUMER SHMIPC_TAG_CONSUMER
 #define SIDE SHMIPC_SIDE_CONSUMER
-#define OPEN_NAP_MIN_NS UINT64_C(500000)
-#define OPEN_NAP_MAX_NS UINT64_C(10000000)
+
+static_assert((int)SHMIPC_RESUME == SHMIPC_START_RESUME &&
+                  (int)SHMIPC_LATEST == SHMIPC_START_LATEST &&
+                  (int)SHMIPC_EARLIEST == SHMIPC_START_EARLIEST,
+              "the options' start is the core's");
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -56,12 +61,12 @@ static int check_options(const struct shmipc_consumer_options *options)
     return shmipc_check_timeout(options->timeout_ns);
 }
 
-/* Is the ring that was found what was expected? Nobody is attached yet. A result. */
+/* Does the ring that was found carry what was expected? We are not attached yet. A result. */
 static int check_found(struct shmipc_consumer *self, const struct shmipc_consumer_options *options,
                        const struct shmipc_expectation *expected)
 {
     int result = SHMIPC_SUCCESS;
-    free(self->schema); /* of one that went before we had joined it */
+    free(self->schema); /* of a ring that went before we joined it */
     self->schema = shmipc_schema_copy(&self->role.segment, SIDE, &result);
     if (result == SHMIPC_SUCCESS && options->dtype != NULL) {
         result = check_expected(self, expected);
@@ -77,31 +82,24 @@ static int attach(struct shmipc_consumer *self, const char *path,
                   const struct shmipc_consumer_options *options,
                   const struct shmipc_expectation *expected)
 {
-    static const enum shmipc_start_option starts[] = {SHMIPC_START_DEFAULT, SHMIPC_START_AT_LATEST,
-                                                      SHMIPC_START_AT_EARLIEST};
-    const uint64_t deadline_ns = shmipc_deadline_after(options->timeout_ns);
-    uint64_t nap_ns = OPEN_NAP_MIN_NS;
+    struct shmipc_opening opening;
     struct shmipc_error error;
-    for (;;) {
-        enum shmipc_status status = shmipc_consumer_role_find(&self->role, path, &error);
-        if (status == SHMIPC_OK) {
+    shmipc_opening_begin(&opening, path, (enum shmipc_start)options->start,
+                         shmipc_deadline_after(options->timeout_ns));
+    while (!opening.joined) {
+        const enum shmipc_status status = shmipc_opening_try(&opening, &self->role, &error);
+        if (status != SHMIPC_OK && status != SHMIPC_AGAIN) {
+            return shmipc_result_keep(&error, SIDE);
+        }
+        if (status == SHMIPC_OK && !opening.joined) {
             const int result = check_found(self, options, expected);
             if (result != SHMIPC_SUCCESS) {
                 return result;
             }
-            status = shmipc_consumer_role_join(&self->role, starts[options->start], &error);
+            shmipc_opening_accept(&opening, &self->role);
         }
-        if (status == SHMIPC_OK) {
-            return SHMIPC_SUCCESS;
-        }
-        const uint64_t now_ns = shmipc_now_ns();
-        if (status != SHMIPC_NOT_FOUND || now_ns >= deadline_ns) {
-            return shmipc_result_keep(&error, SIDE);
-        }
-        const uint64_t left_ns = deadline_ns - now_ns;
-        shmipc_wait_nap(left_ns < nap_ns ? left_ns : nap_ns);
-        nap_ns = nap_ns * 2 < OPEN_NAP_MAX_NS ? nap_ns * 2 : OPEN_NAP_MAX_NS;
     }
+    return SHMIPC_SUCCESS;
 }
 
 static int open_role(struct shmipc_consumer *self, const char *path,
@@ -145,7 +143,7 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
         return result;
     }
     struct shmipc_consumer *self =
-        shmipc_end_new(sizeof *self, "a consumer of", name, path, &result);
+        shmipc_endpoint_new(sizeof *self, "a consumer of", name, path, &result);
     if (self == NULL) {
         return result;
     }
@@ -156,7 +154,7 @@ int shmipc_consumer_open(struct shmipc_consumer **consumer, const char *name,
         return result;
     }
     shmipc_store_relaxed(&self->holds, 1u); /* nobody else has the pointer yet */
-    self->seq_pos = self->role.ring.ring.origin_pos;
+    self->seq_pos = self->role.ring.map.origin_pos;
     shmipc_handle_init(&self->handle, CONSUMER, name, self->role.asymmetric,
                        &self->role.segment.forked, interrupt);
     *consumer = self;
@@ -187,7 +185,7 @@ int shmipc_consumer_close(struct shmipc_consumer *consumer)
         if (consumer->frames == 0) {
             shmipc_consumer_role_close(&consumer->role);
         } else {
-            consumer->detach_pending = true; /* frame.c: the last frame does it */
+            consumer->detach_pending = true; /* the last frame does it: frame_release.c */
         }
     }
     shmipc_handle_unlock(&consumer->handle);

@@ -1,15 +1,17 @@
-/* reserving.c: what a producer of shmipc.h sends in place: reserve, write, commit or abort. */
-#include "sending.h"
+/* producer_reserve.c: what a producer of shmipc.h sends in place: reserve, write, commit or abort.
+ */
+#include "producer_send.h"
 
 #define PRODUCER SHMIPC_TAG_PRODUCER
 
 /* ---- reserving ------------------------------------------------------------------------------ */
 
-/* Everything that can be said of a reservation of `amount` items or bytes; inside, leaves. */
+/* Slow path of a reservation of `amount` items or bytes, with all checks. Handle entered on call,
+ * left on return. */
 SHMIPC_APART static int reserve_slowly(struct shmipc_producer *self, bool typed, uint64_t amount,
                                        int64_t timeout_ns, void **data)
 {
-    const struct shmipc_ring *ring = &self->role.ring.ring;
+    const struct shmipc_ring *ring = &self->role.ring.map;
     unsigned char *at = NULL;
     int result = shmipc_check_timeout(timeout_ns);
     *data = NULL;
@@ -19,7 +21,7 @@ SHMIPC_APART static int reserve_slowly(struct shmipc_producer *self, bool typed,
         result = shmipc_refuse_producer_framing(self, typed ? "shmipc_producer_reserve()"
                                                             : "shmipc_producer_reserve_n()");
     } else if (result != SHMIPC_SUCCESS) {
-        /* said */
+        /* reported already */
     } else if (!typed) {
         result = shmipc_message_fits(self, amount)
                      ? shmipc_make_room(self, shmipc_message_span(amount), timeout_ns, &at)
@@ -87,7 +89,7 @@ int shmipc_producer_reserve_n(struct shmipc_producer *producer, uint64_t count, 
         !shmipc_handle_try_enter((struct shmipc_handle *)producer, PRODUCER)) {
         return enter_and_reserve(producer, true, count, timeout_ns, data);
     }
-    const uint64_t stride = producer->role.ring.ring.item_stride;
+    const uint64_t stride = producer->role.ring.map.item_stride;
     uint64_t len;
     if (SHMIPC_LIKELY(may_reserve(producer, timeout_ns) &&
                       !__builtin_mul_overflow(count, stride, &len) && len != 0) &&
@@ -104,7 +106,7 @@ int shmipc_producer_reserve_n(struct shmipc_producer *producer, uint64_t count, 
 
 /* ---- committing ----------------------------------------------------------------------------- */
 
-/* Why a commit of `amount` cannot be; inside, leaves. */
+/* Why a commit of `amount` is refused. Handle entered on call, left on return. */
 SHMIPC_APART static int refuse_commit(struct shmipc_producer *self, bool typed, uint64_t amount,
                                       uint32_t kind, uint32_t flags)
 {
@@ -132,12 +134,12 @@ SHMIPC_APART static int refuse_commit(struct shmipc_producer *self, bool typed, 
     return result;
 }
 
-/* Inside, after what is to be refused was looked for. */
+/* Handle entered, arguments checked. */
 static inline int commit_message(struct shmipc_producer *self, size_t len, uint32_t kind,
                                  uint32_t flags)
 {
     struct shmipc_ring_producer *ring = &self->role.ring;
-    if (SHMIPC_UNLIKELY(ring->ring.item_stride != 0 || self->reserved == NULL ||
+    if (SHMIPC_UNLIKELY(ring->map.item_stride != 0 || self->reserved == NULL ||
                         len > self->reserved_amount || !shmipc_kind_is_valid(kind, flags))) {
         return refuse_commit(self, false, len, kind, flags);
     }
@@ -151,12 +153,12 @@ static inline int commit_message(struct shmipc_producer *self, size_t len, uint3
 static inline int commit_items(struct shmipc_producer *self, uint64_t count)
 {
     struct shmipc_ring_producer *ring = &self->role.ring;
-    if (SHMIPC_UNLIKELY(ring->ring.item_stride == 0 || self->reserved == NULL ||
+    if (SHMIPC_UNLIKELY(ring->map.item_stride == 0 || self->reserved == NULL ||
                         count - 1 >= self->reserved_amount)) { /* of which there is one at least */
         return refuse_commit(self, true, count, 0, 0);
     }
     self->reserved = NULL;
-    shmipc_ring_commit(ring, count * ring->ring.item_stride);
+    shmipc_ring_commit(ring, count * ring->map.item_stride);
     return shmipc_finish(self);
 }
 

@@ -1,12 +1,11 @@
 /*
- * ends.h: the two ends of a ring as a user of shmipc.h holds them.
+ * endpoint.h: the two ends of a ring as a user of shmipc.h holds them.
  *
  * Owns:     struct shmipc_producer and struct shmipc_consumer, what both do alike: options, facts,
  *           deadlines, the texts of a ring's failures.
- * May be included by: the C files of src/api.
  */
-#ifndef SHMIPC_API_ENDS_H
-#define SHMIPC_API_ENDS_H
+#ifndef SHMIPC_API_ENDPOINT_H
+#define SHMIPC_API_ENDPOINT_H
 
 #include "../core/ring/consumer.h"
 #include "../core/ring/producer.h"
@@ -49,11 +48,11 @@ struct shmipc_consumer {
     uint32_t empty_looks;
     struct shmipc_consumer_role role;
     char *schema;
-    /* Frames. `returned` is pushed to by any thread; the rest belongs to who is inside, or holds
-     * the lock with the owner kept out. */
+    /* Frames. `returned` is pushed to by any thread; the rest belongs to the thread inside, or that
+     * holds the lock with the owner kept out. */
     shmipc_atomic_frame returned;
     struct shmipc_frame *spare;
-    uint64_t frames;         /* not yet given back */
+    uint64_t frames;         /* not yet released */
     bool detach_pending;     /* closed while frames were held: the last one detaches */
     shmipc_atomic_u32 holds; /* the user's handle and each frame; the last one frees the struct */
     shmipc_atomic_u32 waits; /* the owner waits inside, and takes returned frames itself */
@@ -61,7 +60,7 @@ struct shmipc_consumer {
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-/* What a caller takes a ring's items for: schema text and size. On the heap: more than a small
+/* What a caller expects a ring to carry: schema text and size. On the heap: too large for a small
  * thread's stack. */
 struct shmipc_expectation {
     char schema[SHMIPC_MAX_SCHEMA_LEN + 1];
@@ -78,8 +77,8 @@ int shmipc_options_check(const void *options, uint32_t abi, uint32_t size, uint3
 int shmipc_spin_set(struct shmipc_spin *spin, int64_t spin_ns);
 /* Zeroed memory for one end of the ring `name`, and the path of its segment. NULL: *result says
  * why. */
-void *shmipc_end_new(size_t len, const char *what, const char *name, char path[SHMIPC_PATH_MAX],
-                     int *result);
+void *shmipc_endpoint_new(size_t len, const char *what, const char *name,
+                          char path[SHMIPC_PATH_MAX], int *result);
 
 /* ---- facts ---------------------------------------------------------------------------------- */
 
@@ -108,25 +107,28 @@ static inline int shmipc_check_timeout(int64_t timeout_ns)
                                                        : shmipc_refuse_timeout(timeout_ns);
 }
 
-/* When a checked timeout that begins now is over. */
+/* The deadline of a checked timeout that begins now. */
 uint64_t shmipc_deadline_after(int64_t timeout_ns);
 
-/* What is left of a checked timeout for the next of several waits; *deadline_ns is 0 before the
- * first. */
+/* What is left of a checked timeout for the next of several waits. *deadline_ns: 0 before the
+ * first.
+ */
 int64_t shmipc_timeout_left(int64_t timeout_ns, uint64_t *deadline_ns);
 static inline bool shmipc_is_over(int64_t timeout_ns, uint64_t *deadline_ns)
 {
     return shmipc_timeout_left(timeout_ns, deadline_ns) == 0;
 }
 
-/* The core ended a wait with CLOSED, perhaps because somebody called us out. Take that back.
- * SUCCESS: it was for another reason, or none that the user needs to know: go on. INTERRUPTED: the
- * user's. CLOSED: this handle is being closed. */
-int shmipc_take_call(struct shmipc_handle *handle, uint32_t tag, shmipc_atomic_u32 *interrupted);
+/* The core ended a wait with CLOSED, perhaps because another thread interrupted it: find out why,
+ * and clear the interrupt. SUCCESS: no reason for the user: go on. INTERRUPTED: shmipc_*_interrupt
+ * was called. CLOSED: this handle is being closed. */
+int shmipc_take_interrupt(struct shmipc_handle *handle, uint32_t tag,
+                          shmipc_atomic_u32 *interrupted);
 
-/* ---- frames (frame.c) ----------------------------------------------------------------------- */
+/* ---- frames -----------------------------------------------------------------------------------
+ */
 
-/* End the leases of frames that other threads gave back. The caller is inside, or has the owner
+/* End the leases of frames that other threads released. The caller is inside, or has the owner
  * kept out. */
 void shmipc_frames_collect(struct shmipc_consumer *consumer);
 /* Drop one hold; the last one frees. */

@@ -1,4 +1,4 @@
-/* test_api_seats.c: a handle that is taken over from a thread that was just about to enter it.
+/* test_api_ownership.c: a handle that is taken over from a thread that was just about to enter it.
  * Under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "api.h"
@@ -10,7 +10,7 @@ static struct api_pair pair;
 static atomic_bool stop;
 static int looker_saw;
 
-/* Looks until it is refused, and then ends the wait of whoever is inside. */
+/* Looks until it is refused, and then ends the wait of the thread inside. */
 static void *look_until_refused(void *argument)
 {
     struct shmipc_view view;
@@ -48,7 +48,7 @@ static void *send_and_count(void *result)
     return NULL;
 }
 
-/* Every thread's seat goes with the handle: LeakSanitizer looks. */
+/* Every thread's entry goes with the handle: LeakSanitizer looks. */
 static void test_handle_that_many_threads_used_leaves_nothing(void)
 {
     enum { THREADS = 20 };

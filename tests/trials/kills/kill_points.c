@@ -1,4 +1,4 @@
-/* places.c: see kills.h. Which process passes which label, when, in which kinds of ring. */
+/* kill_points.c: see kills.h. Which process passes which label, when, in which kinds of ring. */
 #include "kills.h"
 
 #include <string.h>
@@ -33,7 +33,7 @@ static bool transient(int config)
         SHMIPC_AT_##step, __VA_ARGS__ \
     }
 /* clang-format off: a table */
-const struct place places[] = {
+const struct kill_point kill_points[] = {
     /* a producer makes a ring */
     AT(CREATE_OPENED, PRODUCER, WHEN_OPEN, NULL),
     AT(CREATE_RESERVED, PRODUCER, WHEN_OPEN, NULL),
@@ -123,12 +123,12 @@ const struct place places[] = {
     AT(WAIT_LOOKED, PRODUCER, WHEN_STREAM, block),
     AT(WAIT_SLEPT, PRODUCER, WHEN_STREAM, block),
     {AT_ANY_MOMENT, PRODUCER, WHEN_STREAM, NULL},
-    AT(EVICT_GATED, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_LOCKED, PRODUCER, WHEN_EVICT, shared_block),
-    AT(LEAVE_PID, PRODUCER, WHEN_EVICT, shared_block),
-    AT(LEAVE_BIT, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_LEFT, PRODUCER, WHEN_EVICT, shared_block),
-    AT(EVICT_UNLOCKED, PRODUCER, WHEN_EVICT, shared_block),
+    AT(RECLAIM_GATED, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_LOCKED, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(LEAVE_PID, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(LEAVE_BIT, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_LEFT, PRODUCER, WHEN_RECLAIM, shared_block),
+    AT(RECLAIM_UNLOCKED, PRODUCER, WHEN_RECLAIM, shared_block),
     /* receiving */
     AT(READ_RELOADED, CONSUMER, WHEN_STREAM, NULL),
     AT(READ_RESYNCED, CONSUMER, WHEN_STREAM, overwrite),
@@ -203,7 +203,7 @@ const struct place places[] = {
     AT(CLOSE_UNMAPPED, CLEANER, WHEN_CLEAN, NULL),
 };
 /* clang-format on */
-const int place_count = sizeof places / sizeof *places;
+const int kill_point_count = sizeof kill_points / sizeof *kill_points;
 
 static const char *const step_names[STEPS] = {
 #define NAME(name) #name,
@@ -227,27 +227,28 @@ bool step_is_absent(int step)
 #endif
 }
 
-bool place_is_in(const struct place *place, int config)
+bool kill_point_is_in(const struct kill_point *point, int config)
 {
-    return !step_is_absent(place->step) && (place->in == NULL || place->in(config));
+    return !step_is_absent(point->step) && (point->in == NULL || point->in(config));
 }
 
-bool place_needs_hold(const struct place *place, int config)
+bool kill_point_needs_hold(const struct kill_point *point, int config)
 {
-    /* Who comes while its producer sleeps wakes it: without a kept place nobody makes it wait. */
+    /* A consumer that attaches wakes a sleeping producer: without a kept slot nothing makes it
+     * wait. */
     const bool wakes =
-        place->who == CONSUMER && place->when == WHEN_OPEN &&
-        (place->step == SHMIPC_AT_WAKE_COUNTED || place->step == SHMIPC_AT_WAKE_DONE);
+        point->who == CONSUMER && point->when == WHEN_OPEN &&
+        (point->step == SHMIPC_AT_WAKE_COUNTED || point->step == SHMIPC_AT_WAKE_DONE);
     return shared_block(config) &&
-           (wakes || place->when == WHEN_INHERIT || place->step == SHMIPC_AT_ATTACH_USED ||
-            (place->step >= SHMIPC_AT_KEEP_LOCKED && place->step <= SHMIPC_AT_KEEP_UNLOCKED));
+           (wakes || point->when == WHEN_INHERIT || point->step == SHMIPC_AT_ATTACH_USED ||
+            (point->step >= SHMIPC_AT_KEEP_LOCKED && point->step <= SHMIPC_AT_KEEP_UNLOCKED));
 }
 
 static enum phase phase_of(enum when when)
 {
     switch (when) {
     case WHEN_STREAM:
-    case WHEN_EVICT:
+    case WHEN_RECLAIM:
         return STREAMING;
     case WHEN_CLOSE:
     case WHEN_LAST:
@@ -259,21 +260,21 @@ static enum phase phase_of(enum when when)
 
 bool place_exists(int config, enum who who, enum phase phase, int step)
 {
-    for (int i = 0; i < place_count; i++) {
-        if (places[i].step == step && places[i].who == who && phase_of(places[i].when) == phase &&
-            place_is_in(&places[i], config)) {
+    for (int i = 0; i < kill_point_count; i++) {
+        if (kill_points[i].step == step && kill_points[i].who == who &&
+            phase_of(kill_points[i].when) == phase && kill_point_is_in(&kill_points[i], config)) {
             return true;
         }
     }
     return false;
 }
 
-const char *places_fault(void)
+const char *kill_points_fault(void)
 {
     for (int step = 0; step < STEPS; step++) {
         bool found = false;
-        for (int i = 0; i < place_count; i++) {
-            found = found || places[i].step == step;
+        for (int i = 0; i < kill_point_count; i++) {
+            found = found || kill_points[i].step == step;
         }
         if (!found) {
             return step_names[step];

@@ -4,26 +4,25 @@
 
 #include <sched.h>
 
-#define LOOKS \
-    128u         /* at producers' locks in one slice: the cost of a wait for very many is bounded */
-#define POLLS 64 /* of all members together, between two looks at the clock */
-/* While spinning, look this often for what is not data: ends, cuts, calls, and locks when due. */
+#define LOOKS 128u /* at peers in one slice, so that the cost of a wait for very many is bounded */
+#define POLLS 64   /* of all members together, between two looks at the clock */
+/* While spinning, look this often for what is not data: ends, damage, interrupts, and peers. */
 #define SPIN_LOOK_NS UINT64_C(50000)
 
 bool shmipc_waitset_look(struct shmipc_waitset *set, uint64_t now_ns)
 {
     const uint64_t next_ns = now_ns + SHMIPC_SLICE_NS * (1 + (set->count - 1) / LOOKS);
-    /* Once a lock is due to be looked at, those that are due soon are looked at too: else each
-     * member would keep its own time, and a set of hundreds would never sleep for long. */
+    /* When one peer is due, look at those that are due soon too: otherwise each member would keep
+     * its own time, and a set of hundreds would never sleep for long. */
     uint64_t due_ns = now_ns;
     bool any = false;
     for (uint32_t i = 0; i < set->count && due_ns == now_ns; i++) {
-        due_ns = set->roles[i]->peer_look_ns <= now_ns ? now_ns + SHMIPC_SLICE_NS / 2 : now_ns;
+        due_ns = *set->members[i].peer_look_ns <= now_ns ? now_ns + SHMIPC_SLICE_NS / 2 : now_ns;
     }
     for (uint32_t i = 0; i < set->count; i++) {
-        struct shmipc_consumer_role *role = set->roles[i];
-        set->ready[i] =
-            shmipc_consumer_role_has_news(role, role->peer_look_ns <= due_ns ? next_ns : 0);
+        const struct shmipc_waited *member = &set->members[i];
+        set->ready[i] = member->kind->has_news(member->self,
+                                               *member->peer_look_ns <= due_ns ? next_ns : 0);
         any = any || set->ready[i];
     }
     return any;
@@ -33,7 +32,7 @@ static uint64_t budget_ns(const struct shmipc_waitset *set)
 {
     uint64_t most_ns = set->spin != NULL ? set->spin->budget_ns : 0;
     for (uint32_t i = 0; i < set->count && set->spin == NULL; i++) {
-        const uint64_t own_ns = set->roles[i]->spin.budget_ns;
+        const uint64_t own_ns = set->members[i].spin->budget_ns;
         most_ns = own_ns > most_ns ? own_ns : most_ns;
     }
     return most_ns;
@@ -47,7 +46,7 @@ static bool poll_for(const struct shmipc_waitset *set, uint64_t now_ns, uint64_t
     do {
         for (uint32_t round = 0; round < rounds; round++) {
             for (uint32_t i = 0; i < set->count; i++) {
-                if (shmipc_ring_readable(&set->roles[i]->ring) != SHMIPC_EMPTY) {
+                if (set->members[i].kind->is_ready(set->members[i].self)) {
                     return true;
                 }
             }
@@ -83,7 +82,7 @@ enum shmipc_status shmipc_waitset_spin(struct shmipc_waitset *set, uint64_t dead
     return SHMIPC_EMPTY;
 }
 
-/* Nobody is waited for: only time and signals end it, as in select(). */
+/* A set without members: only time and signals end the wait, as in select(). */
 static enum shmipc_status nap(uint64_t deadline_ns)
 {
     const uint64_t now_ns = shmipc_now_ns();
@@ -95,11 +94,11 @@ static enum shmipc_status nap(uint64_t deadline_ns)
     return SHMIPC_AGAIN;
 }
 
-/* Marked and looked at, with nothing found: how long until somebody must look again? */
+/* All words are marked and nothing was found: how long until a peer must be looked at again? */
 static uint64_t span_until_look(const struct shmipc_waitset *set, uint64_t now_ns, uint64_t most_ns)
 {
     for (uint32_t i = 0; i < set->count; i++) {
-        const uint64_t look_ns = set->roles[i]->peer_look_ns;
+        const uint64_t look_ns = *set->members[i].peer_look_ns;
         const uint64_t left_ns = look_ns > now_ns ? look_ns - now_ns : 0;
         most_ns = left_ns < most_ns ? left_ns : most_ns;
     }
@@ -130,7 +129,7 @@ enum shmipc_status shmipc_waitset_sleep(struct shmipc_waitset *set, uint64_t dea
     }
     set->slept = true;
     for (uint32_t i = 0; i < set->count; i++) {
-        set->words[i] = &set->roles[i]->ring.ring.shared->data.sleepers;
+        set->words[i] = set->members[i].sleepers;
         set->marks[i] = shmipc_wait_mark(set->words[i]);
     }
     SHMIPC_STEP(WAIT_ANY_MARKED);
@@ -169,7 +168,7 @@ void shmipc_waitset_learn(const struct shmipc_waitset *set)
     }
     for (uint32_t i = 0; i < set->count; i++) {
         if (set->ready[i]) {
-            shmipc_spin_learn(&set->roles[i]->spin, waited_ns, set->slept);
+            shmipc_spin_learn(set->members[i].spin, waited_ns, set->slept);
         }
     }
 }

@@ -1,8 +1,8 @@
-/* waiting.c: shmipc_wait: several consumers at once. */
+/* wait_many.c: shmipc_wait: several consumers at once. */
 #define _GNU_SOURCE
-#include "../core/ring/waitset.h"
+#include "../core/ring/waited_consumer.h"
 #include "cancel.h"
-#include "reading.h"
+#include "consumer_read.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static int set_fill(struct waiting *waiting, size_t count)
             return result;
         }
         waiting->entered++;
-        set->roles[i] = &waiting->consumers[i]->role;
+        set->members[i] = shmipc_waited_consumer(&waiting->consumers[i]->role);
     }
     return SHMIPC_SUCCESS;
 }
@@ -44,21 +44,22 @@ static void set_leave(struct waiting *waiting)
     for (size_t i = 0; i < waiting->entered; i++) {
         shmipc_handle_leave(&waiting->consumers[i]->handle);
     }
-    free(waiting->set.roles); /* the block's beginning */
+    free(waiting->set.members); /* the block's beginning */
 }
 
-/* Those that were ready because somebody called them out are not, unless that ends the wait. */
-static int take_calls(struct waiting *waiting, bool *any)
+/* A member that was ready only because of an interrupt is not ready, unless that ends the wait. */
+static int take_interrupts(struct waiting *waiting, bool *any)
 {
     const struct shmipc_waitset *set = &waiting->set;
     int result = SHMIPC_SUCCESS;
     *any = false;
     for (size_t i = 0; i < set->count; i++) {
         struct shmipc_consumer *consumer = waiting->consumers[i];
-        /* Relaxed: it ended the wait, or ends the next one; take_call orders what it stands for. */
+        /* Relaxed: it ended the wait, or ends the next one; take_interrupt orders what it stands
+         * for. */
         if (shmipc_load_relaxed(&consumer->role.interrupted) != 0) {
             const int called =
-                shmipc_take_call(&consumer->handle, CONSUMER, &consumer->role.interrupted);
+                shmipc_take_interrupt(&consumer->handle, CONSUMER, &consumer->role.interrupted);
             result = result == SHMIPC_SUCCESS ? called : result;
             set->ready[i] = shmipc_ring_readable(&consumer->role.ring) != SHMIPC_EMPTY;
         }
@@ -80,7 +81,7 @@ static int set_wait(struct waiting *waiting, uint64_t deadline_ns)
         for (size_t i = 0; i < set->count; i++) {
             shmipc_consumer_end_wait(waiting->consumers[i]);
         }
-        const int result = take_calls(waiting, &any);
+        const int result = take_interrupts(waiting, &any);
         if (result != SHMIPC_SUCCESS) {
             return result;
         }
@@ -97,7 +98,7 @@ static int set_wait(struct waiting *waiting, uint64_t deadline_ns)
 int shmipc_wait(struct shmipc_consumer *const *consumers, size_t count, unsigned char *ready,
                 int64_t timeout_ns)
 {
-    SHMIPC_UNCANCELLED(); /* also: what it allocates is given back */
+    SHMIPC_UNCANCELLED(); /* also: what it allocates is freed */
     struct waiting waiting = {.consumers = consumers};
     int result = shmipc_check_timeout(timeout_ns);
     if (result != SHMIPC_SUCCESS) {

@@ -1,7 +1,8 @@
-/* producer.c: the producer of shmipc.h: its life and its facts. Its sending is in sending.c. */
+/* producer_handle.c: the producer of shmipc.h: its life and its facts. Its sending is in
+ * producer_send.c. */
 #define _GNU_SOURCE
 #include "cancel.h"
-#include "ends.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
         *options = (struct shmipc_producer_options){
             .abi = SHMIPC_ABI_VERSION,
             .size = sizeof *options,
-            .consumers = 1,
+            .max_consumers = 1,
             .spin_ns = SHMIPC_SPIN_ADAPTIVE,
             .overflow = SHMIPC_BLOCK,
             .mode = 0600,
@@ -29,20 +30,21 @@ void shmipc_producer_options_init(struct shmipc_producer_options *options)
 static int read_spec(const struct shmipc_producer_options *options, uint32_t hold_for,
                      const struct shmipc_expectation *expected, struct shmipc_spec *spec)
 {
-    if (options->consumers < 1 || options->consumers > SHMIPC_MAX_CONSUMERS) {
-        return shmipc_result_fail(SHMIPC_E_INVALID, "consumers is %u: a ring has 1 to %u",
-                                  options->consumers, SHMIPC_MAX_CONSUMERS);
+    if (options->max_consumers < 1 || options->max_consumers > SHMIPC_MAX_CONSUMERS) {
+        return shmipc_result_fail(SHMIPC_E_INVALID, "max_consumers is %u: a ring has 1 to %u",
+                                  options->max_consumers, SHMIPC_MAX_CONSUMERS);
     }
     if (options->overflow != SHMIPC_BLOCK && options->overflow != SHMIPC_OVERWRITE) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "overflow is %u: it is SHMIPC_BLOCK or SHMIPC_OVERWRITE",
                                   options->overflow);
     }
-    if (hold_for > options->consumers || (hold_for != 0 && options->overflow == SHMIPC_OVERWRITE)) {
+    if (hold_for > options->max_consumers ||
+        (hold_for != 0 && options->overflow == SHMIPC_OVERWRITE)) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
                                   "hold_for is %u: it is 0 to the %u consumers of a ring with "
                                   "SHMIPC_BLOCK; one that overwrites keeps nothing for anybody",
-                                  hold_for, options->consumers);
+                                  hold_for, options->max_consumers);
     }
     if (options->mode > 0777) {
         return shmipc_result_fail(SHMIPC_E_INVALID,
@@ -53,7 +55,7 @@ static int read_spec(const struct shmipc_producer_options *options, uint32_t hol
         .framing = expected->item_len != 0 ? SHMIPC_FRAMING_TYPED : SHMIPC_FRAMING_MESSAGE,
         .overflow =
             options->overflow == SHMIPC_BLOCK ? SHMIPC_OVERFLOW_BLOCK : SHMIPC_OVERFLOW_OVERWRITE,
-        .slots = options->consumers,
+        .slots = options->max_consumers,
         .item_len = expected->item_len,
         .capacity = options->capacity,
         .schema = expected->schema,
@@ -128,7 +130,7 @@ int shmipc_producer_open_holding(struct shmipc_producer **producer, const char *
         return result;
     }
     struct shmipc_producer *self =
-        shmipc_end_new(sizeof *self, "a producer of", name, path, &result);
+        shmipc_endpoint_new(sizeof *self, "a producer of", name, path, &result);
     if (self == NULL) {
         return result;
     }
@@ -176,7 +178,7 @@ void shmipc_producer_free(struct shmipc_producer *producer)
 {
     const int result = producer != NULL ? shmipc_producer_close(producer) : SHMIPC_E_INVALID;
     if (result == SHMIPC_SUCCESS || result == SHMIPC_E_REMOVED) {      /* closed, both */
-        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for who looks too late */
+        shmipc_store_relaxed(&producer->handle.tag, SHMIPC_TAG_FREED); /* for a late use */
         free(producer->schema);
         free(producer);
     }
@@ -195,17 +197,17 @@ int shmipc_producer_wait_for_consumers(struct shmipc_producer *producer, uint32_
         return result;
     }
     struct shmipc_producer_role *role = &producer->role;
-    result = count <= role->ring.ring.slots
+    result = count <= role->ring.map.slots
                  ? shmipc_check_timeout(timeout_ns)
                  : shmipc_result_fail(SHMIPC_E_INVALID,
-                                      "ring \"%s\" has places for %u consumers, not %u: create it "
-                                      "with a larger `consumers`",
-                                      producer->handle.name, role->ring.ring.slots, count);
+                                      "ring \"%s\" has slots for %u consumers, not %u: create it "
+                                      "with a larger `max_consumers`",
+                                      producer->handle.name, role->ring.map.slots, count);
     const uint64_t deadline_ns = shmipc_deadline_after(timeout_ns);
     while (result == SHMIPC_SUCCESS) {
         status = shmipc_producer_role_wait_attached(role, &wait, count, deadline_ns);
         if (status == SHMIPC_CLOSED) {
-            result = shmipc_take_call(&producer->handle, PRODUCER, &role->interrupted);
+            result = shmipc_take_interrupt(&producer->handle, PRODUCER, &role->interrupted);
         } else if (status != SHMIPC_AGAIN) {
             break;
         }
@@ -257,16 +259,17 @@ int shmipc_producer_stats(struct shmipc_producer *producer, struct shmipc_produc
                            : shmipc_handle_enter((struct shmipc_handle *)producer, PRODUCER);
     if (result == SHMIPC_SUCCESS) {
         const struct shmipc_producer_role *role = &producer->role;
-        const struct shmipc_ring *ring = &role->ring.ring;
+        const struct shmipc_ring *ring = &role->ring.map;
         const uint64_t committed = role->ring.head_pos - ring->origin_pos;
         *stats = (struct shmipc_producer_stats){
             .committed_len = committed,
             .count = ring->item_stride == 0 ? role->ring.next_seq : committed / ring->item_stride,
-            .pending = shmipc_ring_pending_estimate(&role->ring),
+            .lag = shmipc_ring_pending_estimate(&role->ring),
             .sleeps = role->sleeps,
             .wakes = role->wakes,
-            .evicted = role->evicted,
+            .reclaimed = role->reclaimed,
             .attached = shmipc_producer_role_count_attached(role),
+            .kept = shmipc_ring_count_kept(ring),
             .took_over = role->took_over,
         };
         shmipc_handle_leave(&producer->handle);

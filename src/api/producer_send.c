@@ -1,18 +1,19 @@
-/* sending.c: what a producer of shmipc.h sends by copying: one, runs. In place: reserving.c. */
-#include "sending.h"
+/* producer_send.c: what a producer of shmipc.h sends by copying: one, runs. In place:
+ * producer_reserve.c. */
+#include "producer_send.h"
 
+#include "../core/ring/bulk.h"
 #include "cancel.h"
 #include "copy.h"
 
 #define PRODUCER SHMIPC_TAG_PRODUCER
-#define RUN_LEN 8192u /* bytes of messages that are committed at once */
 
 static int fail_with(const struct shmipc_producer *self, enum shmipc_status status)
 {
     return shmipc_ring_result(&self->handle, &self->role.segment, status, SHMIPC_SIDE_PRODUCER);
 }
 
-/* Waited in vain: who holds the ring back? */
+/* The wait for room timed out: name the slowest consumer. */
 static int fail_full(const struct shmipc_producer *self)
 {
     uint32_t pid;
@@ -51,7 +52,7 @@ int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t 
         while (result == SHMIPC_SUCCESS) {
             status = shmipc_producer_role_wait_room(role, &wait, len, deadline_ns);
             if (status == SHMIPC_CLOSED) {
-                result = shmipc_take_call(&self->handle, PRODUCER, &role->interrupted);
+                result = shmipc_take_interrupt(&self->handle, PRODUCER, &role->interrupted);
             } else if (status != SHMIPC_AGAIN) {
                 break;
             }
@@ -110,7 +111,7 @@ static int check_kind(uint32_t kind, uint32_t flags)
 
 int shmipc_refuse_message_len(const struct shmipc_producer *self, uint64_t len)
 {
-    const uint64_t area = self->role.ring.ring.area_len;
+    const uint64_t area = self->role.ring.map.area_len;
     uint64_t most = area - sizeof(struct shmipc_message_header);
     most = most < SHMIPC_MAX_MESSAGE_LEN ? most : SHMIPC_MAX_MESSAGE_LEN;
     return shmipc_result_fail(SHMIPC_E_TOO_LARGE,
@@ -124,8 +125,7 @@ static int check_message_len(const struct shmipc_producer *self, uint64_t len)
     return shmipc_message_fits(self, len) ? SHMIPC_SUCCESS : shmipc_refuse_message_len(self, len);
 }
 
-/* Enter for something that sends, of a ring of this framing. A result; after SUCCESS leave must
- * follow. */
+/* Enter to send to a ring of this framing. A result; after SUCCESS leave must follow. */
 static int enter_to_send(struct shmipc_producer *self, bool typed, const char *instead)
 {
     int result = shmipc_handle_enter((struct shmipc_handle *)self, PRODUCER);
@@ -156,18 +156,18 @@ static int send_item(struct shmipc_producer *self, const void *data, size_t len,
                                   "make them fields of the dtype",
                                   self->handle.name);
     }
-    if (len != ring->ring.item_len) {
+    if (len != ring->map.item_len) {
         return shmipc_result_fail(SHMIPC_E_MISMATCH,
                                   "ring \"%s\" takes items of %llu byte%s (%s), not %zu",
-                                  self->handle.name, (unsigned long long)ring->ring.item_len,
-                                  SHMIPC_S(ring->ring.item_len), self->schema, len);
+                                  self->handle.name, (unsigned long long)ring->map.item_len,
+                                  SHMIPC_S(ring->map.item_len), self->schema, len);
     }
-    const int result = shmipc_make_room(self, ring->ring.item_stride, timeout_ns, &at);
+    const int result = shmipc_make_room(self, ring->map.item_stride, timeout_ns, &at);
     if (result != SHMIPC_SUCCESS) {
         return result;
     }
     shmipc_copy(at, data, len);
-    shmipc_ring_commit(ring, ring->ring.item_stride);
+    shmipc_ring_commit(ring, ring->map.item_stride);
     return notify(self);
 }
 
@@ -192,7 +192,7 @@ static int send_message(struct shmipc_producer *self, const void *data, size_t l
     return notify(self);
 }
 
-/* Everything that can be said of a send, inside; leaves. */
+/* Slow path of send with all checks. Handle entered on call, left on return. */
 SHMIPC_APART static int send_slowly(struct shmipc_producer *producer, const void *data, size_t len,
                                     uint32_t kind, uint32_t flags, int64_t timeout_ns)
 {
@@ -202,7 +202,7 @@ SHMIPC_APART static int send_slowly(struct shmipc_producer *producer, const void
     } else if (data == NULL && len != 0) {
         result = shmipc_refuse_null("data");
     } else if ((result = shmipc_check_timeout(timeout_ns)) != SHMIPC_SUCCESS) {
-        /* said */
+        /* reported already */
     } else if (shmipc_producer_is_typed(producer)) {
         result = send_item(producer, data, len, kind, flags, timeout_ns);
     } else {
@@ -233,7 +233,7 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
                         len > SHMIPC_COPY_INLINE_LEN)) {
         return send_slowly(producer, data, len, kind, flags, timeout_ns);
     }
-    const uint64_t stride = ring->ring.item_stride;
+    const uint64_t stride = ring->map.item_stride;
     if (stride == 0) {
         const uint64_t span = shmipc_message_span(len); /* so short that it fits every ring */
         if (SHMIPC_UNLIKELY(!shmipc_kind_is_valid(kind, flags) ||
@@ -246,7 +246,7 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
         shmipc_copy_short(at + sizeof(struct shmipc_message_header), data, len);
         shmipc_ring_commit_messages(ring, span, 1);
     } else {
-        if (SHMIPC_UNLIKELY((kind | flags) != 0 || len != ring->ring.item_len ||
+        if (SHMIPC_UNLIKELY((kind | flags) != 0 || len != ring->map.item_len ||
                             !shmipc_has_room(producer, stride))) {
             return send_slowly(producer, data, len, kind, flags, timeout_ns);
         }
@@ -256,45 +256,43 @@ int shmipc_producer_send(struct shmipc_producer *producer, const void *data, siz
     return shmipc_finish(producer);
 }
 
-static void copy_items(const struct shmipc_ring *ring, unsigned char *to, const unsigned char *from,
-                       uint64_t items)
+/* ---- sending many --------------------------------------------------------------------------- */
+
+struct bulk {
+    struct shmipc_producer *producer;
+    const unsigned char *items;
+    int64_t timeout_ns;
+    uint64_t deadline_ns;
+};
+
+static int bulk_make_room(void *self, uint64_t len)
 {
+    struct bulk *bulk = self;
+    unsigned char *ignored;
+    return shmipc_make_room(bulk->producer, len,
+                            shmipc_timeout_left(bulk->timeout_ns, &bulk->deadline_ns), &ignored);
+}
+
+static void bulk_copy(void *self, unsigned char *to, uint64_t first, uint64_t count)
+{
+    const struct bulk *bulk = self;
+    const struct shmipc_ring *ring = &bulk->producer->role.ring.map;
+    const unsigned char *from = bulk->items + first * ring->item_len;
     if (ring->item_stride == ring->item_len) {
-        shmipc_copy(to, from, (size_t)(items * ring->item_len));
+        shmipc_copy(to, from, (size_t)(count * ring->item_len));
         return;
     }
-    for (uint64_t i = 0; i < items; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         shmipc_copy(to + i * ring->item_stride, from + i * ring->item_len, (size_t)ring->item_len);
     }
 }
 
-/* Runs of at most a quarter of the ring, so that the consumer reads one while the next is written.
- */
-static int send_items(struct shmipc_producer *self, const unsigned char *items, uint64_t count,
-                      int64_t timeout_ns, uint64_t *sent)
+static int bulk_fail(void *self, enum shmipc_status status)
 {
-    struct shmipc_ring_producer *core = &self->role.ring;
-    const struct shmipc_ring *ring = &core->ring;
-    const uint64_t quarter = ring->area_len / 4 / ring->item_stride;
-    const uint64_t most = quarter > 0 ? quarter : 1;
-    uint64_t deadline_ns = 0;
-    int result = SHMIPC_SUCCESS;
-    while (*sent < count && result == SHMIPC_SUCCESS) {
-        unsigned char *at;
-        result = shmipc_make_room(self, ring->item_stride,
-                                  shmipc_timeout_left(timeout_ns, &deadline_ns), &at);
-        if (result == SHMIPC_SUCCESS) {
-            uint64_t run = shmipc_ring_room(core) / ring->item_stride;
-            run = run < most ? run : most;
-            run = run < count - *sent ? run : count - *sent;
-            copy_items(ring, at, items + *sent * ring->item_len, run);
-            shmipc_ring_commit(core, run * ring->item_stride);
-            result = notify(self);
-            *sent += result == SHMIPC_SUCCESS ? run : 0;
-        }
-    }
-    return result;
+    return fail_with(((struct bulk *)self)->producer, status);
 }
+
+static const struct shmipc_bulk_calls bulk_calls = {bulk_make_room, bulk_copy, bulk_fail};
 
 int shmipc_producer_send_n(struct shmipc_producer *producer, const void *items, uint64_t count,
                            int64_t timeout_ns, uint64_t *sent)
@@ -309,74 +307,43 @@ int shmipc_producer_send_n(struct shmipc_producer *producer, const void *items, 
     result = items == NULL && count != 0 ? shmipc_refuse_null("items")
                                          : shmipc_check_timeout(timeout_ns);
     if (result == SHMIPC_SUCCESS) {
-        result = send_items(producer, items, count, timeout_ns, done);
+        struct bulk bulk = {producer, items, timeout_ns, 0};
+        result = shmipc_bulk_send_items(&producer->role, count, &bulk_calls, &bulk, done);
     }
     shmipc_handle_leave(&producer->handle);
     return result;
 }
 
-/* Messages written behind the head and not yet committed. */
-struct run {
-    uint64_t len;
-    uint64_t count;
-};
-
-static int commit_run(struct shmipc_producer *self, struct run *run, size_t *sent)
+static int add_to_run(struct bulk *bulk, struct shmipc_run *run, const struct shmipc_view *message,
+                      uint64_t *sent)
 {
-    if (run->count == 0) {
-        return SHMIPC_SUCCESS;
-    }
-    shmipc_ring_commit_messages(&self->role.ring, run->len, run->count);
-    const int result = notify(self);
-    *sent += result == SHMIPC_SUCCESS ? (size_t)run->count : 0;
-    *run = (struct run){0, 0};
-    return result;
-}
-
-static int add_to_run(struct shmipc_producer *self, struct run *run,
-                      const struct shmipc_view *message, int64_t timeout_ns, uint64_t *deadline_ns,
-                      size_t *sent)
-{
-    struct shmipc_ring_producer *core = &self->role.ring;
+    struct shmipc_producer *self = bulk->producer;
+    unsigned char *payload;
     int result = check_kind(message->kind, message->flags);
     if (result == SHMIPC_SUCCESS) {
         result = message->data == NULL && message->len != 0 ? shmipc_refuse_null("a message's data")
                                                             : check_message_len(self, message->len);
     }
-    if (result != SHMIPC_SUCCESS) {
-        return result;
+    if (result == SHMIPC_SUCCESS) {
+        result = shmipc_run_add(&self->role, run, message->len, message->kind, message->flags,
+                                SHMIPC_RUN_LEN, &bulk_calls, bulk, sent, &payload);
     }
-    const uint64_t span = shmipc_message_span(message->len);
-    if (run->len >= RUN_LEN || run->len + span > core->ring.area_len / 4 ||
-        shmipc_ring_room(core) < run->len + span) {
-        unsigned char *ignored;
-        result = commit_run(self, run, sent);
-        if (result == SHMIPC_SUCCESS) {
-            result = shmipc_make_room(self, span, shmipc_timeout_left(timeout_ns, deadline_ns),
-                                      &ignored);
-        }
-        if (result != SHMIPC_SUCCESS) {
-            return result;
-        }
+    if (result == SHMIPC_SUCCESS) {
+        shmipc_copy(payload, message->data, (size_t)message->len);
     }
-    unsigned char *at = core->ring.data + ((core->head_pos + run->len) & core->ring.mask);
-    shmipc_message_header_store(at, (uint32_t)message->len, message->kind, message->flags,
-                                core->next_seq + run->count);
-    shmipc_copy(at + sizeof(struct shmipc_message_header), message->data, (size_t)message->len);
-    run->len += span;
-    run->count++;
-    return SHMIPC_SUCCESS;
+    return result;
 }
 
 int shmipc_producer_send_messages(struct shmipc_producer *producer,
                                   const struct shmipc_view *messages, size_t count,
                                   int64_t timeout_ns, size_t *sent)
 {
-    struct run run = {0, 0};
-    uint64_t deadline_ns = 0;
-    size_t ignored;
-    size_t *done = sent != NULL ? sent : &ignored;
-    *done = 0;
+    struct bulk bulk = {producer, NULL, timeout_ns, 0};
+    struct shmipc_run run = {0, 0};
+    uint64_t done = 0;
+    if (sent != NULL) {
+        *sent = 0;
+    }
     int result = enter_to_send(producer, false, "shmipc_producer_send_n()");
     if (result != SHMIPC_SUCCESS) {
         return result;
@@ -384,9 +351,13 @@ int shmipc_producer_send_messages(struct shmipc_producer *producer,
     result = messages == NULL && count != 0 ? shmipc_refuse_null("messages")
                                             : shmipc_check_timeout(timeout_ns);
     for (size_t i = 0; i < count && result == SHMIPC_SUCCESS; i++) {
-        result = add_to_run(producer, &run, &messages[i], timeout_ns, &deadline_ns, done);
+        result = add_to_run(&bulk, &run, &messages[i], &done);
     }
-    const int last = commit_run(producer, &run, done); /* what came before a failure is sent */
+    /* What came before a failure is sent. */
+    const int last = shmipc_run_commit(&producer->role, &run, &bulk_calls, &bulk, &done);
+    if (sent != NULL) {
+        *sent = (size_t)done;
+    }
     shmipc_handle_leave(&producer->handle);
     return result == SHMIPC_SUCCESS ? last : result;
 }

@@ -1,36 +1,35 @@
 /*
- * sending.h: what the producer's calls that send have in common.
+ * producer_send.h: what the producer's calls that send have in common.
  *
- * Owns:     room at the head, the end of a call, refusals. The usual way of each call is inline and
- *           calls nothing; whatever is not usual is a function that is not inlined, reached by a
- *           jump, so that the usual way saves no registers for it.
- * May be included by: sending.c, reserving.c.
+ * Owns:     room at the head, the end of a call, refusals. The fast path of each call is inline and
+ *           calls nothing; slow paths are functions that are not inlined, reached by a jump, so
+ *           that the fast path saves no registers for them.
  *
  * A reservation is its producer's only one and forbids any other send. Everything here happens
  * inside the handle (handle.h), one thread at a time.
  */
-#ifndef SHMIPC_API_SENDING_H
-#define SHMIPC_API_SENDING_H
+#ifndef SHMIPC_API_PRODUCER_SEND_H
+#define SHMIPC_API_PRODUCER_SEND_H
 
-#include "ends.h"
+#include "endpoint.h"
 
 #define SHMIPC_MAX_KIND 65535u
-#define SHMIPC_APART __attribute__((noinline)) /* from the usual way */
+#define SHMIPC_APART __attribute__((noinline)) /* off the fast path */
 
 /* `len` bytes at the head, waiting for them if need be. A result. */
 int shmipc_make_room_slowly(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
                             unsigned char **at);
-/* The results of a send that cannot be. */
+/* Results of a send that is refused. */
 int shmipc_refuse_reserved(const struct shmipc_producer *self);
 int shmipc_refuse_producer_framing(const struct shmipc_producer *self, const char *instead);
 int shmipc_refuse_kind(uint32_t kind, uint32_t flags);
 int shmipc_refuse_message_len(const struct shmipc_producer *self, uint64_t len);
-/* The end of a call whose commit somebody sleeps for, or whose file was cut. A result. */
+/* End of a call: a consumer sleeps, or the file was truncated. A result. */
 int shmipc_finish_slowly(struct shmipc_producer *self);
 
 static inline bool shmipc_producer_is_typed(const struct shmipc_producer *self)
 {
-    return self->role.ring.ring.item_stride != 0;
+    return self->role.ring.map.item_stride != 0;
 }
 
 static inline bool shmipc_kind_is_valid(uint32_t kind, uint32_t flags)
@@ -41,7 +40,7 @@ static inline bool shmipc_kind_is_valid(uint32_t kind, uint32_t flags)
 static inline bool shmipc_message_fits(const struct shmipc_producer *self, uint64_t len)
 {
     return len <= SHMIPC_MAX_MESSAGE_LEN &&
-           shmipc_message_span(len) <= self->role.ring.ring.area_len;
+           shmipc_message_span(len) <= self->role.ring.map.area_len;
 }
 
 static inline bool shmipc_has_room(const struct shmipc_producer *self, uint64_t len)
@@ -54,7 +53,7 @@ static inline unsigned char *shmipc_head_at(const struct shmipc_producer *self)
 {
     const struct shmipc_ring_producer *ring = &self->role.ring;
     SHMIPC_STEP(RESERVED);
-    return ring->ring.data + (ring->head_pos & ring->ring.mask);
+    return ring->map.data + (ring->head_pos & ring->map.mask);
 }
 
 static inline int shmipc_make_room(struct shmipc_producer *self, uint64_t len, int64_t timeout_ns,
@@ -67,11 +66,11 @@ static inline int shmipc_make_room(struct shmipc_producer *self, uint64_t len, i
     return shmipc_make_room_slowly(self, len, timeout_ns, at);
 }
 
-/* After the commit: wake who sleeps, and leave. A result. */
+/* After the commit: wake sleeping consumers, and leave. A result. */
 static inline int shmipc_finish(struct shmipc_producer *self)
 {
     struct shmipc_producer_role *role = &self->role;
-    if (shmipc_wait_wanted(&role->ring.ring.shared->data.sleepers, role->asymmetric) ||
+    if (shmipc_wait_wanted(&role->ring.map.shared->data.sleepers, role->asymmetric) ||
         shmipc_segment_is_damaged(&role->segment)) {
         return shmipc_finish_slowly(self);
     }
