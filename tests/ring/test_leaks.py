@@ -22,6 +22,8 @@ import pytest
 import shmipc
 from shmipc import Consumer, Producer, record_type
 
+pytestmark = pytest.mark.debug
+
 AREA = 4096
 ROUNDS = [
     pytest.param(1000, id="short"),

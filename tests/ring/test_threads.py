@@ -21,7 +21,7 @@ import shmipc
 from helpers import check_payload, discard, eventually, in_thread, payload, run_clean
 from shmipc import Consumer, Producer
 
-pytestmark = pytest.mark.binding
+pytestmark = [pytest.mark.binding, pytest.mark.debug]
 
 AREA = 4096
 MISUSE = (RuntimeError, ValueError, BufferError, shmipc.Closed, shmipc.Empty, shmipc.Full)
