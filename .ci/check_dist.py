@@ -34,6 +34,7 @@ IN_SDIST = (
     "tests/trials/model/run.py",
     "tests/trials/soak/run.py",
     "tests/conftest.py",
+    "tests/support/objects.py",
     "examples/hello.py",
     "benchmarks/run.py",
     "docs/design.md",

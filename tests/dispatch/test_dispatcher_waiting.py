@@ -1,4 +1,4 @@
-"""Dispatcher: several rings, waiting, ends, deaths, and who may call what when."""
+"""Dispatcher: several rings, waiting, ends, deaths, and which call is allowed when."""
 
 from __future__ import annotations
 

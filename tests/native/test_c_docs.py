@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_c import runner
 
+from toolchain import build_library
+
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,17 +160,7 @@ def compiler() -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a libshmipc.so of this tree."""
-    directory = tmp_path_factory.mktemp("lib")
-    sources = [*sorted((ROOT / "src/core").rglob("*.c")), *sorted((ROOT / "src/api").glob("*.c"))]
-    command = [
-        *(compiler(), "-std=c11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
-        *(f"-I{ROOT / 'src/core'}", f"-I{INCLUDE}", '-DSHMIPC_VERSION="test"'),
-        *map(str, sources),
-        *(f"-Wl,--version-script={ROOT / 'src/api/libshmipc.map'}", "-Wl,-soname,libshmipc.so"),
-        *("-o", str(directory / "libshmipc.so")),
-    ]
-    subprocess.run(command, check=True)
-    return directory
+    return build_library(compiler(), tmp_path_factory.mktemp("lib")).parent
 
 
 def build(source: Path, library: Path, *flags: str) -> Path:

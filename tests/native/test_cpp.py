@@ -7,6 +7,7 @@ import ast
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from toolchain import (
     NATIVE_ENV,
     SANITIZE,
     build_library,
+    build_with,
     c_compiler,
     compile_with,
     cxx_compilers,
@@ -33,7 +35,6 @@ EXAMPLE = ROOT / "examples" / "ticks.cpp"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 STANDARDS = ("-std=c++17", "-std=c++20")
 COMPILERS = cxx_compilers()
-SHARED = ("-shared", "-fPIC")
 # every compiler runs the tests, in one of the standards; it looks at the others
 RUNS = list(zip(COMPILERS, STANDARDS, strict=False))
 
@@ -54,15 +55,17 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed or build_library(str(cc), tmp_path_factory.mktemp("lib"))
 
 
-def build(compiler: str, library: Path, out: Path, *flags: object) -> Path:
-    compile_with(
-        compiler,
-        *WARNINGS,
-        *(f"-I{INCLUDE}", *flags),
-        *(f"-L{library.parent}", f"-Wl,-rpath,{library.parent}", "-lshmipc", "-pthread"),
-        *("-o", out),
-    )
-    return out
+def build(
+    compiler: str,
+    library: Path,
+    out: Path,
+    flags: Sequence[str],
+    *sources: Path,
+    link: Sequence[str] = (),
+) -> Path:
+    flags = [*WARNINGS, "-pthread", f"-I{INCLUDE}", *flags]
+    found = (f"-L{library.parent}", f"-Wl,-rpath,{library.parent}", "-lshmipc")
+    return build_with(compiler, flags, sources, out, *found, *link)
 
 
 def run(program: Path, *arguments: object) -> str:
@@ -82,7 +85,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def program(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cpp") / "main"
-    return build(COMPILERS[0], library, out, STANDARDS[0], *sorted(CPP.glob("*.cpp")))
+    return build(COMPILERS[0], library, out, STANDARDS[:1], *sorted(CPP.glob("*.cpp")))
 
 
 def count_tests(*paths: Path) -> int:
@@ -98,8 +101,9 @@ def test_cpp_suite_passes(program: Path) -> None:
 
 @pytest.mark.parametrize("compiler", COMPILERS[1:])
 def test_cpp_suite_passes_as_cpp20(compiler: str, library: Path, tmp_path: Path) -> None:
-    program = build(compiler, library, tmp_path / "main", STANDARDS[1], *sorted(CPP.glob("*.cpp")))
-    assert run(program) == f"{count_tests(*CPP.glob('*.cpp'))} tests passed\n"
+    sources = sorted(CPP.glob("*.cpp"))
+    program = build(compiler, library, tmp_path / "main", STANDARDS[1:], *sources)
+    assert run(program) == f"{count_tests(*sources)} tests passed\n"
 
 
 def test_cpp_suite_passes_under_the_sanitizers(tmp_path: Path) -> None:
@@ -110,14 +114,14 @@ def test_cpp_suite_passes_under_the_sanitizers(tmp_path: Path) -> None:
         cc = "clang"  # the sanitizers of one compiler
     library = build_library(cc, tmp_path, SANITIZE)
     sources = sorted(CPP.glob("*.cpp"))
-    program = build(compiler, library, tmp_path / "main", STANDARDS[1], *SANITIZE, *sources)
+    program = build(compiler, library, tmp_path / "main", (STANDARDS[1], *SANITIZE), *sources)
     assert run(program) == f"{count_tests(*sources)} tests passed\n"
 
 
 def test_error_codes_need_no_exceptions(library: Path, tmp_path: Path) -> None:
     sources = (CPP / "codes.cpp", CPP / "main.cpp")
-    flags = ("-fno-exceptions", STANDARDS[0], *sources)
-    program = build(COMPILERS[0], library, tmp_path / "main", *flags)
+    flags = ("-fno-exceptions", STANDARDS[0])
+    program = build(COMPILERS[0], library, tmp_path / "main", flags, *sources)
     assert run(program) == f"{count_tests(*sources)} tests passed\n"
     done = subprocess.run(
         [program, "consume", "no/name"], capture_output=True, text=True, env=environment()
@@ -149,12 +153,21 @@ def test_errors_are_the_same_in_a_plugin_and_its_host(library: Path, tmp_path: P
     hidden = (STANDARDS[0], "-fvisibility=hidden", "-fvisibility-inlines-hidden")
     folder = CPP / "plugin"
     plugins = [
-        build(compiler, library, tmp_path / f"{compiler}.so", *hidden, *SHARED, source)
+        build(
+            compiler,
+            library,
+            tmp_path / f"{compiler}.so",
+            (*hidden, "-fPIC"),
+            source,
+            link=["-shared"],
+        )
         for compiler in COMPILERS
         for source in [folder / "plugin.cpp"]
     ]
     for compiler in COMPILERS:
-        host = build(compiler, library, tmp_path / "host", *hidden, folder / "host.cpp", "-ldl")
+        host = build(
+            compiler, library, tmp_path / "host", hidden, folder / "host.cpp", link=["-ldl"]
+        )
         assert run(host, *plugins) == f"{len(plugins)} plugins\n"
 
 
@@ -257,13 +270,26 @@ MISTAKES = {
 }
 
 
+@pytest.fixture(scope="module")
+def precompiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A header of shmipc.hpp alone; the compiler that is given it finds its .gch."""
+    header = tmp_path_factory.mktemp("precompiled") / "first.hpp"
+    header.write_text("#include <shmipc.hpp>\n")
+    flags = (STANDARDS[0], f"-I{INCLUDE}", "-x", "c++-header")
+    compile_with(COMPILERS[-1], *flags, header, "-o", f"{header}.gch")
+    return header
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_does_not_compile_and_is_told(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_does_not_compile_and_is_told(
+    mistake: str, precompiled: Path, tmp_path: Path
+) -> None:
     code, text = MISTAKES[mistake]
     source = tmp_path / "mistake.cpp"
     source.write_text(f"#include <shmipc.hpp>\n{code}\n")
+    flags = (STANDARDS[0], f"-I{INCLUDE}", "-include", precompiled, "-fsyntax-only")
     with pytest.raises(AssertionError, match=text):
-        compile_with(COMPILERS[-1], STANDARDS[0], f"-I{INCLUDE}", "-fsyntax-only", source)
+        compile_with(COMPILERS[-1], *flags, source)
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -276,7 +302,7 @@ def test_a_record_may_have_256_fields(compiler: str, library: Path, tmp_path: Pa
         f"SHMIPC_RECORD(R, {', '.join(names)});\n"
         'int main() { std::printf("%s", shmipc::dtype_of<R>().text.c_str()); }\n'
     )
-    told = run(build(compiler, library, tmp_path / "wide", STANDARDS[0], source))
+    told = run(build(compiler, library, tmp_path / "wide", STANDARDS[:1], source))
     assert ast.literal_eval(told) == [(name, "<i4") for name in names]
 
 
@@ -425,7 +451,7 @@ def test_cpp_is_told_that_the_producer_died(program: Path) -> None:
 
 
 def test_the_readmes_example_runs_and_python_reads_its_ring(library: Path, tmp_path: Path) -> None:
-    program = build(COMPILERS[0], library, tmp_path / "ticks", STANDARDS[0], EXAMPLE)
+    program = build(COMPILERS[0], library, tmp_path / "ticks", STANDARDS[:1], EXAMPLE)
     assert len(EXAMPLE.read_text("utf-8").splitlines()) <= 30
     with Side(program, "consume") as consumer, Side(program, "produce") as producer:
         assert producer.end()[0] == 0

@@ -143,7 +143,7 @@ def test_real_capture_comes_whole(strategies: int, start_fast: Start, real_diges
 
 
 def bruised(lines: list[bytes], seed: int) -> list[bytes]:
-    """Cut, change or double some bytes of some lines."""
+    """Truncate, change or double some bytes of some lines."""
     chance = random.Random(seed)
     found = []
     for whole in lines:
@@ -166,7 +166,7 @@ def bruised(lines: list[bytes], seed: int) -> list[bytes]:
     return found
 
 
-#: What a text may hold, and what not: UTF-8 too long, of halves, beyond the last, cut ...
+#: What a text may hold, and what not: UTF-8 too long, of halves, beyond the last, truncated ...
 TEXTS = [
     *("\u00e9", "\u20ac", "\U0001f600", "\\u00e9", "\\n\\\\\\/", "\\ud800", "\x7f"),
     *(

@@ -21,8 +21,8 @@ from toolchain import (
     NATIVE_ENV,
     SANITIZE,
     build_library,
+    build_with,
     c_compiler,
-    compile_with,
     cxx_compilers,
 )
 
@@ -132,11 +132,9 @@ def test_no_order_is_filled_at_a_price_that_is_not_known(tmp_path: Path) -> None
     if cc is None or not cxx_compilers():
         pytest.skip("no C or C++ compiler: install gcc and g++")
     library = build_library(cc, tmp_path)
-    program = tmp_path / "fills"
     flags = ("-std=c++17", *C_WARNINGS, *SANITIZE, f"-I{INCLUDE}")
-    compile_with(
-        cxx_compilers()[0], *flags, FILLS, library, f"-Wl,-rpath,{tmp_path}", "-o", program
-    )
+    link = (library, f"-Wl,-rpath,{tmp_path}")
+    program = build_with(cxx_compilers()[0], flags, [FILLS], tmp_path / "fills", *link)
     done = subprocess.run([program], capture_output=True, text=True, env=NATIVE_ENV, timeout=60)
     tests = FILLS.read_text("utf-8").count("\nTEST(")
     assert (done.returncode, done.stdout) == (0, f"{tests} tests passed\n"), done.stderr

@@ -1,4 +1,4 @@
-"""examples/engine.cpp: who comes, who goes, who is killed, and what the engine is asked to do."""
+"""examples/engine.cpp: strategies that join, leave and are killed, and its command line."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ int main(int argc, char **argv) {
     pid_t child = fork(); /* through the fork handlers */
     if (child == 0) _exit(0);
     if (waitpid(child, &status, 0) != child || status != 0) return 5;
-    /* a file of somebody else's that is cut under its user */
+    /* a file of other code, truncated while it is mapped */
     FILE *file = tmpfile();
     if (file == NULL || ftruncate(fileno(file), 4096) != 0) return 6;
     volatile char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);

@@ -1,5 +1,5 @@
-"""Other code closes our descriptors (os.closerange, daemonising): roles stay, and nothing of
-anybody else's is closed or locked in their place."""
+"""Other code closes our descriptors (os.closerange, daemonising): roles stay, and no descriptor
+that reuses their numbers is closed or locked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shmipc import Consumer, Producer
 
 AREA = 4096
 
-# a ring of two places whose producer and consumer have lost their descriptors
+# a ring of two slots whose producer and consumer have lost their descriptors
 LOSE = """
         producer = Producer("r", capacity=4096, max_consumers=2)
         consumer = Consumer("r", timeout=5)
@@ -35,11 +35,11 @@ def test_second_producer_is_busy_after_closerange() -> None:
         producer.send(b"still mine")
         assert consumer.recv(5) == b"still mine"
         with Consumer("r", timeout=0) as other:
-            producer.send(b"two places")
-            assert other.recv(5) == b"two places"
+            producer.send(b"two slots")
+            assert other.recv(5) == b"two slots"
         try:
             with Consumer("r", timeout=0), Consumer("r", timeout=0):
-                raise AssertionError("the first consumer's place was given away")
+                raise AssertionError("the first consumer's slot was given away")
         except Busy:
             pass
         consumer.close()

@@ -1,4 +1,4 @@
-"""A producer's role moves to whoever is really coming for it, and to nobody else."""
+"""A producer's role goes to the process that is opening it, and to no other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pair(name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def end_of(consumer: Any) -> type[BaseException]:
-    """Wait for what the consumer is told when the producer is gone."""
+    """Return what the consumer raises once the producer is gone."""
     with pytest.raises((shmipc.Closed, shmipc.ProducerDied)) as told:
         consumer.recv(20)
     return told.type

@@ -211,7 +211,7 @@ def produce(producer: Any) -> None:
 
 
 def test_pickled_producer_opens_no_new_hold() -> None:
-    """The ring is there, with the places it keeps: who has joined and left needs none again."""
+    """The ring is there, with its kept slots: a consumer that joined and left takes none again."""
     producer = Producer("h", max_consumers=3, hold_for=2)
     producer.send(b"0")
     with Consumer("h", timeout=0) as consumer:
@@ -226,7 +226,7 @@ def test_pickled_producer_opens_no_new_hold() -> None:
     assert not segment_path("h").exists()
 
 
-def test_joiner_gets_the_place_for_which_most_is_kept() -> None:
+def test_joiner_gets_the_slot_for_which_most_is_kept() -> None:
     """What a take-over keeps from its own beginning on comes after what was kept from message 0."""
     body = """
         producer = Producer("h", max_consumers=3, hold_for=2)

@@ -194,8 +194,8 @@ def test_thing_in_the_place_of_a_ring_is_refused_and_left_alone(
     assert fingerprint(path) == before
 
 
-# What was a segment of ours, as far as anybody can tell: removed, but only if asked to discard.
-CUT = {"empty file", "truncated ring", "hole of 1 TiB", "ring with a hole of 1 TiB"}
+# Files that may have been segments: removed, but only with --discard.
+TRUNCATED = {"empty file", "truncated ring", "hole of 1 TiB", "ring with a hole of 1 TiB"}
 
 
 def test_command_line_survives_and_leaves_alone_what_is_no_ring(
@@ -204,7 +204,7 @@ def test_command_line_survives_and_leaves_alone_what_is_no_ring(
     request: pytest.FixtureRequest,
 ) -> None:
     path, before = thing
-    cut = request.node.callspec.id in CUT
+    truncated = request.node.callspec.id in TRUNCATED
     leave_a_ring("good")
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -220,7 +220,7 @@ def test_command_line_survives_and_leaves_alone_what_is_no_ring(
         assert status == (0 if found else 1)
         assert found or "s: " in told.err
         assert "good: " in told.out
-        if cut and flags == ["--discard"]:
+        if truncated and flags == ["--discard"]:
             assert "s: removed" in told.out
             assert not path.exists()
         else:

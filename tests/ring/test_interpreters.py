@@ -80,7 +80,7 @@ def test_daemon_thread_blocked_at_exit_is_harmless(blocked: str, spin: str, shm_
 
 
 def test_what_a_daemon_thread_waits_for_may_come_while_the_interpreter_ends(shm_dir: Path) -> None:
-    """And who ends it may wait, in a finalizer."""
+    """The thread that ends the interpreter may wait, in a finalizer."""
     ends_well(
         """
         import warnings

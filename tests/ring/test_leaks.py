@@ -2,7 +2,7 @@
 also of those that fail. With -m soak: 100,000 rounds of opening and closing.
 
 A debug build of CPython (sys.gettotalrefcount) counts references too, but not those that a release
-build of numpy takes and gives back: so only where numpy has no part.
+build of numpy takes and releases: so only where numpy has no part.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import pytest
 
 import shmipc
 from shmipc import Consumer, Producer, record_type
+
+pytestmark = pytest.mark.debug
 
 AREA = 4096
 ROUNDS = [

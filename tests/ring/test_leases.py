@@ -106,7 +106,7 @@ class TestView:
         view = make(consumer.read(0))
         before = bytes(view)
         consumer.close()
-        assert producer.attached == 1  # the view keeps the place
+        assert producer.attached == 1  # the view keeps the slot
         fill(producer)
         assert bytes(view) == before
         producer.close()

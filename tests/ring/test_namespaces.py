@@ -1,4 +1,4 @@
-"""A pid in a segment is what its writer calls itself: who counts processes otherwise is marked."""
+"""A pid in a segment counts in its writer's pid namespace; one of another namespace is marked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def peer() -> Iterator[Peer]:
 
 
 def busy() -> list[str]:
-    """What who wants a role is told of its holder."""
+    """The text of Busy: which process holds the role."""
     texts = []
     for open_it in (lambda: Producer("n", capacity=4096), lambda: Consumer("n", timeout=0)):
         with pytest.raises(shmipc.Busy) as told:

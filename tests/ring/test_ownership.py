@@ -18,7 +18,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a 
 
 
 def leave_a_ring(mode: int = 0o600, *, sent: int = 0) -> None:
-    """A producer makes the ring `r` of one place and dies."""
+    """A producer makes the ring `r` with one slot and dies."""
     with Peer(PRODUCE_THEN_HOLD, "r", 1) as peer:
         peer.expect()
         if sent:
@@ -107,7 +107,7 @@ def test_denied_open_says_which_mode_the_file_needs(mode: int, shm_dir: Path) ->
 def test_wider_file_that_nobody_needs_is_replaced_by_one_of_the_mode_asked_for() -> None:
     leave_a_ring(0o666)
     path = segment_path("r")
-    # who had it open reads nothing of what is sent now
+    # a process that had it open reads nothing of what is sent now
     with open(path, "rb") as spy, Producer("r", capacity=AREA) as producer:
         assert not producer.stats().took_over
         assert mode_of(path) == 0o600

@@ -21,7 +21,7 @@ import shmipc
 from helpers import check_payload, discard, eventually, in_thread, payload, run_clean
 from shmipc import Consumer, Producer
 
-pytestmark = pytest.mark.binding
+pytestmark = [pytest.mark.binding, pytest.mark.debug]
 
 AREA = 4096
 MISUSE = (RuntimeError, ValueError, BufferError, shmipc.Closed, shmipc.Empty, shmipc.Full)
@@ -219,7 +219,7 @@ def test_a_frame_pulled_at_by_many_threads_ends_its_lease_once(rounds: int) -> N
             frame = consumer.read(0)
 
             def view(frame: Any = frame, number: int = number) -> None:
-                # A view that could be made is of our message until it is gone, whoever lets go.
+                # A view keeps our message until it is deleted, whichever thread releases the frame.
                 for _ in range(5):
                     with suppress(ValueError, BufferError):
                         seen = frame.array if number % 2 else memoryview(frame)

@@ -16,16 +16,16 @@ from helpers import Peer, in_thread, run_clean, run_python, segment_path
 from shmipc import Consumer, Corrupt, Producer
 
 PAGE = os.sysconf("SC_PAGESIZE")
-CUT = "was truncated while in use"
+TRUNCATED = "was truncated while in use"
 LENGTHS = [0, PAGE, 2 * PAGE]
 
 
-def cut(name: str = "r", length: int = 0) -> None:
+def truncate(name: str = "r", length: int = 0) -> None:
     os.truncate(segment_path(name), length)
 
 
 def tidy(*handles: Any) -> None:
-    """Closing a damaged handle works; a durable queue that was cut stays until it is discarded."""
+    """Closing a damaged handle works; a truncated durable queue stays until it is discarded."""
     for handle in handles:
         handle.close()
         assert handle.closed
@@ -47,9 +47,9 @@ SENDS: dict[str, Callable[[Producer], object]] = {
 @pytest.mark.parametrize("call", SENDS.values(), ids=SENDS.keys())
 def test_send_that_reached_nobody_is_corrupt(call: Callable[[Producer], object]) -> None:
     producer = Producer("r", capacity=8 * PAGE)
-    cut()
+    truncate()
     for _ in range(2):
-        with pytest.raises(Corrupt, match=CUT) as error:
+        with pytest.raises(Corrupt, match=TRUNCATED) as error:
             call(producer)
     assert getattr(error.value, "sent", 0) == 0
     tidy(producer)
@@ -60,10 +60,10 @@ def test_item_taken_from_an_iterator_in_vain_is_told() -> None:
 
     def items() -> Any:
         yield b"first"
-        cut()
+        truncate()
         yield b"second"
 
-    with pytest.raises(Corrupt, match=CUT) as error:
+    with pytest.raises(Corrupt, match=TRUNCATED) as error:
         producer.send_many(items())
     told: Any = error.value
     assert (told.sent, told.unsent) == (1, b"second")
@@ -92,9 +92,9 @@ def test_message_that_was_cut_is_corrupt(call: Callable[[Consumer], object], len
     producer = Producer("r", capacity=8 * PAGE)
     consumer = Consumer("r")
     producer.send(b"a" * (3 * PAGE))
-    cut(length=length)
+    truncate(length=length)
     for _ in range(2):
-        with pytest.raises(Corrupt, match=CUT):
+        with pytest.raises(Corrupt, match=TRUNCATED):
             call(consumer)
     tidy(producer, consumer)
 
@@ -106,12 +106,12 @@ def test_items_that_were_cut_are_corrupt(length: int, overflow: Any) -> None:
     consumer = Consumer("r")
     producer.send_many(np.ones(2048, "<u8"))
     assert consumer.recv() == 1  # from here on only the data are touched
-    cut(length=length)
+    truncate(length=length)
     with pytest.raises(Corrupt):
         all(consumer.recv(1) == 1 or pytest.fail("zeros") for _ in range(2047))
-    with pytest.raises(Corrupt, match=CUT), consumer.read_batch(timeout=1) as batch:
+    with pytest.raises(Corrupt, match=TRUNCATED), consumer.read_batch(timeout=1) as batch:
         batch.array.sum()
-    with pytest.raises(Corrupt, match=CUT):
+    with pytest.raises(Corrupt, match=TRUNCATED):
         producer.send_many(np.ones(4096, "<u8"), timeout=1)
     tidy(consumer, producer)
 
@@ -124,10 +124,10 @@ def test_idle_ring_that_is_cut_wakes_its_waiters() -> None:
         waits[1]()
         waits[0]()
         full = in_thread(lambda: [producer.send(bytes(PAGE - 16)) for _ in range(2)])
-        cut()
-        with pytest.raises(Corrupt, match=CUT):
+        truncate()
+        with pytest.raises(Corrupt, match=TRUNCATED):
             full()
-        with pytest.raises(Corrupt, match=CUT):
+        with pytest.raises(Corrupt, match=TRUNCATED):
             consumer.recv()
         assert shmipc.wait([consumer, mine]) == [consumer]
         other.send(b"the other ring goes on")
@@ -138,8 +138,8 @@ def test_idle_ring_that_is_cut_wakes_its_waiters() -> None:
 def test_wait_for_consumers_of_a_cut_ring_ends() -> None:
     producer = Producer("r")
     waiting = in_thread(lambda: producer.wait_for_consumers())
-    cut()
-    with pytest.raises(Corrupt, match=CUT):
+    truncate()
+    with pytest.raises(Corrupt, match=TRUNCATED):
         waiting()
     tidy(producer)
 
@@ -152,22 +152,22 @@ def test_view_of_a_cut_ring_reads_zeros_and_its_frame_says_so() -> None:
     view = frame.array
     assert frame.intact
     assert view.sum() == 7 * PAGE * 4
-    cut()
+    truncate()
     assert view.sum() == 0
     assert not frame.intact
     with pytest.raises(BufferError):
         frame.release()
     del view
-    with pytest.raises(Corrupt, match=CUT):
+    with pytest.raises(Corrupt, match=TRUNCATED):
         frame.release()
     frame.release()
-    with pytest.raises(Corrupt, match=CUT), consumer.read(0):
+    with pytest.raises(Corrupt, match=TRUNCATED), consumer.read(0):
         pass
     tidy(consumer, producer)
 
 
 def work_on(frame: shmipc.Frame) -> int:
-    cut()
+    truncate()
     assert bytes(frame) == bytes(len(frame))
     return 1
 
@@ -176,7 +176,7 @@ def test_with_block_that_worked_on_zeros_does_not_end_well() -> None:
     producer = Producer("r", capacity=8 * PAGE)
     consumer = Consumer("r")
     producer.send_many([b"a" * PAGE] * 2)
-    with pytest.raises(Corrupt, match=CUT), consumer.read() as frame:
+    with pytest.raises(Corrupt, match=TRUNCATED), consumer.read() as frame:
         work_on(frame)
     assert consumer.stats().frames == 0
     tidy(producer, consumer)
@@ -192,7 +192,7 @@ def test_error_of_the_with_block_is_not_hidden() -> None:
 
 
 def fill(room: shmipc.Reservation) -> None:
-    cut()
+    truncate()
     room.array[:] = 5
     assert room.array.sum() == 5 * 4 * PAGE
 
@@ -200,7 +200,7 @@ def fill(room: shmipc.Reservation) -> None:
 def test_reservation_in_a_cut_ring_is_not_sent() -> None:
     producer = Producer("r", capacity=8 * PAGE)
     consumer = Consumer("r")
-    with pytest.raises(Corrupt, match=CUT), producer.reserve(4 * PAGE) as room:
+    with pytest.raises(Corrupt, match=TRUNCATED), producer.reserve(4 * PAGE) as room:
         fill(room)
     assert "settled" in repr(room)
     tidy(producer, consumer)
@@ -225,7 +225,7 @@ def test_every_process_survives_a_cut_and_says_so(shm_dir: Path) -> None:
         for _ in range(50):
             producer.send(b"x" * 100_000)
         segment_path("r").write_bytes(b"what cp does to it: O_TRUNC, then other bytes")
-        with pytest.raises(Corrupt, match=CUT):
+        with pytest.raises(Corrupt, match=TRUNCATED):
             producer.send_many(iter(lambda: b"x" * 100_000, None))
         one.expect("corrupt True")
         two.expect("corrupt True")
@@ -350,7 +350,7 @@ def test_sigbus_is_left_alone_where_that_is_asked_for() -> None:
 def test_producer_of_a_cut_name_is_told_the_remedy_and_it_works(shm_dir: Path) -> None:
     producer = Producer("r")
     producer.send(b"owed")
-    cut()
+    truncate()
     for open_it in (Producer, lambda name: Consumer(name, timeout=0)):
         with pytest.raises(Corrupt, match="shmipc clean --discard"):
             open_it("r")

@@ -181,8 +181,8 @@ needs_a_gil = pytest.mark.skipif(
 @needs_a_gil
 @pytest.mark.parametrize("what", SPINNING)
 def test_thread_that_waits_leaves_the_gil_alone(what: str) -> None:
-    """It has no signal handlers to run: who computes is not interrupted for it, and at the end of
-    the interpreter it is not in the middle of asking."""
+    """Only the main thread runs signal handlers: another thread asks for the GIL neither while
+    others compute nor at the end of the interpreter."""
     wait, end = SPINNING[what]
     spin = float("inf")
     with (

@@ -43,6 +43,7 @@ from toolchain import (
     INCLUDE,
     NATIVE_ENV,
     build_library,
+    build_with,
     c_compiler,
     compile_with,
     cxx_compilers,
@@ -83,8 +84,7 @@ def engine_program(*, sanitized: bool) -> Path:
         except AssertionError:
             flags = ["-O0"]
     flags += ["-std=c++17", *C_WARNINGS, f"-I{INCLUDE}"]
-    compile_with(cxx, *flags, SOURCE, library, f"-Wl,-rpath,{library.parent}", "-o", target)
-    return target
+    return build_with(cxx, flags, [SOURCE], target, library, f"-Wl,-rpath,{library.parent}")
 
 
 @contextmanager

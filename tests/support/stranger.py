@@ -64,7 +64,7 @@ class Item:
 
 
 class Consumer:
-    """`start`: "latest", "earliest", "kept": where a kept place begins, else at the latest."""
+    """`start`: "latest", "earliest", "kept": the position of a kept slot, else the latest."""
 
     def __init__(self, path: str, start: str = "kept") -> None:
         self.segment = Segment(path)
@@ -89,13 +89,13 @@ class Consumer:
             wanted = retained if start == "earliest" else segment.is_owed() and start == "kept"
             if not (segment.is_owed() if g.durable else wanted):
                 raise Refused("it has ended")
-        places = sorted(range(g.slots), key=lambda slot: not segment.is_kept(slot))
-        found = next((slot for slot in places if try_lock(segment.fd, FIRST_SLOT + slot)), None)
+        slots = sorted(range(g.slots), key=lambda slot: not segment.is_kept(slot))
+        found = next((slot for slot in slots if try_lock(segment.fd, FIRST_SLOT + slot)), None)
         if found is None:
-            raise Refused("all its places are taken")
+            raise Refused("all its slots are taken")
         self.slot = found
-        self.place = SLOTS + SLOT * self.slot
-        pid = (self.place + 8) // 4
+        self.entry = SLOTS + SLOT * self.slot
+        pid = (self.entry + 8) // 4
         resumes = g.durable or (start == "kept" and segment.is_kept(found))
         if not resumes and segment.halves[pid] == KEPT:
             segment.halves[pid] = os.getpid()
@@ -106,12 +106,12 @@ class Consumer:
     def _join(self, start: str, resumes: bool) -> None:
         segment, g = self.segment, self.segment.geometry
         if resumes:
-            pos = segment.load(self.place)
+            pos = segment.load(self.entry)
             demand((segment.load(HEAD) - pos) % WORD <= g.area_len, "a cursor out of its ring")
         else:
             for _ in range(1000):
                 pos = segment.load(TAIL if start == "earliest" else HEAD)
-                segment.store(self.place, pos)
+                segment.store(self.entry, pos)
                 self._set_bit(True)
                 full_fence()  # W4
                 if not before(pos, segment.load(TAIL)):
@@ -214,7 +214,7 @@ class Consumer:
     def _release(self) -> None:
         segment, old = self.segment, self.cursor
         self.cursor = self.read
-        segment.store(self.place, self.cursor, release=True)  # W2
+        segment.store(self.entry, self.cursor, release=True)  # W2
         full_fence()  # K2
         if segment.load32(SPACE) % 2 == 1:
             wanted = segment.load(WANTED)
@@ -234,7 +234,7 @@ class Consumer:
     def leave(self) -> None:
         segment = self.segment
         with gate(segment.fd):  # from the start: our bit is no atomic update [9]
-            segment.halves[(self.place + 8) // 4] = 0
+            segment.halves[(self.entry + 8) // 4] = 0
             if not segment.geometry.durable:
                 self._set_bit(False)
             segment.wake_space()

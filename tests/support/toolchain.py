@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import shmipc
+from objects import compile_objects
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "src" / "core"
@@ -52,6 +54,22 @@ def compile_with(compiler: str, *arguments: object) -> None:
     assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(command)}\n{done.stderr}"
 
 
+def build_with(
+    compiler: str, flags: Sequence[object], sources: Sequence[Path], out: Path, *link: object
+) -> Path:
+    """Compile each source (once for all tests), link them to `out`; return it.
+
+    An AssertionError with what the compiler says if it fails, or says anything.
+    """
+    with TemporaryDirectory(prefix="shmipc-objects-") as folder:
+        try:
+            objects = compile_objects([compiler, *map(str, flags)], sources, Path(folder))
+        except RuntimeError as error:
+            raise AssertionError(str(error)) from None
+        compile_with(compiler, *flags, *objects, *link, "-o", out)
+    return out
+
+
 def installed_library() -> Path | None:
     """Return the libshmipc.so that the package brings, if it does."""
     folders = getattr(shmipc, "get_library_dirs", list)()
@@ -61,14 +79,14 @@ def installed_library() -> Path | None:
 
 def build_library(cc: str, folder: Path, flags: Sequence[str] = ("-O3",)) -> Path:
     """Build libshmipc.so in `folder` as the package does; return its path."""
-    library = folder / "libshmipc.so"
-    compile_with(
+    return build_with(
         cc,
-        *("-std=c11", *flags, "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
-        *(f"-I{CORE}", f"-I{INCLUDE}", '-DSHMIPC_VERSION="0.0.0"'),
-        *sorted(CORE.rglob("*.c")),
-        *sorted(API.rglob("*.c")),
-        f"-Wl,--version-script={API / 'libshmipc.map'}",
-        *("-Wl,-soname,libshmipc.so", "-Wl,-z,nodelete", "-o", library),
+        [
+            *("-std=c11", *flags, "-fPIC", "-fvisibility=hidden", "-pthread"),
+            *(f"-I{CORE}", f"-I{INCLUDE}", '-DSHMIPC_VERSION="0.0.0"'),
+        ],
+        [*sorted(CORE.rglob("*.c")), *sorted(API.rglob("*.c"))],
+        folder / "libshmipc.so",
+        *("-shared", f"-Wl,--version-script={API / 'libshmipc.map'}"),
+        *("-Wl,-soname,libshmipc.so", "-Wl,-z,nodelete"),
     )
-    return library

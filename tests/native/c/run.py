@@ -11,7 +11,6 @@ statically then, so that no libraries of that processor are looked for::
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import os
 import platform
 import shutil
@@ -20,6 +19,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from objects import compile_objects
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "src"
@@ -53,31 +56,16 @@ def find_compiler() -> str | None:
     return next((cc for cc in wanted if shutil.which(cc)), None)
 
 
-def _compile(cc: str, flags: tuple[str, ...], source: Path, target: Path) -> Path:
-    command = [cc, *BASE, *flags, "-c", str(source), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return target
-
-
 def build(cc: str, variant: str, out: Path, *, static: bool = False) -> dict[str, Path]:
     """Compile everything into `out`; return program paths by suite."""
     flags = (*VARIANTS[variant], f'-DTEST_SOURCE_DIR="{HERE}"')
     link = ("-static",) if static else ()
     if static:
         flags = (*flags, "-DTEST_STATIC")  # libc's malloc cannot be replaced
-    out.mkdir(parents=True, exist_ok=True)
     common = [*sorted(SOURCE.glob("core/*/*.c")), *sorted(SOURCE.glob("api/*.c")), *HARNESS]
     tests = [HERE / f"{name}.c" for name in suites()]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = {
-            source: pool.submit(
-                _compile, cc, flags, source, out / f"{source.parent.name}-{source.stem}.o"
-            )
-            for source in [*tests, *common]
-        }
-        objects = {source: future.result() for source, future in futures.items()}
+    sources = [*tests, *common]
+    objects = dict(zip(sources, compile_objects([cc, *BASE, *flags], sources, out), strict=True))
     programs = {}
     for test in tests:
         programs[test.stem] = out / test.stem

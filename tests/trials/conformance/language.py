@@ -5,14 +5,17 @@ Owns: compilers, flags, where the library is. Must not know the scenarios.
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from objects import compile_objects
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -67,13 +70,6 @@ def call(command: list[str]) -> None:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 
 
-def compile_all(command: list[str], pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Each source to its object."""
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        commands = [[*command, "-c", str(source), "-o", str(made)] for source, made in pairs]
-        list(pool.map(call, commands))
-
-
 def build_library(out: Path, sanitize: bool) -> Path:
     """libshmipc.so from this checkout."""
     out.mkdir(parents=True, exist_ok=True)
@@ -90,8 +86,7 @@ def build_library(out: Path, sanitize: bool) -> Path:
     flags += ["-O1", *SANITIZE] if sanitize else ["-O2"]
     flags += [f"-I{ROOT / 'src' / 'core'}", f"-I{ROOT / 'shmipc' / 'include'}"]
     sources = sorted([*ROOT.glob("src/core/*/*.c"), *ROOT.glob("src/api/*.c")])
-    objects = [out / f"{source.parent.name}-{source.stem}.o" for source in sources]
-    compile_all([c_compiler(), *flags], zip(sources, objects, strict=True))
+    objects = compile_objects([c_compiler(), *flags], sources, out)
     script = f"-Wl,--version-script={ROOT / 'src' / 'api' / 'libshmipc.map'}"
     call(
         [
@@ -118,10 +113,8 @@ def native(shop: Workshop, compiler: str, standard: str, folder: str) -> list[st
     program = shop.out / f"peer-{folder}"
     flags = [f"-std={standard}", "-O1", "-g", *(SANITIZE if shop.sanitize else ())]
     sources = sorted((shop.sources / folder).glob("*.c*"))
-    objects = [shop.out / f"{folder}-{source.stem}.o" for source in sources]
-    compile_all(
-        [compiler, *flags, *WARNINGS, f"-I{shop.include}"], zip(sources, objects, strict=True)
-    )
+    command = [compiler, *flags, *WARNINGS, f"-I{shop.include}"]
+    objects = compile_objects(command, sources, shop.out)
     call([compiler, *flags, *map(str, objects), "-o", str(program), *shop.link_flags()])
     return [str(program)]
 

@@ -15,7 +15,6 @@ with ``--api``, the public functions.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import os
 import re
@@ -26,6 +25,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from objects import compile_objects
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -197,18 +200,7 @@ def build(cc: str, out: Path, *flags: str, root: Path = ROOT) -> Path:
         sources += [*(root / "src" / "api").glob("*.c"), *actors]
     else:
         sources += [actor for actor in actors if not actor.stem.startswith("actor_api")]
-    out.mkdir(parents=True, exist_ok=True)
-
-    def compile_one(source: Path) -> str:
-        target = str(out / f"{source.parent.name}-{source.stem}.o")
-        command = [cc, *FLAGS, *flags, "-c", str(source), "-o", target]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        return target
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sorted(sources)))
+    objects = compile_objects([cc, *FLAGS, *flags], sorted(sources), out)
     program = out / "kills"
     subprocess.run([cc, "-pthread", *objects, "-o", str(program)], check=True)
     return program
