@@ -1,9 +1,24 @@
 /* module.c: the module: its state, its types, its functions. */
+#include "base/state.h"
+#include "base/arguments.h"
+#include "base/errors.h"
+#include "base/handle.h"
+#include "ring/consumer_object.h"
+#include "ring/frame_object.h"
+#include "ring/pickling.h"
+#include "ring/producer_object.h"
+#include "ring/receiving.h"
+#include "ring/reservation_object.h"
+#include "ring/stats.h"
+#include "ring/view.h"
+#include "ring/waiting.h"
+#include "record/record.h"
+#include "dispatch/dispatcher.h"
+#include "trading/latest.h"
+#include "trading/order_pad.h"
+#include "trading/outlet.h"
 #include "../core/segment/holder.h"
 #include "../core/segment/locks.h"
-#include "base/module.h"
-#include "ring/stats.h"
-#include "record/record.h"
 
 /* ---- functions ------------------------------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 /* arguments.c: fastcall arguments and integers. */
-#include "module.h"
+#include "arguments.h"
 
 /* A keyword is nearly always a compact ASCII str, which ends in a zero byte. */
 static inline bool name_is(PyObject *name, const char *text)

@@ -1,5 +1,8 @@
 /* errors.c: the exceptions, and the one table from what the core reports to what Python raises. */
-#include "module.h"
+#include "state.h"
+#include "errors.h"
+#include "handle.h"
+#include "../ring/producer_object.h"
 
 #include <errno.h>
 
@@ -224,27 +227,6 @@ PyObject *raise_status(HandleObject *handle, enum shmipc_status status)
         return PyErr_Format(PyExc_SystemError, "shmipc: unexpected status %d on ring %R", status,
                             handle->name);
     }
-}
-
-PyObject *raise_full(const ProducerObject *producer)
-{
-    PyObject *type = producer->handle.state->exceptions[EXCEPTION_FULL];
-    PyObject *name = producer->handle.name;
-    uint32_t pid;
-    uint64_t lag;
-    if (!shmipc_producer_role_slowest(&producer->core, &pid, &lag)) {
-        return PyErr_Format(type, "ring %R was full until a moment ago: try again", name);
-    }
-    return pid == 0 ? PyErr_Format(type,
-                                   "ring %R is full and no consumer is attached; it keeps %llu for "
-                                   "the next one. Start a consumer, or create it with a larger "
-                                   "capacity=",
-                                   name, (unsigned long long)lag)
-                    : PyErr_Format(type,
-                                   "ring %R is full: its slowest consumer, process %u, has not "
-                                   "released %llu. Try again later, or create it with a larger "
-                                   "capacity=",
-                                   name, pid, (unsigned long long)lag);
 }
 
 PyObject *raise_too_large(HandleObject *handle, uint64_t len)

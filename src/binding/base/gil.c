@@ -1,6 +1,8 @@
 /* gil.c: see gil.h. */
+#include "state.h"
 #include "gil.h"
-#include "module.h"
+#include "handle.h"
+#include "../../core/wait/wait.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>

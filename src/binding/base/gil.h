@@ -18,7 +18,7 @@
 #ifndef SHMIPC_BINDING_GIL_H
 #define SHMIPC_BINDING_GIL_H
 
-#include "module.h"
+#include "handle.h"
 
 struct gil_absence {
     PyThreadState *thread;

@@ -1,5 +1,8 @@
 /* handle.c: what Producer and Consumer have in common. */
-#include "module.h"
+#include "state.h"
+#include "errors.h"
+#include "handle.h"
+#include "../ring/producer_object.h"
 
 #include <sched.h>
 #include <time.h>

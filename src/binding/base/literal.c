@@ -2,7 +2,7 @@
  * literal.c: what of a peer's text may be given to Python's parser. The parser recurses, warns, and
  * runs out of memory over what a peer can think of; over what passes here it does none of these.
  */
-#include "module.h"
+#include "literal.h"
 
 #define MAX_DEPTH 64  /* of brackets: a dtype within a dtype takes two */
 #define MAX_DIGITS 20 /* of a number: none has more than 64 bits */

@@ -1,5 +1,5 @@
 /* state.c: from a type of ours, or a subclass of one, to the module's state. */
-#include "module.h"
+#include "state.h"
 
 /* By its address: the definition itself names every type, and stands above all rooms. */
 const char module_name[] = "shmipc._core";

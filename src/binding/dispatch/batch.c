@@ -1,6 +1,6 @@
 /* batch.c: one-dimensional arrays of records, made for batches. Knows numpy. */
+#include "../base/state.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION

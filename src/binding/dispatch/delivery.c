@@ -4,8 +4,13 @@
  * In a ring that overwrites, an event is copied and found whole before anything of it is believed,
  * and the record is of the copy.
  */
+#include "../base/state.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
+#include "../ring/consumer_object.h"
+#include "../ring/frame_object.h"
+#include "../ring/producer_object.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 /* Step over a message without giving it back yet. */
 void subscription_step_over(ConsumerObject *consumer, const struct shmipc_message *message)

@@ -4,8 +4,12 @@
  * One thread at a time is inside run(), add() or remove(), but a callable that run() calls may add
  * and remove. The table of sources changes under it only there, between two looks at it.
  */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
+#include "../ring/waiting.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 #include <structmember.h>
 

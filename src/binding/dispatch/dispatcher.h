@@ -5,9 +5,14 @@
 #ifndef SHMIPC_BINDING_DISPATCHER_H
 #define SHMIPC_BINDING_DISPATCHER_H
 
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "../ring/consumer_object.h"
+#include "../ring/frame_object.h"
+#include "../ring/waiting.h"
 #include "../record/record.h"
 #include "symbols.h"
+#include "../../core/ring/waited_consumer.h"
 
 /* Flag of a message that ends in a bitmap of the places it is meant for. */
 #define TARGETED_FLAG 1u
@@ -172,5 +177,7 @@ int dispatcher_wait(DispatcherObject *self, struct patience *patience);
 PyObject *batch_new(PyObject *dtype, uint64_t items, unsigned char **data);
 /* The first `items` of it: a view, or a copy where a view would keep much memory for little. */
 PyObject *batch_first(PyObject *batch, uint64_t items);
+
+extern PyType_Spec dispatcher_spec;
 
 #endif

@@ -1,7 +1,12 @@
 /* dispatcher_wait.c: how a Dispatcher waits: for any of its rings, with the GIL released. */
-#include "dispatcher.h"
+#include "../base/errors.h"
 #include "../base/gil.h"
-#include "../base/module.h"
+#include "../base/handle.h"
+#include "../ring/consumer_object.h"
+#include "../ring/hint.h"
+#include "../ring/producer_object.h"
+#include "../ring/waiting.h"
+#include "dispatcher.h"
 
 /* How long to spin with the GIL held where nobody else could want it, before looking again. */
 #define ALONE_SLICE_NS UINT64_C(200000)

@@ -8,8 +8,11 @@
  * such a ring whose handler is for single events is gathered like the others, and handed over one
  * by one.
  */
+#include "../base/errors.h"
+#include "../base/handle.h"
+#include "../ring/consumer_object.h"
+#include "../ring/frame_object.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 /* A lease from this message on: a new reference. The frame that only the handler's own record has
  * serves again, and so does that record. */

@@ -4,8 +4,11 @@
  * What is wanted of a burst is copied into an array a kind; then the ring is released, and each
  * array is handed over. Runs of like messages in a ring that blocks go by a shorter way.
  */
+#include "../base/state.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 #define BATCH_MAX_LEN (1u << 18) /* bytes of one batch: stays in the second-level cache */
 

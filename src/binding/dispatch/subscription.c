@@ -1,6 +1,9 @@
 /* subscription.c: a ring and the handlers of its messages, as given to Dispatcher.add(). */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/handle.h"
+#include "../ring/consumer_object.h"
 #include "dispatcher.h"
-#include "../base/module.h"
 
 static void handler_clear(struct handler *handler)
 {

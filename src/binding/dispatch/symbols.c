@@ -1,6 +1,6 @@
 /* symbols.c: see symbols.h. Open addressing, linear probing, doubled at half full. */
+#include "../base/handle.h"
 #include "symbols.h"
-#include "../base/module.h"
 
 #define FIRST_LEN 16u
 

@@ -7,7 +7,7 @@
 #ifndef SHMIPC_BINDING_SYMBOLS_H
 #define SHMIPC_BINDING_SYMBOLS_H
 
-#include "../base/module.h"
+#include "../base/handle.h"
 
 #define SYMBOL_FIELD_LEN 16
 

@@ -1,5 +1,5 @@
 /* check_texts.c: records and arrays of them, before they are sent: do all texts end? */
-#include "../base/module.h"
+#include "../base/state.h"
 #include "record.h"
 
 static int check_rows(const RecordTypeObject *type, const struct rows *rows)

@@ -5,7 +5,8 @@
  * wholly before a byte is stored, so a refused one changes nothing. What has no code of its own
  * here goes through numpy (field_array.c).
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "record.h"
 
 #include <math.h>

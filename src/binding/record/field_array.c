@@ -3,7 +3,8 @@
  * and values without a code in field.c (float16, complex, datetime64, str ...). Slow, and right.
  * array.c imports numpy for us.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "record.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION

@@ -1,5 +1,5 @@
 /* field_number.c: a real number as a field takes it. */
-#include "../base/module.h"
+#include "../base/handle.h"
 #include "record.h"
 
 int field_refuse_type(const struct record_field *field, const char *takes, PyObject *value)

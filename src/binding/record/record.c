@@ -10,7 +10,9 @@
  * __dict__. A record may be in a cycle through its frame's consumer, whose subclass then has the
  * __dict__ that breaks it: there is nothing to clear.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
 #include "record.h"
 
 #define SCRATCH_LEN 512

@@ -9,8 +9,10 @@
 #ifndef SHMIPC_BINDING_RECORD_H
 #define SHMIPC_BINDING_RECORD_H
 
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "../ring/buffers.h"
-#include "../base/module.h"
+#include "../ring/frame_object.h"
 
 enum field_code {
     FIELD_BOOL,

@@ -2,7 +2,10 @@
  * record_array.c: records and numpy: a dtype as a record's layout, arrays on a record's bytes, and
  * what a record can be made from. array.c imports numpy for us.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
+#include "../ring/view.h"
 #include "record.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION

@@ -1,5 +1,6 @@
 /* record_field.c: one field of a record, set. */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "record.h"
 
 bool record_is_writable(const RecordObject *self)

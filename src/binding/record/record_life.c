@@ -5,7 +5,8 @@
  * that is made: an order's record is then not new memory each time. One that is kept has no
  * reference to its type and is not known to the collector, so it keeps nothing alive.
  */
-#include "../base/module.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
 #include "record.h"
 
 PyObject *record_new_leased(PyTypeObject *type, FrameObject *frame, const unsigned char *data)

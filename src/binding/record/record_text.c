@@ -2,7 +2,7 @@
  * record_text.c: the one check that texts end within their fields. numpy cuts what is too long to
  * the field's whole length; whoever reads such a field as a C string reads into the next.
  */
-#include "../base/module.h"
+#include "../base/state.h"
 #include "record.h"
 
 int record_refuse_text(const RecordTypeObject *type, const unsigned char *bytes, uint64_t row)

@@ -6,7 +6,10 @@
  * Python, or by a class statement, it refuses. A type is frozen before anybody sees it, so neither
  * its fields nor the type of a record can be changed.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
 #include "record.h"
 
 /* ---- the descriptor of a field --------------------------------------------------------------- */

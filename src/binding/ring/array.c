@@ -1,6 +1,7 @@
 /* array.c: the items of typed rings and numpy's arrays. */
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION

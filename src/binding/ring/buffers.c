@@ -1,6 +1,8 @@
 /* buffers.c: buffers to be sent, gathered where they have gaps, and buffers to be filled. */
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "copying.h"
 
 /* Is the exception a buffer's refusal, as numpy, memoryview and bytes put it? Anything else is an
  * error of its own. */

@@ -8,7 +8,9 @@
 #ifndef SHMIPC_BINDING_BUFFERS_H
 #define SHMIPC_BINDING_BUFFERS_H
 
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "copying.h"
 
 /* ---- meaning.c ------------------------------------------------------------------------------ */
 

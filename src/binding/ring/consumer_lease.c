@@ -1,5 +1,6 @@
 /* consumer_lease.c: the end of a lease; and, after close(), of the last one. */
-#include "../base/module.h"
+#include "../base/handle.h"
+#include "consumer_object.h"
 
 void consumer_detach(ConsumerObject *self)
 {

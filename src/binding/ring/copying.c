@@ -1,5 +1,7 @@
 /* copying.c: bytes into ring memory and out of it; long copies give up the GIL. */
-#include "../base/module.h"
+#include "../base/handle.h"
+#include "copying.h"
+#include "../../core/ring/ring.h"
 
 void copy_in(unsigned char *to, const unsigned char *from, size_t len)
 {

@@ -4,8 +4,8 @@
  * dtype, is left out; and the small floats of the package ml_dtypes, which numpy writes as raw
  * bytes, stand as their names. array.c imports numpy for us.
  */
+#include "../base/state.h"
 #include "buffers.h"
-#include "../base/module.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION

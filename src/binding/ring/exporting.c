@@ -4,8 +4,10 @@
  * whose base keeps the lease (view.c); what that ndarray cannot say is refused here, with advice.
  * array.c imports numpy for us.
  */
+#include "../base/arguments.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "frame_object.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION

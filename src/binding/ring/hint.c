@@ -3,7 +3,10 @@
  * what to do about it. An error would be wrong, since another thread or process may still see to
  * it.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "consumer_object.h"
+#include "hint.h"
 
 #include <stddef.h>
 

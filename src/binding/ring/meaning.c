@@ -3,8 +3,8 @@
  * them or copied over them. Knows no numpy: a message ring works where numpy was never imported,
  * and what has a dtype has brought its numpy along.
  */
+#include "../base/state.h"
 #include "buffers.h"
-#include "../base/module.h"
 
 int refuse_object_format(const char *format)
 {

@@ -10,9 +10,13 @@
  * leaves the stream open; else it ends it as ever, and a receiver that comes later opens the closed
  * ring again, or makes a new one.
  */
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "consumer_object.h"
+#include "pickling.h"
+#include "producer_object.h"
 #include "../../core/segment/descriptor.h"
 #include "../../core/segment/locks.h"
-#include "../base/module.h"
 
 #define REOPEN_SPAN_NS UINT64_C(10000000000)
 #define REOPEN_NAP_NS UINT64_C(2000000)

@@ -1,6 +1,15 @@
 /* receiving.c: the methods of Consumer that read, and its iterator. */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "consumer_object.h"
+#include "copying.h"
+#include "frame_object.h"
+#include "producer_object.h"
+#include "receiving.h"
+#include "waiting.h"
 
 /* The next message, waiting for it if need be. 0, or -1 with an exception. The handle is entered.
  */

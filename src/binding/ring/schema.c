@@ -3,8 +3,12 @@
  * repr of the pair of the dtype's description (description.c) and the shape. array.c imports numpy
  * for us.
  */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
+#include "../base/literal.h"
 #include "buffers.h"
-#include "../base/module.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION

@@ -1,6 +1,15 @@
 /* sending.c: the methods of Producer that send. */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "copying.h"
+#include "frame_object.h"
+#include "producer_object.h"
+#include "reservation_object.h"
+#include "sending.h"
+#include "waiting.h"
 
 /* ---- sending -------------------------------------------------------------------------------- */
 

@@ -1,7 +1,13 @@
 /* sending_many.c: Producer.send_many. */
-#include "../../core/ring/bulk.h"
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "producer_object.h"
+#include "sending.h"
+#include "waiting.h"
+#include "../../core/ring/bulk.h"
 
 /* An exception ends a send_many after `sent` items: say so on it, with the item that was taken from
  * an iterator and not sent (`unsent`, or NULL). */

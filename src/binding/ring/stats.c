@@ -1,5 +1,7 @@
 /* stats.c: what stats() and lags() return: named tuples, immutable. The fields have the names of
  * struct shmipc_producer_stats and struct shmipc_consumer_stats (shmipc.h). */
+#include "consumer_object.h"
+#include "producer_object.h"
 #include "stats.h"
 
 enum stats_field {
@@ -120,8 +122,8 @@ PyObject *producer_stats(PyObject *object, PyObject *unused)
     const uint64_t committed = ring->head_pos - ring->map.origin_pos;
     PyObject *values[STATS_FIELD_COUNT] = {
         [STATS_LAG] = number(shmipc_ring_pending_estimate(ring)),
-        [STATS_COUNT] = number(ring->map.item_stride == 0 ? ring->next_seq
-                                                           : committed / ring->map.item_stride),
+        [STATS_COUNT] =
+            number(ring->map.item_stride == 0 ? ring->next_seq : committed / ring->map.item_stride),
         [STATS_COMMITTED_LEN] = number(committed),
         [STATS_ATTACHED] = number(shmipc_producer_role_count_attached(&self->core)),
         [STATS_KEPT] = number(shmipc_ring_count_kept(&ring->map)),

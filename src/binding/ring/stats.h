@@ -2,7 +2,7 @@
 #ifndef SHMIPC_BINDING_STATS_H
 #define SHMIPC_BINDING_STATS_H
 
-#include "../base/module.h"
+#include "../base/state.h"
 
 extern const char producer_stats_doc[];
 extern const char producer_lags_doc[];

@@ -3,7 +3,9 @@
  * base of an array, and of every slice of it, alive; when the last is gone the claim ends. (An
  * ndarray itself does not hold a buffer export, so counting exports alone would miss it.)
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "view.h"
 
 typedef struct {
     PyObject_HEAD

@@ -1,6 +1,13 @@
 /* waiting.c: seconds into deadlines, and the loops that wait in slices with the GIL released. */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
 #include "../base/gil.h"
-#include "../base/module.h"
+#include "../base/handle.h"
+#include "consumer_object.h"
+#include "hint.h"
+#include "producer_object.h"
+#include "waiting.h"
 
 #include <math.h>
 

@@ -4,9 +4,12 @@
  * Records of one length, which begin with a symbol of 16 bytes. One whose symbol is all zeros is
  * kept nowhere.
  */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/handle.h"
 #include "../ring/buffers.h"
-#include "../base/module.h"
 #include "../dispatch/symbols.h"
+#include "latest.h"
 
 typedef struct {
     PyObject_HEAD

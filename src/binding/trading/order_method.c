@@ -6,7 +6,8 @@
  * itself and calls the function for every other, before anything has happened. So what is refused,
  * and how, is the function's word alone, and an order goes through the same Outlet either way.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/handle.h"
 #include "order_pad.h"
 
 #include <math.h>

@@ -1,8 +1,10 @@
 /*
  * order_pad.c: the OrderPad type; see order_pad.h.
  */
+#include "../base/state.h"
+#include "../base/handle.h"
+#include "../ring/frame_object.h"
 #include "order_pad.h"
-#include "../base/module.h"
 
 PyDoc_STRVAR(order_pad_doc,
              "OrderPad(first_id)\n--\n\n"

@@ -8,7 +8,7 @@
 #ifndef SHMIPC_BINDING_ORDER_PAD_H
 #define SHMIPC_BINDING_ORDER_PAD_H
 
-#include "../base/module.h"
+#include "../base/state.h"
 #include "outlet.h"
 
 enum { SELLS, BUYS, SIDES };
@@ -45,5 +45,8 @@ static inline OutletObject *order_pad_outlet_of(OrderPadObject *self)
     Py_END_CRITICAL_SECTION();
     return outlet;
 }
+
+extern PyType_Spec order_pad_spec;
+extern PyType_Spec order_method_spec;
 
 #endif

@@ -2,8 +2,13 @@
  * outlet.c: fill in, stamp, send and keep a record, in one call. What stands between a decision and
  * the wire: an order is a prepared record with a few fields of its own.
  */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/handle.h"
+#include "../ring/producer_object.h"
+#include "../ring/sending.h"
+#include "../ring/waiting.h"
 #include "outlet.h"
-#include "../base/module.h"
 
 #include <structmember.h>
 #include <time.h>

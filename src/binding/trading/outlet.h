@@ -4,9 +4,9 @@
 #ifndef SHMIPC_BINDING_OUTLET_H
 #define SHMIPC_BINDING_OUTLET_H
 
-#include "../dispatch/dispatcher.h"
-#include "../base/module.h"
+#include "../ring/producer_object.h"
 #include "../record/record.h"
+#include "../dispatch/dispatcher.h"
 
 #define OUTLET_MAX_FIELDS 16
 
@@ -38,5 +38,7 @@ static inline bool outlet_takes(const OutletObject *self, PyObject *record)
  * sent. 1: sent. 0: the ring is full. -1: an exception. Nothing is kept unless it was sent. The
  * caller holds references to all of these: a clock is Python code. */
 int outlet_send(OutletObject *self, PyObject *record, PyObject *const *values);
+
+extern PyType_Spec outlet_spec;
 
 #endif

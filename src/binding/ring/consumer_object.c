@@ -1,9 +1,18 @@
-/* consumer.c: the Consumer type: its life and its attributes. Its reading is in receiving.c. */
+/* consumer_object.c: the Consumer type: its life and its attributes. Its reading is in receiving.c.
+ */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
 #include "../base/gil.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../../core/ring/opening.h"
-#include "../base/module.h"
+#include "consumer_object.h"
+#include "hint.h"
+#include "pickling.h"
+#include "receiving.h"
 #include "stats.h"
+#include "waiting.h"
+#include "../../core/ring/opening.h"
 
 /* A wait this long may be for a name that is misspelt. */
 #define OPEN_HINT_NS UINT64_C(2000000000)

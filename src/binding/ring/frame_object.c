@@ -1,5 +1,5 @@
 /*
- * frame.c: a lease on ring memory.
+ * frame_object.c: a lease on ring memory.
  *
  * States:
  *   exports == 0         release() ends the lease; so does the frame's death
@@ -14,8 +14,14 @@
  * holds its consumer, which holds the mapping, so nothing is unmapped under a view. In an
  * overwrite ring a lease pins nothing: .intact tells.
  */
-#include "../base/module.h"
+#include "../base/state.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
+#include "consumer_object.h"
+#include "copying.h"
+#include "frame_object.h"
+#include "view.h"
 
 #define ENDED PY_SSIZE_T_MIN
 

@@ -1,5 +1,5 @@
 /*
- * reservation.c: ring memory that the producer is writing.
+ * reservation_object.c: ring memory that the producer is writing.
  *
  * States: open -> committed | aborted. An open reservation is its producer's only one and forbids
  * any other send. Views of it may outlive it: the memory stays mapped, the ndarray it handed out
@@ -10,8 +10,14 @@
  * they share changes in the producer's critical section: whoever finds `open` there and clears it
  * settles the reservation, and nobody else.
  */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "producer_object.h"
+#include "reservation_object.h"
+#include "view.h"
 
 PyObject *reservation_new(ProducerObject *producer, unsigned char *data, uint64_t len,
                           uint64_t span, uint64_t items, bool single, uint16_t kind, uint16_t flags)

@@ -1,7 +1,16 @@
-/* producer.c: the Producer type: its life and its attributes. Its sending is in sending.c. */
+/* producer_object.c: the Producer type: its life and its attributes. Its sending is in sending.c.
+ */
+#include "../base/state.h"
+#include "../base/arguments.h"
+#include "../base/errors.h"
+#include "../base/handle.h"
 #include "buffers.h"
-#include "../base/module.h"
+#include "pickling.h"
+#include "producer_object.h"
+#include "reservation_object.h"
+#include "sending.h"
 #include "stats.h"
+#include "waiting.h"
 
 static void interrupt(HandleObject *handle)
 {
