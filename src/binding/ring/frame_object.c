@@ -1,19 +1,4 @@
-/*
- * frame_object.c: a lease on ring memory.
- *
- * States:
- *   exports == 0         release() ends the lease; so does the frame's death
- *   exports > 0          release() is a BufferError; the last view's death changes nothing yet
- *   exports > 0, ending  the with block or the for loop let go while views lived: the last view
- *                        ends the lease
- *   exports < 0          the lease has ended, the memory may be anything: .array and the buffer
- *                        protocol refuse
- *
- * exports counts memoryviews (through the buffer protocol) and ndarrays (through view.c). Whoever
- * moves it from 0 to ENDED ends the lease: one thread does, and no view can come after it. A frame
- * holds its consumer, which holds the mapping, so nothing is unmapped under a view. In an
- * overwrite ring a lease pins nothing: .intact tells.
- */
+/* frame_object.c: the Frame type. What it owns, and when that ends, is in frame_lease.c. */
 #include "../base/state.h"
 #include "../base/errors.h"
 #include "../base/handle.h"
@@ -23,153 +8,6 @@
 #include "frame_object.h"
 #include "view.h"
 
-#define ENDED PY_SSIZE_T_MIN
-
-static void frame_describe(FrameObject *self, const struct shmipc_message *message)
-{
-    self->data = message->data;
-    self->len = message->len;
-    self->pos = message->pos;
-    self->seq = message->seq;
-    self->kind = message->kind;
-    self->flags = message->flags;
-}
-
-static FrameObject *frame_make(ConsumerObject *consumer, const struct shmipc_message *message)
-{
-    FrameObject *self = PyObject_GC_New(FrameObject, consumer->handle.state->frame_type);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->consumer = (ConsumerObject *)Py_NewRef((PyObject *)consumer);
-    self->items = 0;
-    self->batch = false;
-    atomic_init(&self->looped, false);
-    self->weakrefs = NULL;
-    frame_describe(self, message);
-    atomic_init(&self->ending, false);
-    atomic_init(&self->exports, 0);
-    return self;
-}
-
-PyObject *frame_new(ConsumerObject *consumer, const struct shmipc_message *message, uint64_t items,
-                    bool batch)
-{
-    FrameObject *self = frame_make(consumer, message);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->items = items;
-    self->batch = batch;
-    Py_BEGIN_CRITICAL_SECTION(consumer);
-    shmipc_ring_take(&consumer->core.ring, message, &self->lease);
-    consumer->leases++;
-    Py_END_CRITICAL_SECTION();
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-static void hold(FrameObject *self, const struct shmipc_message *message)
-{
-    ConsumerObject *consumer = self->consumer;
-    Py_BEGIN_CRITICAL_SECTION(consumer);
-    shmipc_ring_hold(&consumer->core.ring, message, &self->lease);
-    consumer->leases++;
-    Py_END_CRITICAL_SECTION();
-}
-
-PyObject *frame_hold(ConsumerObject *consumer, const struct shmipc_message *message)
-{
-    FrameObject *self = frame_make(consumer, message);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->items = consumer->handle.dtype != NULL ? 1 : 0;
-    hold(self, message);
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-bool frame_try_hold_again(FrameObject *self, const struct shmipc_message *message)
-{
-    if (atomic_load_explicit(&self->exports, memory_order_relaxed) != ENDED) {
-        return false;
-    }
-    frame_describe(self, message);
-    hold(self, message);
-    atomic_store(&self->ending, false);
-    atomic_store(&self->exports, 0);
-    return true;
-}
-
-static void end_lease(FrameObject *self)
-{
-    ConsumerObject *consumer = self->consumer;
-    Py_BEGIN_CRITICAL_SECTION(consumer);
-    shmipc_ring_end(&consumer->core.ring, &self->lease);
-    consumer->leases--;
-    consumer_lease_ended(consumer);
-    Py_END_CRITICAL_SECTION();
-}
-
-/* End the lease if no view needs it. The number of views that do; 0 if it has ended, now or before.
- */
-static Py_ssize_t try_end(FrameObject *self)
-{
-    Py_ssize_t exports = 0;
-    if (atomic_compare_exchange_strong(&self->exports, &exports, ENDED)) {
-        end_lease(self);
-    }
-    return exports > 0 ? exports : 0;
-}
-
-static bool is_leased(const FrameObject *self)
-{
-    return atomic_load(&self->exports) >= 0;
-}
-
-/* Count one view more, unless the lease has ended. */
-static bool try_add_export(FrameObject *self)
-{
-    Py_ssize_t exports = atomic_load(&self->exports);
-    while (exports >= 0) {
-        if (atomic_compare_exchange_weak(&self->exports, &exports, exports + 1)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void frame_release_softly(FrameObject *self)
-{
-    /* Said before the views are counted; a view is uncounted before it looks at this. */
-    atomic_store(&self->ending, true);
-    (void)try_end(self);
-}
-
-void frame_release_from_loop(FrameObject *self)
-{
-    atomic_store(&self->looped, is_leased(self)); /* one that its user released has him to thank */
-    frame_release_softly(self);
-}
-
-bool frame_try_add_export(FrameObject *self)
-{
-    return !atomic_load(&self->ending) && try_add_export(self);
-}
-
-void frame_drop_export(FrameObject *self)
-{
-    if (atomic_fetch_sub(&self->exports, 1) == 1 && atomic_load(&self->ending)) {
-        (void)try_end(self);
-    }
-}
-
-void frame_drop_view(PyObject *frame)
-{
-    frame_drop_export((FrameObject *)frame);
-}
-
 static void frame_dealloc(PyObject *object)
 {
     FrameObject *self = (FrameObject *)object;
@@ -178,7 +16,7 @@ static void frame_dealloc(PyObject *object)
     if (SHMIPC_UNLIKELY(self->weakrefs != NULL)) {
         PyObject_ClearWeakRefs(object);
     }
-    (void)try_end(self); /* views own their frame: there is none left */
+    (void)frame_try_end(self); /* views own their frame: there is none left */
     Py_DECREF(self->consumer);
     PyObject_GC_Del(object);
     Py_DECREF(type);
@@ -234,8 +72,8 @@ static PyObject *frame_release(PyObject *object, PyObject *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    const bool leased = is_leased(self);
-    const Py_ssize_t exports = try_end(self);
+    const bool leased = frame_is_leased(self);
+    const Py_ssize_t exports = frame_try_end(self);
     if (exports > 0) {
         return PyErr_Format(PyExc_BufferError,
                             "%zd view%s of this frame %s alive: delete %s (or copy) before "
@@ -263,7 +101,7 @@ static PyObject *frame_enter(PyObject *object, PyObject *unused)
 static PyObject *frame_exit(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
 {
     FrameObject *self = (FrameObject *)object;
-    const bool leased = is_leased(self);
+    const bool leased = frame_is_leased(self);
     frame_release_softly(self);
     if (leased && (nargs == 0 || args[0] == Py_None) && !check_whole(&self->consumer->handle)) {
         return NULL; /* the body worked on zeros, and believes it has done well */
@@ -386,7 +224,7 @@ static PyObject *frame_get_intact(PyObject *object, void *unused)
 {
     (void)unused;
     FrameObject *self = (FrameObject *)object;
-    if (!try_add_export(self)) { /* while it is counted, the segment stays mapped */
+    if (!frame_add_export_to_lease(self)) { /* while it is counted, the segment stays mapped */
         Py_RETURN_FALSE;
     }
     const ConsumerObject *consumer = self->consumer;
@@ -442,7 +280,7 @@ static PyObject *frame_repr(PyObject *object)
                                 (unsigned long long)(typed ? self->items : self->len),
                                 typed ? "item" : "byte", SHMIPC_S(typed ? self->items : self->len),
                                 self->consumer->handle.name,
-                                is_leased(self) && !self->ending ? "leased" : "released");
+                                frame_is_leased(self) && !self->ending ? "leased" : "released");
 }
 
 static PyObject *frame_refuse_reduce(PyObject *self, PyObject *unused)

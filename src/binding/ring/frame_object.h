@@ -38,6 +38,12 @@ void frame_release_softly(FrameObject *frame);
 void frame_release_from_loop(FrameObject *frame);
 /* Raise `exception` for a use of a frame that was released: how, and what to do. Always NULL. */
 PyObject *frame_refuse(const FrameObject *frame, PyObject *exception);
+/* End the lease if no view needs it. The number of views that do; 0 if it has ended, now or before.
+ */
+Py_ssize_t frame_try_end(FrameObject *frame);
+bool frame_is_leased(const FrameObject *frame);
+/* Count one view more, unless the lease has ended: also of a frame that was released softly. */
+bool frame_add_export_to_lease(FrameObject *frame);
 /* Count one view more. False, without an exception, once the frame was released. */
 bool frame_try_add_export(FrameObject *frame);
 void frame_drop_export(FrameObject *frame);
