@@ -120,8 +120,8 @@ PyObject *producer_stats(PyObject *object, PyObject *unused)
     const uint64_t committed = ring->head_pos - ring->map.origin_pos;
     PyObject *values[STATS_FIELD_COUNT] = {
         [STATS_LAG] = number(shmipc_ring_pending_estimate(ring)),
-        [STATS_COUNT] = number(ring->map.item_stride == 0 ? ring->next_seq
-                                                           : committed / ring->map.item_stride),
+        [STATS_COUNT] =
+            number(ring->map.item_stride == 0 ? ring->next_seq : committed / ring->map.item_stride),
         [STATS_COMMITTED_LEN] = number(committed),
         [STATS_ATTACHED] = number(shmipc_producer_role_count_attached(&self->core)),
         [STATS_KEPT] = number(shmipc_ring_count_kept(&ring->map)),
