@@ -55,7 +55,6 @@ enum shmipc_status shmipc_opening_try(struct shmipc_opening *opening,
     }
     const uint64_t left_ns = opening->deadline_ns - now_ns;
     shmipc_wait_nap(left_ns < opening->nap_ns ? left_ns : opening->nap_ns);
-    opening->nap_ns =
-        opening->nap_ns * 2 < LONGEST_NAP_NS ? opening->nap_ns * 2 : LONGEST_NAP_NS;
+    opening->nap_ns = opening->nap_ns * 2 < LONGEST_NAP_NS ? opening->nap_ns * 2 : LONGEST_NAP_NS;
     return SHMIPC_AGAIN;
 }

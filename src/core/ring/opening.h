@@ -1,5 +1,6 @@
 /*
- * opening.h: open a consumer of a ring that may not exist yet, with growing pauses between attempts.
+ * opening.h: open a consumer of a ring that may not exist yet, with growing pauses between
+ * attempts.
  *
  * Owns:     one attempt and the pause after it; which file the caller has accepted.
  * Must not know: what the caller looks at before it accepts a ring, signals, the GIL.
@@ -39,8 +40,8 @@ void shmipc_opening_begin(struct shmipc_opening *opening, const char *path, enum
 void shmipc_opening_accept(struct shmipc_opening *opening,
                            const struct shmipc_consumer_role *consumer);
 
-/* One attempt; after NOT_FOUND and before the deadline, a pause. Blocking; the GIL must not be held.
- * `consumer` must stay where it is until closed; it is closed where this fails. */
+/* One attempt; after NOT_FOUND and before the deadline, a pause. Blocking; the GIL must not be
+ * held. `consumer` must stay where it is until closed; it is closed where this fails. */
 enum shmipc_status shmipc_opening_try(struct shmipc_opening *opening,
                                       struct shmipc_consumer_role *consumer,
                                       struct shmipc_error *error);

@@ -1,4 +1,5 @@
-/* geometry.c: the arithmetic between a request and the bytes of a ring's segment. See geometry.h. */
+/* geometry.c: the arithmetic between a request and the bytes of a ring's segment. See geometry.h.
+ */
 #define _GNU_SOURCE
 #include "geometry.h"
 

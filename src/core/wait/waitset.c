@@ -4,7 +4,8 @@
 
 #include <sched.h>
 
-#define LOOKS 128u /* at peers in one slice, so that the cost of a wait for very many is bounded */
+#define LOOKS 128u /* at peers in one slice, so that the cost of a wait for very many is bounded \
+                    */
 #define POLLS 64   /* of all members together, between two looks at the clock */
 /* While spinning, look this often for what is not data: ends, damage, interrupts, and peers. */
 #define SPIN_LOOK_NS UINT64_C(50000)
@@ -21,8 +22,8 @@ bool shmipc_waitset_look(struct shmipc_waitset *set, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < set->count; i++) {
         const struct shmipc_waited *member = &set->members[i];
-        set->ready[i] = member->kind->has_news(member->self,
-                                               *member->peer_look_ns <= due_ns ? next_ns : 0);
+        set->ready[i] =
+            member->kind->has_news(member->self, *member->peer_look_ns <= due_ns ? next_ns : 0);
         any = any || set->ready[i];
     }
     return any;

@@ -79,7 +79,8 @@ static inline void shmipc_waitset_begin(struct shmipc_waitset *set)
 bool shmipc_waitset_look(struct shmipc_waitset *set, uint64_t now_ns);
 
 /* Poll for up to `most_ns` of what is left of the budget. OK: some member has something (`ready` is
- * not filled in); AGAIN: that time is over; EMPTY: the budget is used up, or the deadline passed. */
+ * not filled in); AGAIN: that time is over; EMPTY: the budget is used up, or the deadline passed.
+ */
 enum shmipc_status shmipc_waitset_spin(struct shmipc_waitset *set, uint64_t deadline_ns,
                                        uint64_t most_ns);
 

@@ -363,7 +363,8 @@ TEST(what_cannot_be_opened_says_why)
     options.spin = 0;
     options.mode = 0640;
     Producer<> out("ring", options);
-    CHECK(out.info().max_consumers == 2 && out.info().overflow == SHMIPC_BLOCK && !out.info().typed);
+    CHECK(out.info().max_consumers == 2 && out.info().overflow == SHMIPC_BLOCK &&
+          !out.info().typed);
     struct stat file;
     CHECK(::stat((std::string(std::getenv("SHMIPC_DIR")) + "/shmipc.ring").c_str(), &file) == 0 &&
           (file.st_mode & 0777) == 0640);

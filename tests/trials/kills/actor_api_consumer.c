@@ -273,7 +273,7 @@ static bool read_some(void)
     const int result = read_somehow();
     told_of = -1;
     if (result == SHMIPC_E_PRODUCER_DIED) {
-        seat->told_ns = shmipc_now_ns();
+        actor->told_ns = shmipc_now_ns();
         told_of = arriving ? -1 : producers;
     }
     if (result == SHMIPC_E_EMPTY || result == SHMIPC_E_CLOSED || result == SHMIPC_E_PRODUCER_DIED) {
