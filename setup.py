@@ -45,7 +45,7 @@ def headers(*directories):
 EXTENSION = Extension(
     "shmipc._core",
     sources=sorted(glob("src/core/*/*.c") + glob("src/binding/**/*.c", recursive=True)),
-    depends=headers("src/core/*", "src/binding/*"),
+    depends=[*headers("src/core/*", "src/binding/*"), "shmipc/include/shmipc_events.h"],
     include_dirs=[numpy.get_include()],
     extra_compile_args=FLAGS,
     extra_link_args=[STAYS],

@@ -1116,7 +1116,7 @@ class Engine {
             auto refused = made_now<shmipc_refused>();
             refused.session = hello.session;
             std::snprintf(refused.text, sizeof refused.text,
-                          "its schema has version %" PRId32 ", the engine's %d", hello.version,
+                          "its events have version %" PRId32 ", the engine's %d", hello.version,
                           SHMIPC_EVENTS_VERSION);
             return one.tell(SHMIPC_CONTROL_REFUSED, refused);
         }

@@ -2,7 +2,7 @@
  * shmipc_events.h: the events of shmipc's strategy layer, and the control messages between engine
  * and strategies, as they lie in shared memory.
  *
- * Written by `python -m shmipc.trading.events.cheader` from schema.py and control.py beside it:
+ * Written by `python -m shmipc.trading.events.cheader` from dtypes.py and control.py beside it:
  * change it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
  *
  * Times are ns since 1970 (UTC). Prices are in the quote currency, sizes and quantities in the base
@@ -21,7 +21,7 @@
 #error "events are little-endian"
 #endif
 
-#define SHMIPC_EVENTS_VERSION 1             /* of this schema */
+#define SHMIPC_EVENTS_VERSION 1             /* of these structs */
 #define SHMIPC_SYMBOL_LEN 15                /* bytes of UTF-8 in a symbol, at most */
 #define SHMIPC_DEFAULT_LEVELS 10            /* of an order book, a side */
 #define SHMIPC_MAX_LEVELS 1000              /* of any order book, a side */
@@ -409,7 +409,7 @@ struct shmipc_hello {
     int64_t session;    /* of the strategy, a number that no other start of it has */
     int64_t pid;        /* of its process */
     int32_t slot;       /* of its cursor in the ring of events */
-    int32_t version;    /* of its schema */
+    int32_t version;    /* of its event dtypes */
     uint8_t padding[8]; /* 0 */
 };
 static_assert(offsetof(struct shmipc_hello, symbol) == 0, "offset");
@@ -464,7 +464,7 @@ struct shmipc_welcome {
     int64_t engine_session; /* of the engine, a number no other start of it has */
     int64_t seq;            /* number of the first event that is not in the snapshot */
     int32_t place;          /* the strategy's bit in bitmaps */
-    int32_t version;        /* of the engine's schema */
+    int32_t version;        /* of the engine's event dtypes */
     int32_t book_levels;    /* of its order books, a side */
     int32_t instruments;    /* how many INSTRUMENT follow; -1: all symbols can be traded */
     int32_t symbols;        /* how many SUBSCRIPTION follow; -1: it may see all symbols */
@@ -574,7 +574,7 @@ static_assert(sizeof(struct shmipc_stop) == 64, "size");
 /*
  * Fill the symbol of an event with a field's text: `len` bytes, or those before a zero byte.
  * Returns 0, or -1 and leaves `out` as it is where that is empty, longer than SHMIPC_SYMBOL_LEN
- * bytes, or holds a control character. It never cuts.
+ * bytes, or holds a control character. It never truncates.
  */
 static inline int shmipc_symbol_set_n(char out[SHMIPC_SYMBOL_LEN + 1], const char *text, size_t len)
 {

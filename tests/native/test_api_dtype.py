@@ -20,7 +20,7 @@ from numpy.lib import format as numpy_format
 import shmipc
 from helpers import get_u32, get_u64, segment_path
 from samples import ALIGNED, NESTED, SCHEMAS, TICK
-from shmipc.trading.events import schema
+from shmipc.trading.events import dtypes
 from toolchain import API, C_WARNINGS, CORE, NATIVE_ENV, SANITIZE, c_compiler, compile_with
 
 pytestmark = pytest.mark.once
@@ -89,8 +89,8 @@ def described(dtype: Any) -> str:
 
 DTYPES = [
     *SCHEMAS,
-    *((event.dtype, ()) for event in schema.EVENTS),
-    *((schema.order_book_dtype(levels), (2,)) for levels in (1, 3, 1000)),
+    *((event.dtype, ()) for event in dtypes.EVENTS),
+    *((dtypes.order_book_dtype(levels), (2,)) for levels in (1, 3, 1000)),
     (np.dtype([("a", "u1"), ("b", "<f8"), ("c", "<u2")], align=True), ()),
     (np.dtype([("a", "u1"), ("b", [("c", "<u2"), ("d", "u1")], (3,))], align=True), (2, 3)),
     (np.dtype([("a", ALIGNED), ("b", NESTED, (2, 1)), ("c", TICK)], align=True), ()),

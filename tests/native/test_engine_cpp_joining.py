@@ -101,7 +101,7 @@ def test_strategy_of_another_schema_is_refused(start: Start, tmp_path: Path) -> 
     hand = Hand()
     [(kind, _, refused)] = hand.join(version=2, session=5)
     assert (kind, refused.session) == (Control.REFUSED, 5)
-    assert refused.text == "its schema has version 2, the engine's 1"
+    assert refused.text == "its events have version 2, the engine's 1"
     assert [kind for kind, _, _ in hand.join(session=6)] == [Control.WELCOME, Control.SNAPSHOT_END]
     hand.leave()
     engine.stop()

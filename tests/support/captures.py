@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shmipc.trading.events.schema import ORDER_BOOK, TICK, TRADE_TICK, EventKind
+from shmipc.trading.events.dtypes import ORDER_BOOK, TICK, TRADE_TICK, EventKind
 
 DATA = Path(
     os.environ.get("SHMIPC_TEST_DATA")

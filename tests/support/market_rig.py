@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     ORDER,
     ORDER_BOOK,
     TICK,

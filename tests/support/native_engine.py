@@ -25,7 +25,7 @@ from captures import line
 from helpers import DEADLINE
 from shmipc import Consumer, Empty, Producer
 from shmipc.trading.events import EventKind, Order, OrderStatus
-from shmipc.trading.events.schema import VERSION
+from shmipc.trading.events.dtypes import VERSION
 from shmipc.trading.strategy import BaseStrategy
 from shmipc.trading.strategy.protocol import (
     CONTROL_TYPES,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shmipc.trading.events import schema, stubs
+from shmipc.trading.events import dtypes, stubs
 
 PROGRAM = """
 from shmipc.trading.events import Order, OrderBook, Tick, order_book_type
@@ -47,7 +47,7 @@ def test_stubs_are_those_of_the_schema(capsys: pytest.CaptureFixture[str], tmp_p
 
 def test_every_field_of_every_event_has_a_type() -> None:
     text = stubs.generate()
-    for event in schema.EVENTS:
+    for event in dtypes.EVENTS:
         body = text.split(f"class {event.name}(Record):")[1].split("\nclass ")[0]
         assert [line.split(":")[0].strip() for line in body.splitlines() if "  # " in line] == [
             field.name for field in event.fields

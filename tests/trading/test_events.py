@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from shmipc import Consumer, Producer
 from shmipc.trading import events
-from shmipc.trading.events import cheader, control, schema
+from shmipc.trading.events import cheader, control, dtypes
 from shmipc.trading.events.control import CONTROLS
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     EVENTS,
     EventKind,
     decode_symbol,
@@ -55,22 +55,22 @@ C_STRUCTS = {
     "Stop": "shmipc_stop",
 }
 C_ENUMS = {
-    schema.EventKind: "SHMIPC_EVENT_KIND",
-    schema.Side: "SHMIPC_SIDE",
-    schema.OrderType: "SHMIPC_ORDER_TYPE",
-    schema.TimeInForce: "SHMIPC_TIME_IN_FORCE",
-    schema.OrderStatus: "SHMIPC_ORDER_STATUS",
-    schema.OrderAction: "SHMIPC_ORDER_ACTION",
-    schema.LiquiditySide: "SHMIPC_LIQUIDITY_SIDE",
+    dtypes.EventKind: "SHMIPC_EVENT_KIND",
+    dtypes.Side: "SHMIPC_SIDE",
+    dtypes.OrderType: "SHMIPC_ORDER_TYPE",
+    dtypes.TimeInForce: "SHMIPC_TIME_IN_FORCE",
+    dtypes.OrderStatus: "SHMIPC_ORDER_STATUS",
+    dtypes.OrderAction: "SHMIPC_ORDER_ACTION",
+    dtypes.LiquiditySide: "SHMIPC_LIQUIDITY_SIDE",
     control.MessageFlag: "SHMIPC_MESSAGE_FLAG",
     control.Control: "SHMIPC_CONTROL",
 }
 C_DEFINES = {
-    "EVENTS_VERSION": schema.VERSION,
-    "SYMBOL_LEN": schema.SYMBOL_LEN,
-    "DEFAULT_LEVELS": schema.DEFAULT_LEVELS,
-    "MAX_LEVELS": schema.MAX_LEVELS,
-    "CUSTOM_KIND_FIRST": schema.CUSTOM_KIND_FIRST,
+    "EVENTS_VERSION": dtypes.VERSION,
+    "SYMBOL_LEN": dtypes.SYMBOL_LEN,
+    "DEFAULT_LEVELS": dtypes.DEFAULT_LEVELS,
+    "MAX_LEVELS": dtypes.MAX_LEVELS,
+    "CUSTOM_KIND_FIRST": dtypes.CUSTOM_KIND_FIRST,
     "ID_LEN": control.ID_LEN,
     "BITMAP_LEN": control.BITMAP_LEN,
     "MAX_PLACES": control.MAX_PLACES,
@@ -99,14 +99,14 @@ def offset_of(dtype: np.dtype[Any], name: str) -> int:
 def test_there_is_one_event_a_kind() -> None:
     assert [event.kind for event in EVENTS] == [kind for kind in EventKind if kind]
     assert set(C_STRUCTS) == set(BY_NAME) | {message.name for message in CONTROLS}
-    assert set(C_ENUMS) == {*schema.ENUMS, *control.ENUMS}
+    assert set(C_ENUMS) == {*dtypes.ENUMS, *control.ENUMS}
     assert [message.kind for message in CONTROLS] == list(control.Control)
     assert max(EventKind) < 512 == min(control.Control)
-    assert max(control.Control) < schema.CUSTOM_KIND_FIRST
+    assert max(control.Control) < dtypes.CUSTOM_KIND_FIRST
 
 
 @every_message
-def test_event_is_whole_cache_lines_with_every_field_naturally_aligned(event: schema.Event) -> None:
+def test_event_is_whole_cache_lines_with_every_field_naturally_aligned(event: dtypes.Event) -> None:
     assert event.dtype.itemsize % 64 == 0
     assert event.dtype.fields is not None
     ends = 0
@@ -118,7 +118,7 @@ def test_event_is_whole_cache_lines_with_every_field_naturally_aligned(event: sc
 
 
 @every_event
-def test_event_begins_with_the_common_prefix(event: schema.Event) -> None:
+def test_event_begins_with_the_common_prefix(event: dtypes.Event) -> None:
     prefix = [
         (name, event.dtype[name].str, offset_of(event.dtype, name))
         for name in event.dtype.names[:3]
@@ -127,7 +127,7 @@ def test_event_begins_with_the_common_prefix(event: schema.Event) -> None:
 
 
 @every_event
-def test_event_says_what_each_field_is(event: schema.Event) -> None:
+def test_event_says_what_each_field_is(event: dtypes.Event) -> None:
     assert event.dtype.names == tuple(field.name for field in event.fields)
     assert all(field.doc for field in event.fields)
     assert event.doc
@@ -142,22 +142,22 @@ def test_event_has_the_size_it_was_made_for(name: str, itemsize: int) -> None:
 
 
 @every_event
-def test_zeroed_memory_is_no_valid_event(event: schema.Event) -> None:
+def test_zeroed_memory_is_no_valid_event(event: dtypes.Event) -> None:
     zeros = np.zeros((), event.dtype)
-    named = {"side": schema.Side, "aggressor_side": schema.Side, "status": schema.OrderStatus}
-    named |= {"order_type": schema.OrderType, "action": schema.OrderAction}
-    named |= {"time_in_force": schema.TimeInForce, "liquidity_side": schema.LiquiditySide}
+    named = {"side": dtypes.Side, "aggressor_side": dtypes.Side, "status": dtypes.OrderStatus}
+    named |= {"order_type": dtypes.OrderType, "action": dtypes.OrderAction}
+    named |= {"time_in_force": dtypes.TimeInForce, "liquidity_side": dtypes.LiquiditySide}
     assert event.dtype.names is not None
     for name in event.dtype.names:
         if name in named:
             assert named[name](int(zeros[name])).name == "NONE"
     assert zeros["symbol"] == b""
     assert EventKind(0).name == "NONE"
-    assert all(enum(0).name == "NONE" for enum in schema.ENUMS)
+    assert all(enum(0).name == "NONE" for enum in dtypes.ENUMS)
 
 
 def test_sides_multiply_quantities() -> None:
-    assert (schema.Side.BUY, schema.Side.SELL) == (1, -1)
+    assert (dtypes.Side.BUY, dtypes.Side.SELL) == (1, -1)
 
 
 def fill(dtype: np.dtype[Any], seed: int = 0) -> Any:
@@ -181,7 +181,7 @@ def fill(dtype: np.dtype[Any], seed: int = 0) -> Any:
 
 
 @every_event
-def test_event_goes_through_a_typed_ring_unchanged(event: schema.Event) -> None:
+def test_event_goes_through_a_typed_ring_unchanged(event: dtypes.Event) -> None:
     with (
         Producer("events", dtype=event.dtype, capacity=4) as producer,
         Consumer("events", timeout=5) as consumer,
@@ -197,7 +197,7 @@ def test_event_goes_through_a_typed_ring_unchanged(event: schema.Event) -> None:
 
 
 @every_event
-def test_event_has_a_record_type_that_reads_its_fields(event: schema.Event) -> None:
+def test_event_has_a_record_type_that_reads_its_fields(event: dtypes.Event) -> None:
     record_type = events.RECORD_TYPES[event.kind]
     assert record_type is getattr(events, event.name)
     assert record_type.dtype == event.dtype
@@ -237,7 +237,7 @@ def test_order_book_of_impossible_levels_is_refused(levels: int) -> None:
 
 def test_field_out_of_alignment_is_refused() -> None:
     with pytest.raises(ValueError, match="'price' at offset 33 is not naturally aligned"):
-        schema.make_dtype((schema.Field("side", "i1", "."), schema.Field("price", "<f8", ".")))
+        dtypes.make_dtype((dtypes.Field("side", "i1", "."), dtypes.Field("price", "<f8", ".")))
 
 
 def test_tick_has_exactly_these_bytes() -> None:

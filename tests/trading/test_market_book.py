@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmipc.trading.events.schema import ORDER_BOOK, order_book_dtype
+from shmipc.trading.events.dtypes import ORDER_BOOK, order_book_dtype
 from shmipc.trading.market import book as module
 from shmipc.trading.market.book import Book
 

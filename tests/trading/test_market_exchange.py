@@ -10,7 +10,7 @@ import pytest
 
 from market_rig import BUY, DAY, MAKER, NONE, SECOND, SELL, TAKER, Market, order, said
 from shmipc.trading import events
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     BAR,
     ORDER,
     TRADE,

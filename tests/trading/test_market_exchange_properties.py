@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_rig import BUY, MAKER, NONE, OPEN, SECOND, SELL, Market, order
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     ORDER_BOOK,
     TICK,
     TRADE,

@@ -29,7 +29,7 @@ from captures import (
     trade,
 )
 from shmipc.trading import capture
-from shmipc.trading.events.schema import EventKind, Side, order_book_dtype
+from shmipc.trading.events.dtypes import EventKind, Side, order_book_dtype
 from shmipc.trading.market.feed import feed, feed_batches
 from shmipc.trading.market.synthetic import synthetic
 

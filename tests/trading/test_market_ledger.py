@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmipc.trading.events.schema import ACCOUNT, ORDER, POSITION, TRADE, Side
+from shmipc.trading.events.dtypes import ACCOUNT, ORDER, POSITION, TRADE, Side
 from shmipc.trading.market.ledger import Ledger
 
 

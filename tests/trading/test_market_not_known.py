@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from desk import desk
 from market_rig import BUY, NONE, SECOND, SELL, TAKER, Market, order
 from shmipc.trading.events import Account, EventKind, Position, Trade
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     BAR,
     ORDER_BOOK,
     TICK,
@@ -26,7 +26,7 @@ from shmipc.trading.events.schema import (
     OrderType,
     TimeInForce,
 )
-from shmipc.trading.market import known
+from shmipc.trading.market import bounds
 from shmipc.trading.market.book import Book
 from shmipc.trading.market.exchange import Exchange, Report
 from shmipc.trading.market.ledger import Ledger
@@ -52,19 +52,19 @@ class Trader(BaseStrategy):
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 1.0, 9.9e99])
 def test_what_is_finite_is_known(value: float) -> None:
-    assert known.is_price(value)
-    assert known.is_price(-value)
-    assert known.is_size(value)
+    assert bounds.is_price(value)
+    assert bounds.is_price(-value)
+    assert bounds.is_size(value)
 
 
 @pytest.mark.parametrize("value", NO_PRICES)
 def test_what_is_no_price_is_not_known(value: float) -> None:
-    assert not known.is_price(value)
+    assert not bounds.is_price(value)
 
 
 @pytest.mark.parametrize("value", NO_SIZES)
 def test_what_is_no_size_is_not_known(value: float) -> None:
-    assert not known.is_size(value)
+    assert not bounds.is_size(value)
 
 
 class TestExchange:
@@ -275,7 +275,7 @@ def test_a_book_stays_sorted_and_known_whatever_it_is_told(updates: list[Any]) -
         bids, asks = book.best_bids(100), book.best_asks(100)
         assert bids == sorted(bids, reverse=True)
         assert asks == sorted(asks)
-        assert all(known.is_price(price) and 0.0 < size < INF for price, size in bids + asks)
+        assert all(bounds.is_price(price) and 0.0 < size < INF for price, size in bids + asks)
         row = np.zeros(1, ORDER_BOOK)[0]
         book.write(row)
         assert np.isfinite(row["bid_prices"]).all()

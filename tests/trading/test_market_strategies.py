@@ -16,7 +16,7 @@ from market_rig import BUY, MAKER, SELL, TAKER
 from shmipc.demo.strategies.market_maker import MarketMaker
 from shmipc.demo.strategies.mean_reversion import MeanReversion
 from shmipc.demo.strategies.momentum import Momentum
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     TICK,
     TRADE_TICK,
     EventKind,

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from shmipc.trading.events import schema
-from shmipc.trading.events.schema import EVENTS
+from shmipc.trading.events import dtypes
+from shmipc.trading.events.dtypes import EVENTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "strategies.md"
 
 DOC_TYPES = {"<i8": "int64", "<u4": "uint32", "<f8": "double", "i1": "int8", "u1": "uint8"}
 
 
-def doc_rows(event: schema.Event, fields: tuple[schema.Field, ...]) -> list[str]:
+def doc_rows(event: dtypes.Event, fields: tuple[dtypes.Field, ...]) -> list[str]:
     rows = []
     for field in fields:
         if field.format.startswith("S"):
@@ -42,12 +42,12 @@ def test_docs_have_the_common_fields() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
-def test_docs_have_the_events_fields(event: schema.Event) -> None:
+def test_docs_have_the_events_fields(event: dtypes.Event) -> None:
     heading = f"### {event.name}: kind {int(event.kind)}, {event.dtype.itemsize} bytes"
     assert documented_rows(heading) == doc_rows(event, event.fields[3:])
 
 
-@pytest.mark.parametrize("enum", schema.ENUMS[1:], ids=lambda enum: enum.__name__)
+@pytest.mark.parametrize("enum", dtypes.ENUMS[1:], ids=lambda enum: enum.__name__)
 def test_docs_have_the_enumerations_members(enum: Any) -> None:
     members = ", ".join(f"`{member.name}` {int(member)}" for member in enum)
     assert f"| `{enum.__name__}` | {members} |" in documented_rows("### Enumerations")

@@ -5,7 +5,7 @@
 where it lies in the ring. ``Tick(symbol="BTCUSDT", last_price=61000.5)`` makes one of one's own,
 which can be written to; what is not given is 0. ``Tick.dtype`` is numpy's, for whole arrays.
 
-:mod:`shmipc.trading.events.schema` has the fields, their units and the enumerations.
+:mod:`shmipc.trading.events.dtypes` has the fields, their units and the enumerations.
 """
 
 from __future__ import annotations
@@ -15,6 +15,20 @@ from typing import Any
 import numpy as np
 
 from shmipc.trading.events.columns import columns
+from shmipc.trading.events.dtypes import (
+    CUSTOM_KIND_FIRST,
+    DEFAULT_LEVELS,
+    EventKind,
+    LiquiditySide,
+    OrderAction,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+    decode_symbol,
+    encode_symbol,
+    order_book_dtype,
+)
 from shmipc.trading.events.records import (
     RECORD_TYPES,
     Account,
@@ -28,20 +42,6 @@ from shmipc.trading.events.records import (
     Trade,
     TradeTick,
     order_book_type,
-)
-from shmipc.trading.events.schema import (
-    CUSTOM_KIND_FIRST,
-    DEFAULT_LEVELS,
-    EventKind,
-    LiquiditySide,
-    OrderAction,
-    OrderStatus,
-    OrderType,
-    Side,
-    TimeInForce,
-    decode_symbol,
-    encode_symbol,
-    order_book_dtype,
 )
 
 __all__ = [

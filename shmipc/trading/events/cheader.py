@@ -1,11 +1,11 @@
-"""Write ``shmipc_events.h``, the events of the schema for C11 and C++17.
+"""Write ``shmipc_events.h``, the events for C11 and C++17.
 
     python -m shmipc.trading.events.cheader                print the header
     python -m shmipc.trading.events.cheader --check FILE   exit 1 with a diff where FILE is another
 
 Rules this file keeps:
 
-- Everything in the header comes from :mod:`shmipc.trading.events.schema` and, for what is no event,
+- Everything in the header comes from :mod:`shmipc.trading.events.dtypes` and, for what is no event,
   from :mod:`shmipc.trading.events.control`: names, numbers, what they mean. Nothing is typed in
   here but C's own words.
 - Plain C11 that is C++17 too: natural alignment, padding in the open, every offset and size
@@ -25,7 +25,7 @@ import sys
 from enum import IntEnum
 from pathlib import Path
 
-from shmipc.trading.events import control, schema
+from shmipc.trading.events import control, dtypes
 
 __all__ = ["HEADER", "generate", "main", "run"]
 
@@ -46,7 +46,7 @@ _TOP = """\
  * shmipc_events.h: the events of shmipc's strategy layer, and the control messages between engine
  * and strategies, as they lie in shared memory.
  *
- * Written by `python -m shmipc.trading.events.cheader` from schema.py and control.py beside it:
+ * Written by `python -m shmipc.trading.events.cheader` from dtypes.py and control.py beside it:
  * change it there. For C11 and C++17. docs/strategies.md says which rings they travel in, and when.
  *
  * Times are ns since 1970 (UTC). Prices are in the quote currency, sizes and quantities in the base
@@ -70,7 +70,7 @@ _SYMBOL_SET = """\
 /*
  * Fill the symbol of an event with a field's text: `len` bytes, or those before a zero byte.
  * Returns 0, or -1 and leaves `out` as it is where that is empty, longer than SHMIPC_SYMBOL_LEN
- * bytes, or holds a control character. It never cuts.
+ * bytes, or holds a control character. It never truncates.
  */
 static inline int shmipc_symbol_set_n(char out[SHMIPC_SYMBOL_LEN + 1], const char *text, size_t len)
 {
@@ -109,7 +109,7 @@ def _snake(name: str) -> str:
 
 def _doc(text: str) -> str:
     """Return a field's doc with the enumerations under their C names."""
-    names = "|".join(enum.__name__ for enum in schema.ENUMS)
+    names = "|".join(enum.__name__ for enum in dtypes.ENUMS)
     return re.sub(rf"\b({names})\b", lambda found: f"enum shmipc_{_snake(found[0])}", text)
 
 
@@ -124,11 +124,11 @@ def _aligned(rows: list[tuple[str, str]], indent: str = "    ") -> list[str]:
 
 def _defines() -> list[str]:
     rows = [
-        (f"EVENTS_VERSION {schema.VERSION}", "of this schema"),
-        (f"SYMBOL_LEN {schema.SYMBOL_LEN}", "bytes of UTF-8 in a symbol, at most"),
-        (f"DEFAULT_LEVELS {schema.DEFAULT_LEVELS}", "of an order book, a side"),
-        (f"MAX_LEVELS {schema.MAX_LEVELS}", "of any order book, a side"),
-        (f"CUSTOM_KIND_FIRST {schema.CUSTOM_KIND_FIRST}", "kinds from here on are your own"),
+        (f"EVENTS_VERSION {dtypes.VERSION}", "of these structs"),
+        (f"SYMBOL_LEN {dtypes.SYMBOL_LEN}", "bytes of UTF-8 in a symbol, at most"),
+        (f"DEFAULT_LEVELS {dtypes.DEFAULT_LEVELS}", "of an order book, a side"),
+        (f"MAX_LEVELS {dtypes.MAX_LEVELS}", "of any order book, a side"),
+        (f"CUSTOM_KIND_FIRST {dtypes.CUSTOM_KIND_FIRST}", "kinds from here on are your own"),
         (f"ID_LEN {control.ID_LEN}", "bytes in an engine's or a strategy's name"),
         (f'EVENTS_RING "{control.EVENTS_RING}"', "printf with the engine's name"),
         (f'ORDERS_RING "{control.ORDERS_RING}"', "... and the strategy's"),
@@ -148,7 +148,7 @@ def _enum(enum: type[IntEnum]) -> list[str]:
     return [f"/* {enum.__doc__} */", f"enum shmipc_{name} {{", *_aligned(rows), "};", ""]
 
 
-def _declaration(field: schema.Field) -> str:
+def _declaration(field: dtypes.Field) -> str:
     """Return the C declaration of a field, its comment apart."""
     if field.format.startswith("S"):
         return f"char {field.name}[{field.format[1:]}];"
@@ -156,7 +156,7 @@ def _declaration(field: schema.Field) -> str:
     return f"{_C_TYPES[field.format]} {field.name}{length};"
 
 
-def _assertions(name: str, event: schema.Event) -> list[str]:
+def _assertions(name: str, event: dtypes.Event) -> list[str]:
     """Return the assertions of a struct's offsets and size."""
     lines = []
     for field in event.fields:
@@ -167,23 +167,23 @@ def _assertions(name: str, event: schema.Event) -> list[str]:
     return [*lines, ""]
 
 
-def _used(event: schema.Event) -> int:
+def _used(event: dtypes.Event) -> int:
     """Return the bytes of an event's fields, without the padding at its end."""
     assert event.dtype.fields is not None
     dtype, offset = event.dtype.fields[event.fields[-1].name][:2]
     return int(offset + dtype.itemsize)
 
 
-def _kind(event: schema.Event) -> str:
+def _kind(event: dtypes.Event) -> str:
     """Return the C name of an event's or a control message's kind."""
     return f"SHMIPC_{_snake(type(event.kind).__name__).upper()}_{event.kind.name}"
 
 
-def _heading(event: schema.Event) -> list[str]:
+def _heading(event: dtypes.Event) -> list[str]:
     return [f"/* {event.doc} {_kind(event)}, {event.dtype.itemsize} bytes. */"]
 
 
-def _struct(event: schema.Event) -> list[str]:
+def _struct(event: dtypes.Event) -> list[str]:
     name = f"shmipc_{_snake(event.name)}"
     rows = [(_declaration(field), _doc(field.doc)) for field in event.fields]
     padding = event.dtype.itemsize - _used(event)
@@ -198,28 +198,28 @@ def _struct(event: schema.Event) -> list[str]:
     ]
 
 
-def _order_book(event: schema.Event) -> list[str]:
+def _order_book(event: dtypes.Event) -> list[str]:
     """Return a macro that declares the struct for any number of levels, and its use for ours.
 
-    The padding is an array and may not be empty: raises ValueError for a schema where it would be
+    The padding is an array and may not be empty: raises ValueError for dtypes where it would be
     for some number of levels.
     """
-    fields = schema.order_book_dtype(1).fields
+    fields = dtypes.order_book_dtype(1).fields
     assert fields is not None
     last, offset = fields[event.fields[-1].name][:2]
     step = last.itemsize * sum(1 for field in event.fields if field.shape)
     fixed = offset + last.itemsize - step
-    if fixed % math.gcd(step, schema.LINE) == 0:
+    if fixed % math.gcd(step, dtypes.LINE) == 0:
         raise ValueError("an order book of some number of levels would have no padding")
     body = ["struct name {"]
     for field in event.fields:
-        code = _declaration(field).replace(f"[{schema.DEFAULT_LEVELS}]", "[levels]")
+        code = _declaration(field).replace(f"[{dtypes.DEFAULT_LEVELS}]", "[levels]")
         body.append(f"    {code}")
     body += [
-        f"    uint8_t padding[{schema.LINE} - ({fixed} + {step} * (levels)) % {schema.LINE}];",
+        f"    uint8_t padding[{dtypes.LINE} - ({fixed} + {step} * (levels)) % {dtypes.LINE}];",
         "};",
         'static_assert((levels) >= 1 && (levels) <= SHMIPC_MAX_LEVELS, "levels of " #name);',
-        f'static_assert(sizeof(struct name) % {schema.LINE} == 0, "size of " #name)',
+        f'static_assert(sizeof(struct name) % {dtypes.LINE} == 0, "size of " #name)',
     ]
     opening = "#define SHMIPC_DECLARE_ORDER_BOOK(name, levels)"
     macro = [f"{opening} \\", *(f"    {line} \\" for line in body)]
@@ -250,10 +250,10 @@ def _order_book(event: schema.Event) -> list[str]:
 def generate() -> str:
     """Return the text of the header."""
     lines = _defines()
-    for enum in (*schema.ENUMS, *control.ENUMS):
+    for enum in (*dtypes.ENUMS, *control.ENUMS):
         lines += _enum(enum)
-    for event in schema.EVENTS:
-        lines += _order_book(event) if event.kind == schema.EventKind.ORDER_BOOK else _struct(event)
+    for event in dtypes.EVENTS:
+        lines += _order_book(event) if event.kind == dtypes.EventKind.ORDER_BOOK else _struct(event)
     for message in control.CONTROLS:
         lines += _struct(message)
     return "\n".join([_TOP, *lines, _SYMBOL_SET])
@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run(
         generate(),
         "python -m shmipc.trading.events.cheader",
-        "Print shmipc_events.h, the events of the schema for C11 and C++17.",
+        "Print shmipc_events.h, the events for C11 and C++17.",
         arguments,
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc.trading.events.schema import encode_symbol
+from shmipc.trading.events.dtypes import encode_symbol
 
 __all__ = ["Columns", "columns", "columns_of", "fits", "misfits", "rows_of", "without_reserved"]
 

@@ -7,7 +7,7 @@ Rules this file keeps:
 - An answer carries the session of the HELLO it answers: what is left from before a crash is told
   apart by that.
 
-Here are only dtypes, numbers and names, as in :mod:`shmipc.trading.events.schema`.
+Here are only dtypes, numbers and names, as in :mod:`shmipc.trading.events.dtypes`.
 ``shmipc.trading.strategy.protocol`` makes records of them, ``shmipc.trading.events.cheader`` C
 structs; docs/strategies.md says who says what when, and a test compares its table with this file.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from shmipc.trading.events.schema import DocumentedEnum, Event, Field, make_dtype, make_event
+from shmipc.trading.events.dtypes import DocumentedEnum, Event, Field, make_dtype, make_event
 
 __all__ = [
     "BITMAP_LEN",
@@ -82,7 +82,7 @@ CONTROLS = (
         _SESSION,
         Field("pid", "<i8", "of its process"),
         Field("slot", "<i4", "of its cursor in the ring of events"),
-        Field("version", "<i4", "of its schema"),
+        Field("version", "<i4", "of its event dtypes"),
     ),
     _control(
         Control.STATUS,
@@ -104,7 +104,7 @@ CONTROLS = (
         _ENGINE_SESSION,
         Field("seq", "<i8", "number of the first event that is not in the snapshot"),
         Field("place", "<i4", "the strategy's bit in bitmaps"),
-        Field("version", "<i4", "of the engine's schema"),
+        Field("version", "<i4", "of the engine's event dtypes"),
         Field("book_levels", "<i4", "of its order books, a side"),
         Field("instruments", "<i4", "how many INSTRUMENT follow; -1: all symbols can be traded"),
         Field("symbols", "<i4", "how many SUBSCRIPTION follow; -1: it may see all symbols"),

@@ -1,5 +1,5 @@
 """The record type of each event. What editors and type checkers know of them is ``records.pyi``,
-which ``shmipc.trading.events.stubs`` writes from the schema.
+which ``shmipc.trading.events.stubs`` writes from the event dtypes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from shmipc._core import record_type
-from shmipc.trading.events.schema import DEFAULT_LEVELS, EVENTS, EventKind, order_book_dtype
+from shmipc.trading.events.dtypes import DEFAULT_LEVELS, EVENTS, EventKind, order_book_dtype
 
 __all__ = [
     "RECORD_TYPES",

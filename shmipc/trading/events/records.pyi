@@ -1,4 +1,4 @@
-"""Written by `python -m shmipc.trading.events.stubs` from schema.py beside it: change it there."""
+"""Written by `python -m shmipc.trading.events.stubs` from dtypes.py beside it: change it there."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
 from shmipc._core import Record
-from shmipc.trading.events.schema import EventKind
+from shmipc.trading.events.dtypes import EventKind
 
 RECORD_TYPES: dict[EventKind, Any]
 

@@ -3,7 +3,7 @@
     python -m shmipc.trading.events.stubs                print the stubs
     python -m shmipc.trading.events.stubs --check FILE   exit 1 with a diff where FILE is another
 
-Everything in them comes from :mod:`shmipc.trading.events.schema`, as in ``shmipc_events.h``
+Everything in them comes from :mod:`shmipc.trading.events.dtypes`, as in ``shmipc_events.h``
 (:mod:`shmipc.trading.events.cheader`). The output is as ruff leaves it.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from shmipc.trading.events import schema
+from shmipc.trading.events import dtypes
 from shmipc.trading.events.cheader import run
 
 __all__ = ["STUBS", "generate", "main"]
@@ -21,7 +21,7 @@ __all__ = ["STUBS", "generate", "main"]
 STUBS = Path(__file__).resolve().parent / "records.pyi"
 
 _TOP = '''\
-"""Written by `python -m shmipc.trading.events.stubs` from schema.py beside it: change it there."""
+"""Written by `python -m shmipc.trading.events.stubs` from dtypes.py beside it: change it there."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
 from shmipc._core import Record
-from shmipc.trading.events.schema import EventKind
+from shmipc.trading.events.dtypes import EventKind
 
 RECORD_TYPES: dict[EventKind, Any]
 '''
@@ -42,7 +42,7 @@ def order_book_type(levels: int = ...) -> type[OrderBook]: ...
 _ARRAYS = {"<f8": "np.float64", "u1": "np.uint8"}
 
 
-def _types(field: schema.Field) -> tuple[str, str]:
+def _types(field: dtypes.Field) -> tuple[str, str]:
     """Return what a field is read as, and what its type's constructor takes for it."""
     if field.shape:
         return f"NDArray[{_ARRAYS[field.format]}]", "ArrayLike"
@@ -52,7 +52,7 @@ def _types(field: schema.Field) -> tuple[str, str]:
     return kind, kind
 
 
-def _class(event: schema.Event) -> list[str]:
+def _class(event: dtypes.Event) -> list[str]:
     lines = ["", f"class {event.name}(Record):", f'    """{event.doc}"""', ""]
     for field in event.fields:
         lines.append(f"    {field.name}: {_types(field)[0]}  # {field.doc}")
@@ -64,7 +64,7 @@ def _class(event: schema.Event) -> list[str]:
 
 def generate() -> str:
     """Return the text of the stubs."""
-    lines = [line for event in schema.EVENTS for line in _class(event)]
+    lines = [line for event in dtypes.EVENTS for line in _class(event)]
     return "\n".join([_TOP.rstrip("\n"), *lines, _BOTTOM])
 
 

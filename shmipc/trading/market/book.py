@@ -14,7 +14,7 @@ Rules this file keeps:
   False. It may be crossed then; nothing here puts that straight.
 
 The capture's format carries no id of the preceding update through the parser, so a gap (an update
-lost to a cut line) is not seen here: its levels stay as they were until the next update of each.
+lost to a truncated line) is not seen here: its levels stay as they were until each is updated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from shmipc.trading.market.known import is_price, is_size
+from shmipc.trading.market.bounds import is_price, is_size
 
 __all__ = ["Book"]
 

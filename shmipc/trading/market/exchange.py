@@ -15,9 +15,9 @@ Rules this file keeps:
   price that it reaches in the queue; by time at one price; in all never more than its size. A
   trade beside the book (aggressor NONE), or older than the order, fills nothing.
 - A level shown at or beyond a resting order's limit has crossed it, and fills it at its limit.
-- What is not known (NaN, and what else is no price or size: :mod:`shmipc.trading.market.known`)
+- What is not known (NaN, and what else is no price or size: :mod:`shmipc.trading.market.bounds`)
   fills nothing, and every price, quantity and commission reported is finite.
-- MODIFY to a smaller quantity keeps the place; any other change of price or quantity gives it up.
+- MODIFY to a smaller quantity keeps its priority; any other change of price or quantity loses it.
   What a MODIFY does not say (NaN or 0) stays as it is. One that cannot be done changes nothing:
   the report has the order as it stands, and says why not in ``text``.
 - Each order ends in exactly one of FILLED, CANCELED (asked for), EXPIRED (its time in force) and
@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     ORDER,
     ORDER_BOOK,
     TICK,
@@ -49,11 +49,11 @@ from shmipc.trading.events.schema import (
     OrderAction,
     OrderStatus,
     OrderType,
-    Side,
     TimeInForce,
     encode_symbol,
 )
-from shmipc.trading.market.known import MOST, is_price, is_size
+from shmipc.trading.events.order_rules import SIDES, TIMES_IN_FORCE, is_post_only_market
+from shmipc.trading.market.bounds import MOST, is_price, is_size
 from shmipc.trading.market.liquidity import LEAST
 from shmipc.trading.market.orders import Asked, Market, Order
 from shmipc.trading.market.rows import make_row
@@ -83,7 +83,6 @@ _BOOK_FIELDS = _fields(
 Report = tuple[str, np.void]
 
 _DAY_NS = 86_400 * 10**9
-_TIMES_IN_FORCE = frozenset(TimeInForce) - {TimeInForce.NONE}
 _AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 _TEXT_LEN = 31  # of ORDER's text, its terminating zero left out
 
@@ -106,7 +105,7 @@ class Exchange:
         self._ts_init = 0
         self._last_order_id = 0
         self._last_trade_id = 0
-        self._last_place = 0
+        self._last_priority = 0
         self._reports: list[Report] = []
 
     # ---- the market ----------------------------------------------------------------------------
@@ -133,7 +132,7 @@ class Exchange:
         market = self._markets.get(symbol)
         if market is None:
             if symbol:
-                encode_symbol(symbol)  # its bytes may be the whole field's: numpy cuts to that
+                encode_symbol(symbol)  # its bytes may be the whole field's: numpy truncates to that
             market = self._markets[symbol] = Market()
         if kind == EventKind.TRADE_TICK:
             self._on_trade_tick(market, ts_event, *_TRADE_FIELDS(values))
@@ -244,21 +243,24 @@ class Exchange:
         return ""
 
     def _fault(self, strategy_id: str, asked: Asked, market: Market | None) -> str:
-        """Return what is wrong with a new order, or nothing. Texts have at most 31 bytes."""
+        """Return what is wrong with a new order, or nothing. Texts have at most 31 bytes.
+
+        This market's limits are narrower than the rule for orders: LEAST, MOST, positive prices.
+        """
         if asked.client_order_id <= 0:
             return "client_order_id is not positive"
         if (strategy_id, asked.client_order_id) in self._open:
             return "client_order_id is in use"
         if market is None:
             return "no market for this symbol"
-        if asked.side not in (Side.BUY, Side.SELL):
+        if asked.side not in SIDES:
             return "side is neither BUY nor SELL"
         if not LEAST <= asked.quantity < MOST:
             return "quantity is not positive"
-        if asked.time_in_force not in _TIMES_IN_FORCE:
+        if asked.time_in_force not in TIMES_IN_FORCE:
             return "unknown time in force"
         if asked.order_type == OrderType.MARKET:
-            if asked.time_in_force == TimeInForce.POST_ONLY:
+            if is_post_only_market(asked.order_type, asked.time_in_force):
                 return "a market order cannot rest"
             return ""
         if asked.order_type != OrderType.LIMIT:
@@ -289,8 +291,8 @@ class Exchange:
         if is_market or order.time_in_force in _AT_ONCE:
             self._close(order, OrderStatus.EXPIRED, "nothing more to trade with")
             return
-        self._last_place += 1
-        order.place, order.since = self._last_place, self._ts_event
+        self._last_priority += 1
+        order.priority, order.since = self._last_priority, self._ts_event
         shown = market.shown.own(order.side).shown(order.price)
         order.ahead = math.inf if shown is None else shown
         insort(market.resting[order.side], order, key=Order.rank)

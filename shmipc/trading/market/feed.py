@@ -7,8 +7,8 @@
 
 Rules this file keeps:
 
-- Every good line is exactly one event. A cut or foreign line is none; it is in the summary, with
-  its number and the reason. So is a line whose symbol is no symbol of the schema (too long).
+- A good line is exactly one event. A truncated or foreign line is none: the summary tells it, with
+  its number and the reason. So is a line whose symbol does not fit an event (too long).
 - What a tick carries of the trades (last price and size, volume, turnover, open, high, low) is of
   the trades in the lines before it, from the capture's start. Before the first one prices
   and ``last_size`` are NaN, ``volume`` and ``turnover`` 0.
@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmipc.trading import capture
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     DEFAULT_LEVELS,
+    SYMBOL_FORMAT,
     TICK,
     TRADE_TICK,
     EventKind,
@@ -53,7 +54,7 @@ _KIND_OF[capture.BOOK_TICKER] = EventKind.TICK
 _KIND_OF[capture.TRADE] = EventKind.TRADE_TICK
 _KIND_OF[[capture.DEPTH, capture.SNAPSHOT]] = EventKind.ORDER_BOOK
 
-_PREFIX = ("ts_event", "ts_init")
+_TIMES = ("ts_event", "ts_init")
 _FROM_TRADES = (
     "last_price",
     "last_size",
@@ -219,7 +220,7 @@ class _Market:
     def _name(self, symbols: NDArray[Any]) -> NDArray[Any]:
         """Return the symbols' names as an event's field has them."""
         names = [b"" if isinstance(name, ValueError) else name for name in self._names]
-        found: NDArray[Any] = np.array(names, "S16")[symbols]
+        found: NDArray[Any] = np.array(names, SYMBOL_FORMAT)[symbols]
         return found
 
     def _ticks(self, first: NDArray[np.void], symbols: NDArray[Any]) -> NDArray[np.void]:
@@ -227,7 +228,7 @@ class _Market:
         quotes, of = first[mine], symbols[mine]
         ticks = np.zeros(len(quotes), TICK)
         ticks["symbol"] = self._name(of)
-        for name in (*_PREFIX, "ask_price", "ask_size"):
+        for name in (*_TIMES, "ask_price", "ask_size"):
             ticks[name] = quotes[name]
         ticks["bid_price"], ticks["bid_size"] = quotes["price"], quotes["size"]
         ticks["sequence"] = quotes["id"]
@@ -247,7 +248,7 @@ class _Market:
         prints = first[mine]
         trades = np.zeros(len(prints), TRADE_TICK)
         trades["symbol"] = self._name(symbols[mine])
-        for name in (*_PREFIX, "price", "size"):
+        for name in (*_TIMES, "price", "size"):
             trades[name] = prints[name]
         trades["trade_id"] = prints["id"]
         on_book = prints["flags"] & capture.OFF_BOOK == 0
@@ -262,7 +263,7 @@ class _Market:
         mine = np.flatnonzero(of_book | (first["kind"] == capture.DEPTH))
         books = np.zeros(len(mine), self._book_dtype)
         books["symbol"] = self._name(symbols[mine])
-        for name in _PREFIX:
+        for name in _TIMES:
             books[name] = first[name][mine]
         ends = np.append(starts[1:], len(records))
         for row, line in enumerate(mine.tolist()):

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from shmipc.trading.events.schema import ACCOUNT, POSITION, TRADE, decode_symbol, encode_symbol
-from shmipc.trading.market.known import MOST, is_price
+from shmipc.trading.events.dtypes import ACCOUNT, POSITION, TRADE, decode_symbol, encode_symbol
+from shmipc.trading.market.bounds import MOST, is_price
 from shmipc.trading.market.positions import apply_trade, fault_of_trade
 from shmipc.trading.market.rows import make_row
 

@@ -8,7 +8,7 @@ Rules this file keeps:
 - What an order took of a level stays taken until the capture shows another size there, or none:
   a level that is only shown again is not new liquidity.
 - ``shown`` tells "nothing there" (0) from "too deep to be seen" or "not known" (None).
-- What is not known (:mod:`shmipc.trading.market.known`) is as it was. A level whose price is not
+- What is not known (:mod:`shmipc.trading.market.bounds`) is as it was. A level whose price is not
   known is none, and not all is shown from there on. One whose size is not known has the size that
   was shown at its price before; if none was, it is there, and nothing can be taken of it.
 """
@@ -21,8 +21,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shmipc.trading.events.schema import Side
-from shmipc.trading.market.known import MOST, is_price, is_size
+from shmipc.trading.events.dtypes import Side
+from shmipc.trading.market.bounds import MOST, is_price, is_size
 
 __all__ = ["LEAST", "Liquidity", "ShownSide"]
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-from shmipc.trading.events.schema import OrderStatus, Side
+from shmipc.trading.events.dtypes import OrderStatus, Side
 from shmipc.trading.market.liquidity import Liquidity
 
 __all__ = ["Asked", "Market", "Order"]
@@ -48,8 +48,8 @@ class Order:
     price: float
     quantity: float
     ts_trigger: int
-    since: int = 0  # ts_event of the market when it took its place
-    place: int = 0  # in time, among all orders
+    since: int = 0  # ts_event of the market when it got its priority
+    priority: int = 0  # by time, among all orders: lower is served first
     ahead: float = 0.0  # shown size that was there before it and still is
     filled: float = 0.0
     average_price: float = math.nan
@@ -61,7 +61,7 @@ class Order:
 
     def rank(self) -> tuple[float, int]:
         """Price, then time: the smaller is served first."""
-        return -self.side * self.price, self.place
+        return -self.side * self.price, self.priority
 
 
 class Market:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from shmipc.trading.market.known import MOST, is_price
+from shmipc.trading.market.bounds import MOST, is_price
 
 __all__ = ["apply_trade", "fault_of_trade"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shmipc.trading.events.schema import (
+from shmipc.trading.events.dtypes import (
     DEFAULT_LEVELS,
     TICK,
     TRADE_TICK,
@@ -26,8 +26,8 @@ from shmipc.trading.events.schema import (
     encode_symbol,
     order_book_dtype,
 )
+from shmipc.trading.market.bounds import MOST
 from shmipc.trading.market.feed import Events
-from shmipc.trading.market.known import MOST
 
 __all__ = ["synthetic"]
 

@@ -31,7 +31,7 @@ from shmipc._core import Error, check_texts
 from shmipc.trading.capture import Summary
 from shmipc.trading.events import Order, Trade
 from shmipc.trading.events.columns import without_reserved
-from shmipc.trading.events.schema import DEFAULT_LEVELS
+from shmipc.trading.events.dtypes import DEFAULT_LEVELS
 from shmipc.trading.strategy.base import BaseStrategy
 from shmipc.trading.strategy.checks import check_object
 from shmipc.trading.strategy.manager import StrategyManager

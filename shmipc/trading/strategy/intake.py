@@ -21,11 +21,12 @@ import numpy as np
 
 from shmipc._core import Closed, Dispatcher, Error, Full, ProducerDied, SchemaMismatch, check_texts
 from shmipc.trading.events import EventKind, Order, OrderAction
-from shmipc.trading.events.schema import VERSION
+from shmipc.trading.events.dtypes import VERSION
+from shmipc.trading.events.order_rules import PRICED_TYPES, SIDES, TIMES_IN_FORCE
 from shmipc.trading.strategy.books import check_trade
 from shmipc.trading.strategy.broadcast import Broadcast
 from shmipc.trading.strategy.deadline import check_seconds, deadline
-from shmipc.trading.strategy.link import PRICED_TYPES, SIDES, TIMES_IN_FORCE, Link
+from shmipc.trading.strategy.link import Link
 from shmipc.trading.strategy.protocol import (
     REPORT_TYPES,
     SNAPSHOT,
@@ -252,7 +253,7 @@ class Intake:
                 refuse(order, "a text without an end")
                 return
             is_new = order.action == _NEW
-            if not (  # what most orders are like, at once
+            if not (  # a shortcut: it only accepts; refusal() decides
                 is_new
                 and client_order_id > 0
                 and client_order_id not in books
@@ -302,7 +303,7 @@ class Intake:
         link.forget_answers()
         link.pid, link.slot, link.session = hello.pid, hello.slot, session
         if hello.version != VERSION:
-            text = f"its schema has version {hello.version}, the engine's {VERSION}"
+            text = f"its events have version {hello.version}, the engine's {VERSION}"
             refused = Refused(ts_event=now, ts_init=now, session=session, text=text)
             link.send(refused, Control.REFUSED, control=True)
             return

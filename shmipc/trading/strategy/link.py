@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 import time
 from collections import deque
@@ -41,11 +40,13 @@ from shmipc.trading.events import (
     EventKind,
     OrderAction,
     OrderStatus,
-    OrderType,
-    Side,
-    TimeInForce,
 )
-from shmipc.trading.events.schema import SYMBOL_LEN
+from shmipc.trading.events.dtypes import SYMBOL_LEN
+from shmipc.trading.events.order_rules import (
+    fault_of_amounts,
+    fault_of_change,
+    fault_of_choices,
+)
 from shmipc.trading.strategy.books import book_holding
 from shmipc.trading.strategy.protocol import (
     Control,
@@ -61,18 +62,12 @@ __all__ = ["Link", "State", "StrategyInfo", "UnknownStrategy", "open_ring"]
 
 State = Literal["registered", "connected", "disconnected", "stopped", "killed", "evicted"]
 
-SIDES = frozenset(int(side) for side in Side if side)
-ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
-PRICED_TYPES = ORDER_TYPES - {int(OrderType.MARKET)}
-TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
-
 _logger = logging.getLogger("shmipc.trading.strategy")
 
 _LET_GO_SECONDS = 1.0  # that strategies have to notice that their engine died
 _BACKLOG_LIMIT = 1 << 16  # reports that wait in the engine for one strategy
 
 _NEW, _CANCEL, _MODIFY = int(OrderAction.NEW), int(OrderAction.CANCEL), int(OrderAction.MODIFY)
-_MARKET = int(OrderType.MARKET)
 _SUBMITTED, _REJECTED = int(OrderStatus.SUBMITTED), int(OrderStatus.REJECTED)
 _FILLED = int(OrderStatus.FILLED)
 _ORDER = int(EventKind.ORDER)
@@ -228,45 +223,30 @@ class Link:
     # ---- from the strategy ---------------------------------------------------------------------
 
     def refusal(self, order: Any) -> str | None:
-        """Return why this order cannot be had, in at most 31 bytes, or None."""
+        """Return why this order is refused, in at most 31 bytes, or None."""
         action = order.action
         client_order_id = order.client_order_id
         if action == _CANCEL:
             return None if client_order_id in self.open else "unknown order"
-        quantity = order.quantity
-        if action == _MODIFY:  # NaN or 0: as it was
-            if client_order_id not in self.open:
-                return "unknown order"
-            if quantity < 0.0 or quantity == math.inf:
-                return "quantity is not positive"
-            return "price is not finite" if math.isinf(order.price) else None
+        if action == _MODIFY:
+            return fault_of_change(order) if client_order_id in self.open else "unknown order"
         if action != _NEW:
             return "unknown action"
-        if not 0.0 < quantity < math.inf:
-            return "quantity is not positive"
-        if order.order_type == _MARKET:
-            if not math.isnan(order.price):
-                return "a market order has no price"
-        elif not -math.inf < order.price < math.inf:
-            return "price is not finite"
+        fault = fault_of_amounts(order)
+        if fault is not None:
+            return fault
         if client_order_id in self.open:
             return "client_order_id is in use"
         if client_order_id <= 0:
             return "client_order_id is not positive"
         if self._instruments and order.symbol not in self._instruments:
             return "unknown symbol"
-        if order.side not in SIDES:
-            return "unknown side"
-        if order.order_type not in ORDER_TYPES:
-            return "unknown order type"
-        if order.time_in_force not in TIMES_IN_FORCE:
-            return "unknown time in force"
-        return None
+        return fault_of_choices(order)
 
     def refuse(self, order: Any, why: str) -> None:
         """Report an order as rejected. It changes no book: a refused id may be another's, open."""
         answer = order.copy()
-        answer.symbol = bytes(order)[:SYMBOL_LEN].split(b"\0")[0]  # cut, where it has no end
+        answer.symbol = bytes(order)[:SYMBOL_LEN].split(b"\0")[0]  # truncated where no zero ends it
         answer.status = _REJECTED
         answer.text = why
         answer.ts_event = answer.ts_init = time.time_ns()
@@ -351,7 +331,7 @@ class Link:
             unread = self._last_report > self._sent - self.reports.lag
             if not unread and self.reports.attached == 0:
                 self.reports.unlink()
-        except Error:  # cut, or closed: nothing to be done for it
+        except Error:  # truncated or closed: nothing can be sent
             pass
         reports = unread_reports(self.reports.name) if unread else 0
         try:

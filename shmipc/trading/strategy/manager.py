@@ -22,7 +22,7 @@ from typing import Any
 from shmipc import _core
 from shmipc._core import Error, Full
 from shmipc.trading.events import encode_symbol
-from shmipc.trading.events.schema import DEFAULT_LEVELS
+from shmipc.trading.events.dtypes import DEFAULT_LEVELS
 from shmipc.trading.strategy.broadcast import Broadcast, Filter, Slow
 from shmipc.trading.strategy.checks import check_symbols
 from shmipc.trading.strategy.deadline import check_seconds

@@ -39,6 +39,14 @@ from shmipc.trading.events import (
     TimeInForce,
     encode_symbol,
 )
+from shmipc.trading.events.order_rules import (
+    ORDER_TYPES,
+    SIDES,
+    TIMES_IN_FORCE,
+    is_finite_price,
+    is_post_only_market,
+    is_quantity,
+)
 from shmipc.trading.strategy.books import book_holding
 
 __all__ = ["OrderEntry"]
@@ -47,16 +55,12 @@ __all__ = ["OrderEntry"]
 _NEW, _CANCEL, _MODIFY = int(OrderAction.NEW), int(OrderAction.CANCEL), int(OrderAction.MODIFY)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC, _IOC = int(TimeInForce.GTC), int(TimeInForce.IOC)
-_POST_ONLY = int(TimeInForce.POST_ONLY)
 _SUBMITTED, _REJECTED = int(OrderStatus.SUBMITTED), int(OrderStatus.REJECTED)
 _FILLED = int(OrderStatus.FILLED)
 _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _ORDER = int(EventKind.ORDER)
-_LOWEST, _INF, _NAN = -math.inf, math.inf, math.nan
+_NAN = math.nan
 _GIVEN_IDS = 1 << 60  # those below are for users to give; the time in ns is above
-_SIDES = (_BUY, _SELL)
-_ORDER_TYPES = frozenset(int(kind) for kind in OrderType if kind)
-_TIMES_IN_FORCE = frozenset(int(span) for span in TimeInForce if span)
 
 
 _Function = TypeVar("_Function", bound=Callable[..., int])
@@ -134,9 +138,9 @@ class OrderEntry:
         try:
             if price is None:
                 price = _NAN
-            elif not _LOWEST < price < _INF:
+            elif not is_finite_price(price):
                 raise ValueError(f"a price is finite, not {price!r}")
-            if not 0.0 < quantity < _INF:
+            if not is_quantity(quantity):
                 raise ValueError(f"a quantity is positive and finite, not {quantity!r}")
         except TypeError:
             _refuse_types(quantity, price)
@@ -216,7 +220,7 @@ class OrderEntry:
         if quantity is None and price is None:
             raise ValueError("modify_order needs a quantity or a price")
         if quantity is not None:
-            if not 0.0 < quantity < _INF:
+            if not is_quantity(quantity):
                 raise ValueError(f"a quantity is positive and finite, not {quantity!r}")
             if quantity <= order.filled_quantity:
                 raise ValueError(
@@ -225,7 +229,7 @@ class OrderEntry:
                 )
             order.quantity = quantity
         if price is not None:
-            if not -_INF < price < _INF:
+            if not is_finite_price(price):
                 raise ValueError(f"a price is finite, not {price!r}")
             if order.order_type == _MARKET:
                 raise ValueError(f"order {client_order_id} is a market order: it has no price")
@@ -258,21 +262,21 @@ class OrderEntry:
         if self.instruments and name not in self.instruments:
             raise ValueError(f"unknown symbol {symbol!r}: there are {_some(self.instruments)}")
         side = _integer("side", side)
-        if side not in _SIDES:
+        if side not in SIDES:
             raise ValueError(f"a side is Side.BUY or Side.SELL, not {side!r}")
         plain = order_type is None and time_in_force is None
         if order_type is None:
             order_type = _MARKET if price is None else _LIMIT
-        elif _integer("order_type", order_type) not in _ORDER_TYPES:
+        elif _integer("order_type", order_type) not in ORDER_TYPES:
             raise ValueError(f"{order_type!r} is no OrderType")
         elif (order_type == _MARKET) != (price is None):
             needs = "takes no price" if order_type == _MARKET else "needs a price"
             raise ValueError(f"an order of type {OrderType(order_type).name} {needs}")
         if time_in_force is None:
             time_in_force = _IOC if order_type == _MARKET else _GTC
-        elif _integer("time_in_force", time_in_force) not in _TIMES_IN_FORCE:
+        elif _integer("time_in_force", time_in_force) not in TIMES_IN_FORCE:
             raise ValueError(f"{time_in_force!r} is no TimeInForce")
-        elif time_in_force == _POST_ONLY and order_type == _MARKET:
+        elif is_post_only_market(order_type, time_in_force):
             raise ValueError("a market order cannot be post-only")
         order = Order(
             symbol=symbol,

@@ -50,7 +50,7 @@ from shmipc.trading.events.control import (
     Control,
     MessageFlag,
 )
-from shmipc.trading.events.schema import CUSTOM_KIND_FIRST
+from shmipc.trading.events.dtypes import CUSTOM_KIND_FIRST, PREFIX, make_dtype
 
 __all__ = [
     "BITMAP_LEN",
@@ -160,14 +160,15 @@ def check_custom(custom: Any) -> dict[int, type[Record]]:
         own = isinstance(given, type) and issubclass(given, Record)
         dtype = given.dtype if own else np.dtype(given)
         fields = dtype.fields or {}
-        for (name, offset), format in zip(_PREFIX.items(), ("S16", "<i8", "<i8"), strict=True):
-            if name not in fields or fields[name][:2] != (np.dtype(format), offset):
+        for common in PREFIX:
+            expected, offset = _ANY_EVENT[common.name][:2]
+            if common.name not in fields or fields[common.name][:2] != (expected, offset):
                 raise ValueError(
-                    f"kind {kind}: its dtype has no field {name!r} ({format}) at offset {offset}, "
-                    "as every event has"
+                    f"kind {kind}: its dtype has no field {common.name!r} ({common.format}) "
+                    f"at offset {offset}, as every event has"
                 )
         if dtype in (known.dtype for known in RECORD_TYPES.values()):
-            raise ValueError(f"kind {kind}: its dtype is that of an event of the schema")
+            raise ValueError(f"kind {kind}: its dtype is that of a predefined event")
         if own and not isinstance(given(bytes(dtype.itemsize)).symbol, str):
             raise ValueError(
                 f"kind {kind}: its record type does not have the symbol as text: "
@@ -177,7 +178,7 @@ def check_custom(custom: Any) -> dict[int, type[Record]]:
     return types
 
 
-_PREFIX = {"symbol": 0, "ts_event": 16, "ts_init": 24}
+_ANY_EVENT: Any = make_dtype(()).fields  # the common fields, and where they lie
 
 
 def events_ring(engine: str) -> str:

@@ -358,7 +358,7 @@ class Runtime:
         self._sources.remove(source)
 
     def _source_failed(self, source: Any, error: Exception) -> None:
-        """A ring ended, or is damaged, or brought what the schema has not."""
+        """A ring ended, or is damaged, or brought an unknown event."""
         if isinstance(error, TypeError):  # SchemaMismatch: that message was skipped
             self.failed(error)
             return

@@ -40,7 +40,7 @@ from shmipc._core import (
     Removed,
 )
 from shmipc.trading.events import EventKind
-from shmipc.trading.events.schema import VERSION
+from shmipc.trading.events.dtypes import VERSION
 from shmipc.trading.strategy.protocol import (
     CONTROL_TYPES,
     REPORT_TYPES,
@@ -226,7 +226,7 @@ class Session:
         kind = frame.kind
         control = CONTROL_TYPES.get(kind)
         if control is not None:
-            if len(frame) == control.dtype.itemsize:  # else: another schema's; REFUSED will say
+            if len(frame) == control.dtype.itemsize:  # else: another version's; REFUSED will say
                 self._take_control(kind, control(bytes(frame)))
             frame.release()
         elif frame.flags & SNAPSHOT:

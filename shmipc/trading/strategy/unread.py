@@ -46,7 +46,7 @@ def unread_reports(name: str) -> int:
 
 def count_unread(reader: Consumer, kinds: frozenset[int]) -> int:
     """Count the messages of those kinds that stand in a ring, and leave all. `reader` is closed."""
-    seen: list[Frame] = []  # held until then: who lets go of a frame has read it
+    seen: list[Frame] = []  # held until abandon(): a released frame counts as read
     with contextlib.suppress(Closed, Corrupt, Empty, ProducerDied):
         while True:
             seen.append(reader.read(timeout=0))

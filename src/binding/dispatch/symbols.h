@@ -8,8 +8,7 @@
 #define SHMIPC_BINDING_SYMBOLS_H
 
 #include "../base/handle.h"
-
-#define SYMBOL_FIELD_LEN 16
+#include "symbol_width.h"
 
 struct symbol_key {
     uint64_t word[2];

@@ -1,8 +1,8 @@
 /*
  * latest.c: the last record of each symbol, kept as bytes: what an engine tells those who join.
  *
- * Records of one length, which begin with a symbol of 16 bytes. One whose symbol is all zeros is
- * kept nowhere.
+ * Records of one length, which begin with their symbol (SYMBOL_FIELD_LEN bytes). One whose symbol
+ * is all zeros is kept nowhere.
  */
 #include "../base/state.h"
 #include "../base/arguments.h"

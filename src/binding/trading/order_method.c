@@ -121,7 +121,10 @@ static PyObject *form_of(const OrderPadObject *pad, const OutletObject *outlet,
     return form;
 }
 
-/* The number of the order, if it is plain and was sent. NULL with an exception: what sending
+/* A shortcut of shmipc/trading/events/order_rules.py: it only accepts; whatever it does not accept
+ * is checked, and refused, there.
+ *
+ * The number of the order, if it is plain and was sent. NULL with an exception: what sending
  * raised. NULL without: it is for the function to do, or to refuse. */
 static PyObject *send_plain(const OrderMethodObject *self, PyObject *const order[ARGS])
 {

@@ -1,6 +1,6 @@
 """Which prices and sizes are known: one rule for books, the exchange, the ledger and positions.
 
-NaN means "not known" (:mod:`shmipc.trading.events.schema`). So does all else that no market can
+NaN means "not known" (:mod:`shmipc.trading.events.dtypes`). So does all else that no market can
 mean: an infinity, a size below 0, and a number so large that a price times a size, or a sum of
 such, could be infinite. Every comparison here is False for NaN, and is to be asked for what is
 known: that something is *not* less than a price says nothing where the price is NaN.

@@ -1,4 +1,4 @@
-"""The events of the strategy layer, field by field: the one schema of Python, C and C++.
+"""The events of the strategy layer, field by field: the one definition for Python, C and C++.
 
 Rules this file keeps:
 
@@ -12,7 +12,7 @@ Rules this file keeps:
   size that is not known is NaN; a count or a number that is not known is 0.
 - 0 is NONE in every enumeration, so that zeroed memory is never a valid event or order.
 - A text field keeps one byte for the terminating zero: ``S16`` holds 15 bytes of UTF-8. Longer ones
-  are refused (:func:`encode_symbol`), never cut.
+  are refused (:func:`encode_symbol`), never truncated.
 
 Field names are those that users of nautilus_trader (``ts_event``, ``bid_size``, ``aggressor_side``,
 ``client_order_id``) and vnpy (``last_price``, ``open_price``, ``turnover``) know.
@@ -36,6 +36,8 @@ __all__ = [
     "EVENTS",
     "LINE",
     "MAX_LEVELS",
+    "PREFIX",
+    "SYMBOL_FORMAT",
     "SYMBOL_LEN",
     "VERSION",
     "DocumentedEnum",
@@ -55,11 +57,12 @@ __all__ = [
     "order_book_dtype",
 ]
 
-#: Of this schema. Engine and strategies compare it when they meet.
+#: Of these dtypes. Engine and strategies compare it when they meet.
 VERSION = 1
 
 LINE = 64  # bytes of a cache line: every event is a multiple
 SYMBOL_LEN = 15  # bytes of UTF-8 in a symbol
+SYMBOL_FORMAT = f"S{SYMBOL_LEN + 1}"  # of a symbol's field: a zero ends it
 DEFAULT_LEVELS = 10  # of an order book, a side
 MAX_LEVELS = 1000
 
@@ -175,8 +178,9 @@ class Field:
     shape: tuple[int, ...] = ()
 
 
-_PREFIX = (
-    Field("symbol", "S16", "the exchange's spelling, zero-terminated"),
+#: The fields that every event begins with.
+PREFIX = (
+    Field("symbol", SYMBOL_FORMAT, "the exchange's spelling, zero-terminated"),
     Field("ts_event", "<i8", "ns since 1970 UTC, when it happened"),
     Field("ts_init", "<i8", "ns since 1970 UTC, when it was made or received here"),
 )
@@ -187,7 +191,7 @@ def make_dtype(fields: tuple[Field, ...]) -> np.dtype[np.void]:
 
     Raises ValueError where a field would not be naturally aligned: order them so that none is.
     """
-    packed = np.dtype([(field.name, field.format, field.shape) for field in _PREFIX + fields])
+    packed = np.dtype([(field.name, field.format, field.shape) for field in PREFIX + fields])
     assert packed.names is not None
     assert packed.fields is not None
     for name in packed.names:
@@ -333,7 +337,7 @@ CUSTOM = make_dtype(_CUSTOM)
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One event of the schema, or one control message."""
+    """One event, or one control message."""
 
     name: str  #: of its record type, and with ``shmipc_`` before it of its C struct
     kind: IntEnum  #: an EventKind, or a Control
@@ -347,7 +351,7 @@ def make_event(
     kind: IntEnum, dtype: np.dtype[np.void], fields: tuple[Field, ...], doc: str
 ) -> Event:
     """Return the event of `kind`; `dtype` is that of `fields`, the common ones left out."""
-    fields = _PREFIX + fields
+    fields = PREFIX + fields
     text = tuple(field.name for field in fields if field.format.startswith("S"))
     return Event(kind.name.title().replace("_", ""), kind, dtype, text, doc, fields)
 
@@ -374,7 +378,7 @@ EVENTS = (
 def encode_symbol(symbol: str | bytes) -> bytes:
     """Return `symbol` as the bytes of an event's field.
 
-    Raises ValueError where it is empty, longer than 15 bytes of UTF-8, or holds a control
+    Raises ValueError where it is empty, longer than SYMBOL_LEN bytes of UTF-8, or holds a control
     character; TypeError where it is neither str nor bytes.
     """
     if isinstance(symbol, str):
