@@ -15,7 +15,7 @@ import api_symbols
 
 IN_SDIST = (
     "src/core/ring/ring.h",
-    "src/binding/base/module.h",
+    "src/binding/base/state.h",
     "src/api/libshmipc.map",
     "shmipc/_core.pyi",
     "shmipc/py.typed",

@@ -311,7 +311,13 @@ _Handler = (
 
 @final
 class Dispatcher:
-    def __new__(cls, *, spin: float | None = None) -> Self: ...
+    def __new__(
+        cls,
+        *,
+        spin: float | None = None,
+        key_off: int | None = None,
+        time_off: int | None = None,
+    ) -> Self: ...
     @property
     def consumers(self) -> tuple[Consumer, ...]: ...
     @property
@@ -323,8 +329,8 @@ class Dispatcher:
         consumer: Consumer,
         handlers: Mapping[int, _Handler],
         *,
-        symbols: Iterable[bytes] | None = None,
-        place: int | None = None,
+        keys: Iterable[bytes] | None = None,
+        reader: int | None = None,
         from_seq: int = 0,
         retry: bool = False,
         on_lost: Callable[[int], object] | None = None,

@@ -68,7 +68,7 @@ def test_more_kinds_than_the_small_table_holds(rig: Rig) -> None:
 
 def test_symbols_not_subscribed_to_are_skipped_and_those_without_one_are_not(rig: Rig) -> None:
     rig.dispatcher.add(
-        rig.consumer, {EVENT_KIND: (Event, rig.see)}, symbols=[b"A", b"ABCDEFGHIJKLMNO"]
+        rig.consumer, {EVENT_KIND: (Event, rig.see)}, keys=[b"A", b"ABCDEFGHIJKLMNO"]
     )
     for value, symbol in enumerate(("A", "B", "ABCDEFGHIJKLMNO", "ABCDEFGHIJKLMN", "AA")):
         rig.send(value, symbol=symbol)
@@ -78,14 +78,14 @@ def test_symbols_not_subscribed_to_are_skipped_and_those_without_one_are_not(rig
 
 
 def test_an_empty_choice_of_symbols_is_a_choice(rig: Rig) -> None:
-    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, symbols=[])
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, keys=[])
     rig.send(1)
     assert rig.dispatcher.run(timeout=0) == 0
 
 
 def test_many_symbols_are_all_found(rig: Rig) -> None:
     chosen = [f"S{i}".encode() for i in range(0, 2000, 2)]
-    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, symbols=chosen)
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, keys=chosen)
     for start in range(0, 2000, 100):
         for i in range(start, start + 100):
             rig.send(i, symbol=f"S{i}")
@@ -97,12 +97,12 @@ def test_many_symbols_are_all_found(rig: Rig) -> None:
 @pytest.mark.parametrize("bad", [b"A", "A", [b""], [b"0123456789abcdef"], ["A"], [b"A\0"], 5])
 def test_bad_symbols_are_refused(rig: Rig, bad: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
-        rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, symbols=bad)
+        rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, keys=bad)
     assert rig.dispatcher.consumers == ()
 
 
 def test_targeted_events_reach_the_places_they_name(rig: Rig) -> None:
-    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, place=700)
+    rig.dispatcher.add(rig.consumer, {EVENT_KIND: (Event, rig.see)}, reader=700)
     for value, places in enumerate([(700,), (699, 701), (0, 700, 1023), ()]):
         rig.producer.send(bytes(event(value)) + targets(*places), kind=EVENT_KIND, flags=1)
     rig.send(9)
@@ -249,7 +249,7 @@ def test_batches_hold_everything_ready_of_a_kind_in_order(rig: Rig) -> None:
         EVENT_KIND: (Event, lambda kind, array: batches.append((kind, array)), "batch"),
         OTHER_KIND: (Other, lambda kind, array: batches.append((kind, array)), "batch"),
     }
-    rig.dispatcher.add(rig.consumer, handlers, symbols=[b"A"])
+    rig.dispatcher.add(rig.consumer, handlers, keys=[b"A"])
     rig.send(1, 2)
     rig.producer.send(Other(symbol="A", number=5), kind=OTHER_KIND)
     rig.send(3, symbol="B")
@@ -441,8 +441,12 @@ def test_bad_arguments_are_refused(rig: Rig) -> None:
     handlers: Any = {EVENT_KIND: (Event, rig.see)}
     with pytest.raises(TypeError, match="Consumers"):
         rig.dispatcher.add(rig.producer, handlers)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="place"):
-        rig.dispatcher.add(rig.consumer, handlers, place=1024)
+    with pytest.raises(ValueError, match="reader"):
+        rig.dispatcher.add(rig.consumer, handlers, reader=1024)
+    with pytest.raises(ValueError, match="key_off"):
+        Dispatcher().add(rig.consumer, handlers, keys=[b"A"])
+    with pytest.raises(ValueError, match="time_off"):
+        Dispatcher(time_off=-1)
     with pytest.raises(ValueError, match="batches"):
         rig.dispatcher.add(rig.consumer, {1: (Event, print, "batch")}, retry=True)
     with pytest.raises(TypeError, match="on_lost"):

@@ -24,8 +24,8 @@ def test_batches_are_what_one_by_one_would_be_whatever_lies_between() -> None:
         Consumer("ring") as one,
         Consumer("ring") as other,
     ):
-        single, batch = Dispatcher(), Dispatcher()
-        choice: dict[str, Any] = {"symbols": [b"A", b"BB"], "place": 3, "from_seq": 40}
+        single, batch = Dispatcher(key_off=0), Dispatcher(key_off=0)
+        choice: dict[str, Any] = {"keys": [b"A", b"BB"], "reader": 3, "from_seq": 40}
         single.add(
             one,
             {
@@ -101,7 +101,7 @@ def test_a_targeted_event_without_its_targets_is_of_the_wrong_length_in_a_run_to
         dispatcher.add(
             consumer,
             {EVENT_KIND: (Event, lambda _, array: kept.extend(array["value"].tolist()), "batch")},
-            place=0,
+            reader=0,
         )
         for number in range(6):
             producer.send(event(number), kind=EVENT_KIND, flags=int(number == 3))

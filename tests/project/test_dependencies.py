@@ -166,7 +166,7 @@ def test_names_that_files_share_are_found() -> None:
     known = {name: str(path.relative_to(ROOT)) for name, path in definitions().items()}
     assert known["shmipc_segment_publish"] == "src/core/segment/segment.c"
     assert known["shmipc_producer_send"] == "src/api/producer_send.c"
-    assert known["producer_spec"] == "src/binding/ring/producer.c"
+    assert known["producer_spec"] == "src/binding/ring/producer_object.c"
     assert "memcpy" not in known
 
 

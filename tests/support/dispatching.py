@@ -34,7 +34,7 @@ class Rig:
     def __init__(self, name: str, **options: Any) -> None:
         self.producer = Producer(name, **{"capacity": 1 << 16, "max_consumers": 4, **options})
         self.consumer = Consumer(name)
-        self.dispatcher = Dispatcher(spin=0)
+        self.dispatcher = Dispatcher(spin=0, key_off=0, time_off=24)
         self.seen: list[Any] = []
 
     def see(self, record: Any) -> None:

@@ -74,7 +74,7 @@ def test_times_are_the_systems_or_the_clocks(ring: tuple[Producer, Consumer]) ->
 
 def test_the_trigger_is_the_event_that_is_being_handled(ring: tuple[Producer, Consumer]) -> None:
     producer, consumer = ring
-    dispatcher = Dispatcher()
+    dispatcher = Dispatcher(time_off=24)
     outlet = Outlet(producer, Order, 7, fields=(), trigger="ts_trigger", dispatcher=dispatcher)
     with Producer("ticks", capacity=4096, max_consumers=2) as ticks, Consumer("ticks") as reader:
         dispatcher.add(reader, {1: (Order, lambda tick: outlet(Order()))})

@@ -54,6 +54,7 @@ __all__ = [
     "encode_symbol",
     "make_dtype",
     "make_event",
+    "offset_of",
     "order_book_dtype",
 ]
 
@@ -206,6 +207,13 @@ def make_dtype(fields: tuple[Field, ...]) -> np.dtype[np.void]:
             "itemsize": -(-packed.itemsize // LINE) * LINE,
         }
     )
+
+
+def offset_of(name: str) -> int:
+    """Return where a field of the common prefix lies, in bytes: the same in every event."""
+    packed = np.dtype([(field.name, field.format, field.shape) for field in PREFIX])
+    assert packed.fields is not None
+    return packed.fields[name][1]
 
 
 _TICK = (

@@ -22,6 +22,7 @@ from typing import Any
 
 from shmipc._core import Closed, Consumer, Dispatcher, Frame, NotFound, ProducerDied
 from shmipc.trading.events import EventKind, OrderStatus, Timer, encode_symbol
+from shmipc.trading.events.dtypes import offset_of
 from shmipc.trading.strategy.deadline import check_seconds
 from shmipc.trading.strategy.protocol import MARKET_KINDS, REPORT_TYPES, Control, Engine, Stop
 from shmipc.trading.strategy.session import Session, has_live_engine
@@ -81,7 +82,9 @@ class Runtime:
         self.dispatched = 0  # events and reports
         self._strategy = strategy
         self._base = next(c for c in type(strategy).__mro__ if c.__module__ == _BASE_MODULE)
-        self._dispatcher = Dispatcher(spin=spin)
+        self._dispatcher = Dispatcher(
+            spin=spin, key_off=offset_of("symbol"), time_off=offset_of("ts_init")
+        )
         self._timeout = timeout
         self._on_exception = on_exception
         self._connected = False
@@ -288,8 +291,8 @@ class Runtime:
                 **self._market_handlers(),
                 Control.ENGINE: (Engine, lambda note: self._changed(session.events, note)),
             },
-            symbols=symbols,
-            place=session.welcome.place,
+            keys=symbols,
+            reader=session.welcome.place,
             from_seq=session.welcome.seq,
             on_lost=self._lost,
         )

@@ -2,7 +2,6 @@
 #include "state.h"
 #include "errors.h"
 #include "handle.h"
-#include "../ring/producer_object.h"
 
 #include <sched.h>
 #include <time.h>

@@ -57,7 +57,7 @@ static int raise_wrong_length(const struct subscription *source, const struct ha
 /* Is this reader among those that a targeted message is meant for? */
 static bool is_target(const struct subscription *source, const unsigned char *targets)
 {
-    return (targets[source->place >> 3] >> (source->place & 7) & 1) != 0;
+    return (targets[source->reader >> 3] >> (source->reader & 7) & 1) != 0;
 }
 
 /* What to make of a message. -1 with an exception; the message is where it was. */
@@ -65,7 +65,7 @@ static int classify(struct subscription *source, const struct shmipc_message *me
                     struct event *event)
 {
     ConsumerObject *consumer = source->consumer;
-    const bool targeted = source->place >= 0 && (message->flags & TARGETED_FLAG) != 0;
+    const bool targeted = source->reader >= 0 && (message->flags & TARGETED_FLAG) != 0;
     struct handler *handler = subscription_handler(source, message->kind);
     *event = (struct event){NULL, message->data, false, false};
     if (handler == NULL || message->seq < source->from_seq) {

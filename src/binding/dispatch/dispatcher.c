@@ -16,7 +16,6 @@
 /* Events of one ring before the next ring has its turn: one by one, and as a batch. */
 #define BURST 256
 #define BATCH_BURST 65536
-#define EVENT_TS_INIT_OFF 24u
 
 /* ---- the guard ------------------------------------------------------------------------------ */
 
@@ -98,7 +97,7 @@ static void drop_at(DispatcherObject *self, Py_ssize_t at)
 
 PyDoc_STRVAR(
     add_doc,
-    "add($self, consumer, handlers, *, symbols=None, place=None, from_seq=0, retry=False,\n"
+    "add($self, consumer, handlers, *, keys=None, reader=None, from_seq=0, retry=False,\n"
     "    on_lost=None)\n--\n\n"
     "Read `consumer` too; a consumer that is there already gets these handlers instead.\n"
     "\n"
@@ -107,10 +106,10 @@ PyDoc_STRVAR(
     "    (record type, callable, 'batch'), called with the kind and an array of all that is\n"
     "    ready of it. Messages of other kinds are skipped. If some kinds of a ring come in\n"
     "    batches and some do not, order is kept within each kind only.\n"
-    "symbols: an iterable of bytes: events that begin with another symbol (16 bytes, padded\n"
+    "keys: an iterable of bytes: events that have another key (16 bytes at key_off, padded\n"
     "    with zeros) are skipped; those without any are not. None: no filter.\n"
-    "place: this reader's number, 0 to 1023: messages with flag 1 end in a bitmap of 128\n"
-    "    bytes of the places they are meant for. None: flags mean nothing.\n"
+    "reader: this reader's number, 0 to 1023: messages with flag 1 end in a bitmap of 128\n"
+    "    bytes of the readers they are meant for. None: flags mean nothing.\n"
     "from_seq: messages with a smaller sequence number are skipped.\n"
     "retry: when a callable raises, its event stays unread and comes again.\n"
     "on_lost: called with the number of messages lost, before the one that follows them.\n"
@@ -121,7 +120,7 @@ PyDoc_STRVAR(
 static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                                 PyObject *kwnames)
 {
-    static const char *const names[] = {"consumer", "handlers", "symbols", "place",
+    static const char *const names[] = {"consumer", "handlers", "keys",    "reader",
                                         "from_seq", "retry",    "on_lost", NULL};
     static const struct parameters parameters = {"add", names, 2, 2};
     DispatcherObject *self = (DispatcherObject *)object;
@@ -135,8 +134,9 @@ static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssiz
     if (retry < 0 || (entered && !enter(self))) {
         return NULL;
     }
-    struct subscription *source = subscription_new(self->state, given[0], given[1], given[2],
-                                                   given[3], given[4], retry != 0, given[6]);
+    struct subscription *source =
+        subscription_new(self->state, given[0], given[1], given[2], given[3], given[4], retry != 0,
+                         given[6], self->key_off);
     if (source != NULL) {
         const Py_ssize_t at = index_of(self, given[0]);
         if (at >= 0) {
@@ -312,22 +312,38 @@ static PyObject *dispatcher_stop(PyObject *object, PyObject *unused)
 
 /* ---- the type ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(dispatcher_doc,
-             "Dispatcher(*, spin=None)\n--\n\n"
-             "Reads several Consumers and calls Python for each event, or each batch of events:\n"
-             "the loop, the choice by kind, symbol and place, and the waiting are in C.\n"
-             "\n"
-             "spin: seconds to poll before sleeping when nothing is ready, as of Consumer. One\n"
-             "thread at a time; a Consumer that is added is used by run() alone while that runs.");
+PyDoc_STRVAR(
+    dispatcher_doc,
+    "Dispatcher(*, spin=None, key_off=None, time_off=None)\n--\n\n"
+    "Reads several Consumers and calls Python for each event, or each batch of events:\n"
+    "the loop, the choice by kind, key and reader, and the waiting are in C.\n"
+    "\n"
+    "spin: seconds to poll before sleeping when nothing is ready, as of Consumer. One\n"
+    "thread at a time; a Consumer that is added is used by run() alone while that runs.\n"
+    "key_off, time_off: where in an event its key (16 bytes) and its time (int64, ns) lie;\n"
+    "None: events have none, and keys= and current_ts nothing to read.");
+
+/* An offset in an event, or -1 (in *out, as a Py_ssize_t) for None. */
+static int parse_offset(const char *what, PyObject *given, uint64_t *out)
+{
+    *out = (uint64_t)-1;
+    return given == NULL || given == Py_None
+               ? 0
+               : parse_integer(what, given, 0, SHMIPC_MAX_MESSAGE_LEN, 0, out);
+}
 
 static PyObject *dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const names[] = {"spin", NULL};
+    static const char *const names[] = {"spin", "key_off", "time_off", NULL};
     PyObject *seconds = NULL;
+    PyObject *key_off = NULL;
+    PyObject *time_off = NULL;
+    uint64_t key, time;
     struct shmipc_spin spin;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:Dispatcher", (char **)(uintptr_t)names,
-                                     &seconds) ||
-        parse_spin(seconds, &spin) != 0) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOO:Dispatcher", (char **)(uintptr_t)names,
+                                     &seconds, &key_off, &time_off) ||
+        parse_spin(seconds, &spin) != 0 || parse_offset("key_off", key_off, &key) != 0 ||
+        parse_offset("time_off", time_off, &time) != 0) {
         return NULL;
     }
     struct module_state *state = state_of_type(type);
@@ -335,6 +351,8 @@ static PyObject *dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kw
     if (self != NULL) {
         self->state = state;
         self->spin = spin;
+        self->key_off = (Py_ssize_t)key;
+        self->time_off = (Py_ssize_t)time;
         self->set.spin = &self->spin;
         self->set.yields = true;
         atomic_init(&self->runner, NULL);
@@ -380,8 +398,9 @@ static void dispatcher_dealloc(PyObject *object)
 int64_t dispatcher_current_ts(const DispatcherObject *self)
 {
     int64_t ts = 0;
-    if (self->current != NULL && self->current_len >= EVENT_TS_INIT_OFF + sizeof ts) {
-        memcpy(&ts, self->current + EVENT_TS_INIT_OFF, sizeof ts);
+    if (self->current != NULL && self->time_off >= 0 &&
+        self->current_len >= (size_t)self->time_off + sizeof ts) {
+        memcpy(&ts, self->current + self->time_off, sizeof ts);
     }
     return ts;
 }

@@ -1,6 +1,7 @@
 /*
  * dispatcher.h: what the dispatcher's files share: dispatcher.c (the type), dispatcher_wait.c,
- * subscription.c (rings and handlers, as given to add()), dispatching.c (messages into calls).
+ * subscription.c (rings and handlers, as given to add()), delivery.c (one event),
+ * dispatching.c (the loop).
  */
 #ifndef SHMIPC_BINDING_DISPATCHER_H
 #define SHMIPC_BINDING_DISPATCHER_H
@@ -11,10 +12,10 @@
 #include "../ring/frame_object.h"
 #include "../ring/waiting.h"
 #include "../record/record.h"
-#include "symbols.h"
+#include "keys.h"
 #include "../../core/ring/waited_consumer.h"
 
-/* Flag of a message that ends in a bitmap of the places it is meant for. */
+/* Flag of a message that ends in a bitmap of the readers it is meant for. */
 #define TARGETED_FLAG 1u
 #define TARGETS_LEN (SHMIPC_MAX_CONSUMERS / 8u)
 
@@ -46,13 +47,14 @@ struct subscription {
     struct handler **gathered; /* those with batch_count > 0, in the order of their first event */
     unsigned char *scratch;    /* overwrite: an event, copied before it is looked at */
     size_t scratch_len;
-    struct symbol_table symbols;
+    struct key_table keys;
     uint64_t from_seq;
     uint64_t lost_told;
     uint32_t handler_count;
     uint32_t gathered_count;
-    int32_t place; /* -1: messages are not targeted in this ring */
-    bool filtered; /* by symbols */
+    size_t key_off; /* of the key in an event */
+    int32_t reader; /* -1: messages are not targeted in this ring */
+    bool filtered;  /* by keys */
     bool batches;
     bool retry;
     bool removed;
@@ -65,8 +67,10 @@ typedef struct {
     struct subscription **sources;
     Py_ssize_t count;
     Py_ssize_t room;
-    Py_ssize_t turn;   /* whose turn it is to be first */
-    void *wait_memory; /* of `set`, for `room` consumers */
+    Py_ssize_t turn;     /* whose turn it is to be first */
+    Py_ssize_t key_off;  /* of an event's key; -1: not told */
+    Py_ssize_t time_off; /* of its time */
+    void *wait_memory;   /* of `set`, for `room` consumers */
     struct shmipc_waitset set;
     struct shmipc_spin spin;
     const unsigned char *current; /* the event being handled, or NULL */
@@ -83,8 +87,9 @@ int64_t dispatcher_current_ts(const DispatcherObject *self);
 
 /* add()'s arguments as a source. NULL with an exception. */
 struct subscription *subscription_new(struct module_state *state, PyObject *consumer,
-                                      PyObject *handlers, PyObject *symbols, PyObject *place,
-                                      PyObject *from_seq, bool retry, PyObject *on_lost);
+                                      PyObject *handlers, PyObject *keys, PyObject *reader,
+                                      PyObject *from_seq, bool retry, PyObject *on_lost,
+                                      Py_ssize_t key_off);
 void subscription_drop(struct subscription *source);
 /* Take over what the one that this replaces has gathered and not handed over. */
 void subscription_inherit(struct subscription *source, struct subscription *from);
@@ -104,15 +109,15 @@ static inline struct handler *subscription_handler(struct subscription *source, 
     return NULL;
 }
 
-/* Is an event of a symbol that this reader chose, or of none, or does it take them all? */
+/* Has an event a key that this reader chose, or none, or does it take them all? */
 static inline bool subscription_chose(const struct subscription *source,
                                       const struct handler *handler, const unsigned char *data)
 {
-    if (!source->filtered || handler->len < SYMBOL_FIELD_LEN) {
+    if (!source->filtered || handler->len < source->key_off + KEY_LEN) {
         return true;
     }
-    const struct symbol_key key = symbol_key_of(data);
-    return symbol_key_is_none(key) || symbol_find(&source->symbols, key) != NULL;
+    const struct event_key key = key_of(data + source->key_off);
+    return key_is_none(key) || key_find(&source->keys, key) != NULL;
 }
 
 /* Call for what is ready in one ring, at most `most` events; *stepped: messages passed, called for
@@ -132,7 +137,7 @@ struct event {
 /* A look at one message: whether to go on with the burst, or with this message. */
 enum glance { GLANCE_FAILED = -1, GLANCE_EMPTY, GLANCE_SKIP, GLANCE_WANTED };
 
-/* ---- dispatching.c, for gathering.c too ------------------------------------------------------ */
+/* ---- delivery.c ------------------------------------------------------------------------------ */
 
 /* Look at the next message, stepping over what nobody wants. */
 enum glance subscription_glance(struct subscription *source, struct shmipc_message *message,

@@ -18,7 +18,7 @@ static uint64_t gather_alike(struct subscription *source, struct handler *handle
 {
     struct shmipc_ring_consumer *core = &source->consumer->core.ring;
     const size_t len = handler->len;
-    const uint16_t odd_flags = source->place >= 0 ? TARGETED_FLAG : 0;
+    const uint16_t odd_flags = source->reader >= 0 ? TARGETED_FLAG : 0;
     const uint64_t room = handler->batch_room - handler->batch_count;
     unsigned char *to = handler->batch_data + handler->batch_count * len;
     uint64_t count = 0;

@@ -24,7 +24,7 @@ void subscription_drop(struct subscription *source)
     }
     Py_XDECREF(source->consumer);
     Py_XDECREF(source->on_lost);
-    symbol_table_free(&source->symbols);
+    key_table_free(&source->keys);
     PyMem_Free(source->handlers);
     PyMem_Free(source->gathered);
     PyMem_Free(source->scratch);
@@ -158,32 +158,32 @@ static int parse_handlers(struct module_state *state, struct subscription *sourc
     return result;
 }
 
-static int parse_symbols(struct subscription *source, PyObject *symbols)
+static int parse_keys(struct subscription *source, PyObject *keys)
 {
-    if (symbols == NULL || symbols == Py_None) {
+    if (keys == NULL || keys == Py_None) {
         return 0;
     }
-    if (PyBytes_Check(symbols) || PyUnicode_Check(symbols)) {
-        PyErr_SetString(PyExc_TypeError, "symbols is an iterable of symbols, not one");
+    if (PyBytes_Check(keys) || PyUnicode_Check(keys)) {
+        PyErr_SetString(PyExc_TypeError, "keys is an iterable of keys, not one");
         return -1;
     }
     source->filtered = true;
-    PyObject *iterator = PyObject_GetIter(symbols);
-    PyObject *symbol;
+    PyObject *iterator = PyObject_GetIter(keys);
+    PyObject *given;
     int result = iterator == NULL ? -1 : 0;
-    while (result == 0 && (symbol = PyIter_Next(iterator)) != NULL) {
-        struct symbol_key key;
-        result =
-            symbol_parse(symbol, &key) != 0 || symbol_add(&source->symbols, key) == NULL ? -1 : 0;
-        Py_DECREF(symbol);
+    while (result == 0 && (given = PyIter_Next(iterator)) != NULL) {
+        struct event_key key;
+        result = key_parse("key", given, &key) != 0 || key_add(&source->keys, key) == NULL ? -1 : 0;
+        Py_DECREF(given);
     }
     Py_XDECREF(iterator);
     return PyErr_Occurred() != NULL ? -1 : result;
 }
 
 struct subscription *subscription_new(struct module_state *state, PyObject *consumer,
-                                      PyObject *handlers, PyObject *symbols, PyObject *place,
-                                      PyObject *from_seq, bool retry, PyObject *on_lost)
+                                      PyObject *handlers, PyObject *keys, PyObject *reader,
+                                      PyObject *from_seq, bool retry, PyObject *on_lost,
+                                      Py_ssize_t key_off)
 {
     uint64_t number;
     if (!PyObject_TypeCheck(consumer, state->consumer_type)) {
@@ -199,23 +199,29 @@ struct subscription *subscription_new(struct module_state *state, PyObject *cons
         PyErr_SetString(PyExc_TypeError, "on_lost is a callable or None");
         return NULL;
     }
+    if (key_off < 0 && keys != NULL && keys != Py_None) {
+        PyErr_SetString(PyExc_ValueError,
+                        "keys= needs to know where a key lies: Dispatcher(key_off=)");
+        return NULL;
+    }
     struct subscription *source = PyMem_Calloc(1, sizeof *source);
     if (source == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
     source->refs = 1;
+    source->key_off = key_off < 0 ? 0 : (size_t)key_off;
     source->consumer = (ConsumerObject *)Py_NewRef(consumer);
     source->on_lost = on_lost == NULL || on_lost == Py_None ? NULL : Py_NewRef(on_lost);
     source->retry = retry;
     source->lost_told = source->consumer->core.ring.lost;
-    if (parse_handlers(state, source, handlers) != 0 || parse_symbols(source, symbols) != 0 ||
+    if (parse_handlers(state, source, handlers) != 0 || parse_keys(source, keys) != 0 ||
         parse_integer("from_seq", from_seq, 0, UINT64_MAX, 0, &source->from_seq) != 0 ||
-        parse_integer("place", place, 0, SHMIPC_MAX_CONSUMERS - 1, UINT64_MAX, &number) != 0) {
+        parse_integer("reader", reader, 0, SHMIPC_MAX_CONSUMERS - 1, UINT64_MAX, &number) != 0) {
         subscription_drop(source);
         return NULL;
     }
-    source->place = number == UINT64_MAX ? -1 : (int32_t)number;
+    source->reader = number == UINT64_MAX ? -1 : (int32_t)number;
     if (retry && source->batches) {
         PyErr_SetString(PyExc_ValueError, "retry=True is for single events, not for batches");
         subscription_drop(source);

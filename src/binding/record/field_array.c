@@ -1,7 +1,7 @@
 /*
  * field_array.c: the fields of a record that only numpy can convert: sub-arrays, nested structs,
  * and values without a code in field.c (float16, complex, datetime64, str ...). Slow, and right.
- * array.c imports numpy for us.
+ * numpy_api.c imports numpy for us.
  */
 #include "../base/state.h"
 #include "../base/handle.h"

@@ -1,6 +1,6 @@
 /*
  * record_array.c: records and numpy: a dtype as a record's layout, arrays on a record's bytes, and
- * what a record can be made from. array.c imports numpy for us.
+ * what a record can be made from. numpy_api.c imports numpy for us.
  */
 #include "../base/state.h"
 #include "../base/handle.h"

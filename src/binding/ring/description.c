@@ -2,7 +2,7 @@
  * description.c: a dtype as plain lists, tuples and strings, and back: as numpy.lib.format
  * describes it in .npy files, but for two things. Metadata, a note to the process that made the
  * dtype, is left out; and the small floats of the package ml_dtypes, which numpy writes as raw
- * bytes, stand as their names. array.c imports numpy for us.
+ * bytes, stand as their names. numpy_api.c imports numpy for us.
  */
 #include "../base/state.h"
 #include "buffers.h"

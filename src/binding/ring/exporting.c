@@ -2,7 +2,7 @@
  * exporting.c: frames and reservations for whoever reads arrays: the buffer protocol with the
  * dtype's format, numpy's __array__, DLPack. All three are those of the ndarray that .array gives,
  * whose base keeps the lease (view.c); what that ndarray cannot say is refused here, with advice.
- * array.c imports numpy for us.
+ * numpy_api.c imports numpy for us.
  */
 #include "../base/arguments.h"
 #include "../base/handle.h"

@@ -1,19 +1,19 @@
 /*
  * latest.c: the last record of each symbol, kept as bytes: what an engine tells those who join.
  *
- * Records of one length, which begin with their symbol (SYMBOL_FIELD_LEN bytes). One whose symbol
+ * Records of one length, which begin with their symbol (KEY_LEN bytes). One whose symbol
  * is all zeros is kept nowhere.
  */
 #include "../base/state.h"
 #include "../base/arguments.h"
 #include "../base/handle.h"
 #include "../ring/buffers.h"
-#include "../dispatch/symbols.h"
+#include "../dispatch/keys.h"
 #include "latest.h"
 
 typedef struct {
     PyObject_HEAD
-    struct symbol_table table; /* symbol -> its record's number */
+    struct key_table table; /* symbol -> its record's number */
     unsigned char *records;
     size_t record_len;
     size_t room; /* records that fit */
@@ -33,8 +33,7 @@ static PyObject *latest_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     uint64_t len;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Latest", (char **)(uintptr_t)names,
                                      &len_object) ||
-        parse_integer("record_len", len_object, SYMBOL_FIELD_LEN, SHMIPC_MAX_MESSAGE_LEN, 0,
-                      &len) != 0) {
+        parse_integer("record_len", len_object, KEY_LEN, SHMIPC_MAX_MESSAGE_LEN, 0, &len) != 0) {
         return NULL;
     }
     LatestObject *self = (LatestObject *)type->tp_alloc(type, 0);
@@ -48,16 +47,16 @@ static void latest_dealloc(PyObject *object)
 {
     LatestObject *self = (LatestObject *)object;
     PyTypeObject *type = Py_TYPE(object);
-    symbol_table_free(&self->table);
+    key_table_free(&self->table);
     PyMem_Free(self->records);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
 /* Where the record of a symbol is kept; made if new. NULL with MemoryError. */
-static unsigned char *place_of(LatestObject *self, struct symbol_key key)
+static unsigned char *place_of(LatestObject *self, struct event_key key)
 {
-    struct symbol_entry *entry = symbol_find(&self->table, key);
+    struct key_entry *entry = key_find(&self->table, key);
     if (SHMIPC_UNLIKELY(entry == NULL)) {
         if (self->count == self->room) {
             const size_t room = self->room == 0 ? 16 : 2 * self->room;
@@ -69,7 +68,7 @@ static unsigned char *place_of(LatestObject *self, struct symbol_key key)
             self->records = records;
             self->room = room;
         }
-        entry = symbol_add(&self->table, key);
+        entry = key_add(&self->table, key);
         if (entry == NULL) {
             return NULL;
         }
@@ -82,27 +81,27 @@ static unsigned char *place_of(LatestObject *self, struct symbol_key key)
  * told apart by one comparison each. */
 static int update_rows(LatestObject *self, const struct rows *rows)
 {
-    struct symbol_key previous = {{0, 0}};
-    struct symbol_table done = {NULL, 0, 0};
+    struct event_key previous = {{0, 0}};
+    struct key_table done = {NULL, 0, 0};
     int result = 0;
     for (uint64_t i = rows->count; i-- > 0 && result == 0;) {
         const unsigned char *row = rows->data + (Py_ssize_t)i * rows->stride;
-        const struct symbol_key key = symbol_key_of(row);
-        if (symbol_key_is_none(key) || symbol_keys_equal(key, previous)) {
+        const struct event_key key = key_of(row);
+        if (key_is_none(key) || keys_equal(key, previous)) {
             continue;
         }
         previous = key;
-        if (symbol_find(&done, key) != NULL) {
+        if (key_find(&done, key) != NULL) {
             continue;
         }
         unsigned char *place = place_of(self, key);
-        if (place == NULL || (rows->count > 1 && symbol_add(&done, key) == NULL)) {
+        if (place == NULL || (rows->count > 1 && key_add(&done, key) == NULL)) {
             result = -1;
         } else {
             memcpy(place, row, self->record_len);
         }
     }
-    symbol_table_free(&done);
+    key_table_free(&done);
     return result;
 }
 
@@ -155,13 +154,13 @@ PyDoc_STRVAR(get_doc, "get($self, symbol, /)\n--\n\n"
 static PyObject *latest_get(PyObject *object, PyObject *symbol)
 {
     const LatestObject *self = (LatestObject *)object;
-    struct symbol_key key;
-    if (symbol_parse(symbol, &key) != 0) {
+    struct event_key key;
+    if (key_parse("symbol", symbol, &key) != 0) {
         return NULL;
     }
     PyObject *result;
     Py_BEGIN_CRITICAL_SECTION(object);
-    const struct symbol_entry *entry = symbol_find(&self->table, key);
+    const struct key_entry *entry = key_find(&self->table, key);
     result = entry == NULL ? Py_NewRef(Py_None) : bytes_at(self, (size_t)entry->value);
     Py_END_CRITICAL_SECTION();
     return result;
