@@ -145,7 +145,8 @@ static inline int shmipc_spin_brief_polls(const struct shmipc_spin *spin)
 /* ... of `count` members, so that all of them together take about three microseconds at most. */
 static inline int64_t shmipc_brief_polls_of_each(int64_t count)
 {
-    return count > 2 ? 2 * SHMIPC_BRIEF_POLLS / count : SHMIPC_BRIEF_POLLS;
+    const int64_t polls = SHMIPC_BRIEF_POLLS;
+    return count > 2 ? 2 * polls / count : polls;
 }
 
 /*

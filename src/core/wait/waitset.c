@@ -4,9 +4,9 @@
 
 #include <sched.h>
 
-#define LOOKS 128u /* at peers in one slice, so that the cost of a wait for very many is bounded \
-                    */
-#define POLLS 64   /* of all members together, between two looks at the clock */
+/* At peers in one slice, so that the cost of a wait for very many is bounded. */
+#define LOOKS 128u
+#define POLLS 64 /* of all members together, between two looks at the clock */
 /* While spinning, look this often for what is not data: ends, damage, interrupts, and peers. */
 #define SPIN_LOOK_NS UINT64_C(50000)
 
