@@ -120,8 +120,8 @@ MUTANTS = (
         "two fields of the binding's options are swapped",
         "csharp-c/items",
         "binding/Native.cs",
-        "public uint Axes, Consumers;",
-        "public uint Consumers, Axes;",
+        "public uint Axes, MaxConsumers;",
+        "public uint MaxConsumers, Axes;",
     ),
     one(
         "a field of a record is wrong",
