@@ -195,7 +195,7 @@ PyDoc_STRVAR(
     "clean_segment(path, discard=False, dry_run=False)\n--\n\n"
     "Remove a segment that no live process is attached to: 'removed'. Otherwise it is left\n"
     "alone: 'alive', 'pending' (it still holds messages for a durable consumer, or for one\n"
-    "that a place is kept for, and `discard` is false), 'damaged' (it was cut, say, and\n"
+    "that a slot is kept for, and `discard` is false), 'damaged' (it was truncated, say, and\n"
     "`discard` is false) or 'foreign' (no segment that this release can read). dry_run: only\n"
     "tell.");
 

@@ -119,7 +119,8 @@ int errors_init(PyObject *module, struct module_state *state)
     return 0;
 }
 
-/* The text of a failure names a path, which may be any bytes, and is cut where it is too long. */
+/* The text of a failure names a path, which may be any bytes, and is shortened where it is too
+ * long. */
 static PyObject *text_of(const struct shmipc_error *error)
 {
     return PyUnicode_DecodeUTF8(error->text, (Py_ssize_t)strlen(error->text), "backslashreplace");

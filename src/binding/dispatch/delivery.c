@@ -20,7 +20,7 @@ void subscription_step_over(ConsumerObject *consumer, const struct shmipc_messag
     Py_END_CRITICAL_SECTION();
 }
 
-void subscription_give_back(ConsumerObject *consumer)
+void subscription_release(ConsumerObject *consumer)
 {
     Py_BEGIN_CRITICAL_SECTION(consumer);
     if (!consumer->core.segment.forked && !consumer->abandoned) { /* a callable may do either */
@@ -30,75 +30,75 @@ void subscription_give_back(ConsumerObject *consumer)
 }
 
 /* The exception now set is the ring's, not a callable's: say which ring's. */
-void subscription_blame(const struct subscription *source)
+void subscription_blame(const struct subscription *subscription)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     if (value != NULL &&
-        PyObject_SetAttrString(value, "consumer", (PyObject *)source->consumer) != 0) {
+        PyObject_SetAttrString(value, "consumer", (PyObject *)subscription->consumer) != 0) {
         PyErr_Clear(); /* an exception without a __dict__ stays as it is */
     }
     PyErr_Restore(type, value, traceback);
 }
 
-static int raise_wrong_length(const struct subscription *source, const struct handler *handler,
-                              const struct shmipc_message *message)
+static int raise_wrong_length(const struct subscription *subscription,
+                              const struct handler *handler, const struct shmipc_message *message)
 {
     PyErr_Format(
-        source->consumer->handle.state->exceptions[EXCEPTION_SCHEMA_MISMATCH],
+        subscription->consumer->handle.state->exceptions[EXCEPTION_SCHEMA_MISMATCH],
         "message %llu of ring %R has kind %R and %llu byte%s, but %R has %zu: do both sides "
         "have the same schema?",
-        (unsigned long long)message->seq, source->consumer->handle.name, handler->key,
+        (unsigned long long)message->seq, subscription->consumer->handle.name, handler->key,
         (unsigned long long)message->len, SHMIPC_S(message->len), handler->type, handler->len);
     return -1;
 }
 
 /* Is this reader among those that a targeted message is meant for? */
-static bool is_target(const struct subscription *source, const unsigned char *targets)
+static bool is_target(const struct subscription *subscription, const unsigned char *targets)
 {
-    return (targets[source->reader >> 3] >> (source->reader & 7) & 1) != 0;
+    return (targets[subscription->reader >> 3] >> (subscription->reader & 7) & 1) != 0;
 }
 
 /* What to make of a message. -1 with an exception; the message is where it was. */
-static int classify(struct subscription *source, const struct shmipc_message *message,
+static int classify(struct subscription *subscription, const struct shmipc_message *message,
                     struct event *event)
 {
-    ConsumerObject *consumer = source->consumer;
-    const bool targeted = source->reader >= 0 && (message->flags & TARGETED_FLAG) != 0;
-    struct handler *handler = subscription_handler(source, message->kind);
+    ConsumerObject *consumer = subscription->consumer;
+    const bool targeted = subscription->reader >= 0 && (message->flags & TARGETED_FLAG) != 0;
+    struct handler *handler = subscription_handler(subscription, message->kind);
     *event = (struct event){NULL, message->data, false, false};
-    if (handler == NULL || message->seq < source->from_seq) {
+    if (handler == NULL || message->seq < subscription->from_seq) {
         return 0;
     }
     if (message->len != handler->len + (targeted ? TARGETS_LEN : 0)) {
         event->refused = true;
-        return raise_wrong_length(source, handler, message);
+        return raise_wrong_length(subscription, handler, message);
     }
-    if (source->scratch != NULL) {
-        shmipc_copy_speculative(source->scratch, message->data, (size_t)message->len);
+    if (subscription->scratch != NULL) {
+        shmipc_copy_speculative(subscription->scratch, message->data, (size_t)message->len);
         if (!shmipc_ring_intact(&consumer->core.ring.map, message->pos)) {
             event->gone = true;
             return 0;
         }
-        event->data = source->scratch;
+        event->data = subscription->scratch;
         if (!check_whole(&consumer->handle)) {
             return -1;
         }
     }
-    if (targeted && !is_target(source, event->data + handler->len)) {
+    if (targeted && !is_target(subscription, event->data + handler->len)) {
         return 0;
     }
-    if (subscription_chose(source, handler, event->data)) {
+    if (subscription_chose(subscription, handler, event->data)) {
         event->handler = handler;
     }
     return 0;
 }
 
 /* The next message, if there is one. 1: yes. 0: no. -1: an exception. */
-static int next_message(struct subscription *source, struct shmipc_message *message)
+static int next_message(struct subscription *subscription, struct shmipc_message *message)
 {
-    ConsumerObject *consumer = source->consumer;
+    ConsumerObject *consumer = subscription->consumer;
     const enum shmipc_status status = shmipc_ring_peek(&consumer->core.ring, message);
     if (status == SHMIPC_EMPTY) {
         return 0;
@@ -119,19 +119,19 @@ static int next_message(struct subscription *source, struct shmipc_message *mess
 }
 
 /* Tell of what was overwritten since the last time, before the event that follows the gap. */
-int subscription_tell_lost(struct subscription *source)
+int subscription_tell_lost(struct subscription *subscription)
 {
-    const uint64_t lost = source->consumer->core.ring.lost;
-    const uint64_t more = lost - source->lost_told;
+    const uint64_t lost = subscription->consumer->core.ring.lost;
+    const uint64_t more = lost - subscription->lost_told;
     if (SHMIPC_LIKELY(more == 0)) {
         return 0;
     }
-    source->lost_told = lost;
-    if (source->on_lost == NULL) {
+    subscription->lost_told = lost;
+    if (subscription->on_lost == NULL) {
         return 0;
     }
     PyObject *number = PyLong_FromUnsignedLongLong(more);
-    PyObject *answer = number == NULL ? NULL : PyObject_CallOneArg(source->on_lost, number);
+    PyObject *answer = number == NULL ? NULL : PyObject_CallOneArg(subscription->on_lost, number);
     Py_XDECREF(number);
     Py_XDECREF(answer);
     return answer == NULL ? -1 : 0;
@@ -176,32 +176,33 @@ int handler_call(DispatcherObject *self, const struct event *event,
     return answer == NULL ? -1 : 0;
 }
 
-enum glance subscription_glance(struct subscription *source, struct shmipc_message *message,
+enum glance subscription_glance(struct subscription *subscription, struct shmipc_message *message,
                                 struct event *event)
 {
     event->refused = false;
-    const int next = next_message(source, message);
+    const int next = next_message(subscription, message);
     if (next == 0) {
         return GLANCE_EMPTY;
     }
-    if (next < 0 || classify(source, message, event) != 0) {
-        subscription_blame(source);
+    if (next < 0 || classify(subscription, message, event) != 0) {
+        subscription_blame(subscription);
         return GLANCE_FAILED;
     }
     if (SHMIPC_UNLIKELY(event->gone)) {
-        shmipc_ring_resync(&source->consumer->core.ring);
+        shmipc_ring_resync(&subscription->consumer->core.ring);
         return GLANCE_SKIP;
     }
     if (event->handler == NULL) {
-        subscription_step_over(source->consumer, message);
+        subscription_step_over(subscription->consumer, message);
         return GLANCE_SKIP;
     }
     return GLANCE_WANTED;
 }
 
-/* Was this source removed, or its consumer closed, by what it called? */
-bool subscription_must_end(const struct subscription *source)
+/* Was this subscription removed, or its consumer closed, by what it called? */
+bool subscription_must_end(const struct subscription *subscription)
 {
     /* Relaxed: what this thread's own callables did it sees anyway; another's close() waits. */
-    return source->removed || shmipc_load_relaxed(source->consumer->handle.interrupted) != 0;
+    return subscription->removed ||
+           shmipc_load_relaxed(subscription->consumer->handle.interrupted) != 0;
 }

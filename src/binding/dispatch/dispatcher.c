@@ -2,7 +2,7 @@
  * dispatcher.c: the Dispatcher type: rings come and go, run() gives each its turn.
  *
  * One thread at a time is inside run(), add() or remove(), but a callable that run() calls may add
- * and remove. The table of sources changes under it only there, between two looks at it.
+ * and remove. The table of subscriptions changes under it only there, between two looks at it.
  */
 #include "../base/state.h"
 #include "../base/arguments.h"
@@ -43,12 +43,13 @@ static void leave(DispatcherObject *self)
     atomic_store(&self->runner, NULL);
 }
 
-/* ---- sources -------------------------------------------------------------------------------- */
+/* ---- subscriptions
+ * -------------------------------------------------------------------------------- */
 
 static Py_ssize_t index_of(const DispatcherObject *self, PyObject *consumer)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        if ((PyObject *)self->sources[i]->consumer == consumer) {
+        if ((PyObject *)self->subscriptions[i]->consumer == consumer) {
             return i;
         }
     }
@@ -74,7 +75,7 @@ static bool make_place(DispatcherObject *self)
         return true;
     }
     const size_t room = self->room == 0 ? 4 : 2 * (size_t)self->room;
-    if (!enlarge(&self->sources, room * sizeof *self->sources) ||
+    if (!enlarge(&self->subscriptions, room * sizeof *self->subscriptions) ||
         !enlarge(&self->wait_memory, shmipc_waitset_size(room))) {
         return false;
     }
@@ -85,14 +86,14 @@ static bool make_place(DispatcherObject *self)
 
 static void drop_at(DispatcherObject *self, Py_ssize_t at)
 {
-    struct subscription *source = self->sources[at];
+    struct subscription *subscription = self->subscriptions[at];
     Py_BEGIN_CRITICAL_SECTION(self); /* for who asks for the consumers meanwhile */
     self->count--;
-    memmove(&self->sources[at], &self->sources[at + 1],
-            (size_t)(self->count - at) * sizeof *self->sources);
+    memmove(&self->subscriptions[at], &self->subscriptions[at + 1],
+            (size_t)(self->count - at) * sizeof *self->subscriptions);
     Py_END_CRITICAL_SECTION();
-    source->removed = true;
-    subscription_drop(source);
+    subscription->removed = true;
+    subscription_drop(subscription);
 }
 
 PyDoc_STRVAR(
@@ -134,18 +135,18 @@ static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssiz
     if (retry < 0 || (entered && !enter(self))) {
         return NULL;
     }
-    struct subscription *source =
+    struct subscription *subscription =
         subscription_new(self->state, given[0], given[1], given[2], given[3], given[4], retry != 0,
                          given[6], self->key_off);
-    if (source != NULL) {
+    if (subscription != NULL) {
         const Py_ssize_t at = index_of(self, given[0]);
         if (at >= 0) {
-            struct subscription *old = self->sources[at];
+            struct subscription *old = self->subscriptions[at];
             if (entered) { /* else a callable of the old one may be at it: it gets the rest */
-                subscription_inherit(source, old);
+                subscription_inherit(subscription, old);
             }
             Py_BEGIN_CRITICAL_SECTION(self);
-            self->sources[at] = source;
+            self->subscriptions[at] = subscription;
             Py_END_CRITICAL_SECTION();
             old->removed = true;
             subscription_drop(old);
@@ -155,13 +156,13 @@ static PyObject *dispatcher_add(PyObject *object, PyObject *const *args, Py_ssiz
             Py_BEGIN_CRITICAL_SECTION(self);
             placed = make_place(self);
             if (placed) {
-                self->sources[self->count++] = source;
+                self->subscriptions[self->count++] = subscription;
             }
             Py_END_CRITICAL_SECTION();
             if (placed) {
                 result = Py_NewRef(Py_None);
             } else {
-                subscription_drop(source);
+                subscription_drop(subscription);
             }
         }
     }
@@ -202,13 +203,13 @@ static Py_ssize_t dispatch_round(DispatcherObject *self, Py_ssize_t most, bool *
     Py_ssize_t called = 0;
     self->turn++;
     for (Py_ssize_t i = 0; i < self->count && called < most; i++) {
-        struct subscription *source = self->sources[(self->turn + i) % self->count];
+        struct subscription *subscription = self->subscriptions[(self->turn + i) % self->count];
         const Py_ssize_t left = most - called;
-        const Py_ssize_t burst = source->batches ? BATCH_BURST : BURST;
-        source->refs++; /* a callable may remove it */
+        const Py_ssize_t burst = subscription->batches ? BATCH_BURST : BURST;
+        subscription->refs++; /* a callable may remove it */
         const Py_ssize_t more =
-            subscription_dispatch(self, source, left < burst ? left : burst, stepped);
-        subscription_drop(source);
+            subscription_dispatch(self, subscription, left < burst ? left : burst, stepped);
+        subscription_drop(subscription);
         if (more < 0) {
             return -1;
         }
@@ -375,7 +376,7 @@ static int dispatcher_traverse(PyObject *object, visitproc visit, void *arg)
     const DispatcherObject *self = (DispatcherObject *)object;
     Py_VISIT(Py_TYPE(object));
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        const int result = subscription_traverse(self->sources[i], visit, arg);
+        const int result = subscription_traverse(self->subscriptions[i], visit, arg);
         if (result != 0) {
             return result;
         }
@@ -389,7 +390,7 @@ static void dispatcher_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     (void)dispatcher_clear(object);
-    PyMem_Free(self->sources);
+    PyMem_Free(self->subscriptions);
     PyMem_Free(self->wait_memory);
     type->tp_free(object);
     Py_DECREF(type);
@@ -428,7 +429,7 @@ static PyObject *dispatcher_get_consumers(PyObject *object, void *unused)
         Py_SETREF(list, PyTuple_New(self->count)); /* it ran finalizers, and they add or remove */
     }
     for (Py_ssize_t i = 0; list != NULL && i < self->count; i++) {
-        PyTuple_SET_ITEM(list, i, Py_NewRef((PyObject *)self->sources[i]->consumer));
+        PyTuple_SET_ITEM(list, i, Py_NewRef((PyObject *)self->subscriptions[i]->consumer));
     }
     Py_END_CRITICAL_SECTION();
     return list;

@@ -37,8 +37,8 @@ struct handler {
     bool single; /* not a batch handler */
 };
 
-/* One ring and what to do with its messages. Counted, because a callable may remove the source that
- * called it. Changed under the dispatcher's guard only. */
+/* One ring and what to do with its messages. Counted, because a callable may remove the
+ * subscription that called it. Changed under the dispatcher's guard only. */
 struct subscription {
     Py_ssize_t refs;
     ConsumerObject *consumer;
@@ -64,7 +64,7 @@ struct subscription {
 typedef struct {
     PyObject_HEAD
     struct module_state *state;
-    struct subscription **sources;
+    struct subscription **subscriptions;
     Py_ssize_t count;
     Py_ssize_t room;
     Py_ssize_t turn;     /* whose turn it is to be first */
@@ -85,45 +85,45 @@ typedef struct {
 /* ts_init of the event being handled, or 0. */
 int64_t dispatcher_current_ts(const DispatcherObject *self);
 
-/* add()'s arguments as a source. NULL with an exception. */
+/* add()'s arguments as a subscription. NULL with an exception. */
 struct subscription *subscription_new(struct module_state *state, PyObject *consumer,
                                       PyObject *handlers, PyObject *keys, PyObject *reader,
                                       PyObject *from_seq, bool retry, PyObject *on_lost,
                                       Py_ssize_t key_off);
-void subscription_drop(struct subscription *source);
+void subscription_drop(struct subscription *subscription);
 /* Take over what the one that this replaces has gathered and not handed over. */
-void subscription_inherit(struct subscription *source, struct subscription *from);
-int subscription_traverse(const struct subscription *source, visitproc visit, void *arg);
+void subscription_inherit(struct subscription *subscription, struct subscription *from);
+int subscription_traverse(const struct subscription *subscription, visitproc visit, void *arg);
 
-static inline struct handler *subscription_handler(struct subscription *source, uint16_t kind)
+static inline struct handler *subscription_handler(struct subscription *subscription, uint16_t kind)
 {
-    const uint8_t place = kind < 256 ? source->index[kind] : 0;
+    const uint8_t place = kind < 256 ? subscription->index[kind] : 0;
     if (SHMIPC_LIKELY(place != 0)) {
-        return &source->handlers[place - 1];
+        return &subscription->handlers[place - 1];
     }
-    for (uint32_t i = kind < 256 ? 255 : 0; i < source->handler_count; i++) {
-        if (source->handlers[i].kind == kind) {
-            return &source->handlers[i];
+    for (uint32_t i = kind < 256 ? 255 : 0; i < subscription->handler_count; i++) {
+        if (subscription->handlers[i].kind == kind) {
+            return &subscription->handlers[i];
         }
     }
     return NULL;
 }
 
 /* Has an event a key that this reader chose, or none, or does it take them all? */
-static inline bool subscription_chose(const struct subscription *source,
+static inline bool subscription_chose(const struct subscription *subscription,
                                       const struct handler *handler, const unsigned char *data)
 {
-    if (!source->filtered || handler->len < source->key_off + KEY_LEN) {
+    if (!subscription->filtered || handler->len < subscription->key_off + KEY_LEN) {
         return true;
     }
-    const struct event_key key = key_of(data + source->key_off);
-    return key_is_none(key) || key_find(&source->keys, key) != NULL;
+    const struct event_key key = key_of(data + subscription->key_off);
+    return key_is_none(key) || key_find(&subscription->keys, key) != NULL;
 }
 
 /* Call for what is ready in one ring, at most `most` events; *stepped: messages passed, called for
  * or not. The number called for, or -1 with an exception: `.consumer` on it says where, if it is
  * the ring's and not a callable's. */
-Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *source,
+Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *subscription,
                                  Py_ssize_t most, bool *stepped);
 
 /* One message as its reader sees it. */
@@ -140,15 +140,15 @@ enum glance { GLANCE_FAILED = -1, GLANCE_EMPTY, GLANCE_SKIP, GLANCE_WANTED };
 /* ---- delivery.c ------------------------------------------------------------------------------ */
 
 /* Look at the next message, stepping over what nobody wants. */
-enum glance subscription_glance(struct subscription *source, struct shmipc_message *message,
+enum glance subscription_glance(struct subscription *subscription, struct shmipc_message *message,
                                 struct event *event);
-/* Step over a message without giving it back yet; give back what was stepped over. */
+/* Step over a message without releasing it yet; release what was stepped over. */
 void subscription_step_over(ConsumerObject *consumer, const struct shmipc_message *message);
-void subscription_give_back(ConsumerObject *consumer);
+void subscription_release(ConsumerObject *consumer);
 /* Tell on_lost of what was overwritten since the last time. -1 with its exception. */
-int subscription_tell_lost(struct subscription *source);
-/* Was this source removed, or its consumer closed, by what it called? */
-bool subscription_must_end(const struct subscription *source);
+int subscription_tell_lost(struct subscription *subscription);
+/* Was this subscription removed, or its consumer closed, by what it called? */
+bool subscription_must_end(const struct subscription *subscription);
 /* Call for one event. `frame`: the lease it lies under; NULL: it is copied. -1 with an exception.
  */
 int handler_call(DispatcherObject *self, const struct event *event,
@@ -156,12 +156,12 @@ int handler_call(DispatcherObject *self, const struct event *event,
 
 /* ---- gathering.c ----------------------------------------------------------------------------- */
 
-/* As subscription_dispatch, of a source that has batch handlers. */
-Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *source,
+/* As subscription_dispatch, of a subscription that has batch handlers. */
+Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *subscription,
                                          Py_ssize_t most, bool *stepped);
 
 /* Say on the exception now set that it is this ring's. */
-void subscription_blame(const struct subscription *source);
+void subscription_blame(const struct subscription *subscription);
 
 /* ---- gathering.c ---------------------------------------------------------------------------- */
 

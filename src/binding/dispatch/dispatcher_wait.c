@@ -14,16 +14,16 @@
 static void leave_handles(DispatcherObject *self, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
-        handle_leave(&self->sources[i]->consumer->handle);
+        handle_leave(&self->subscriptions[i]->consumer->handle);
     }
 }
 
 static bool enter_handles(DispatcherObject *self)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        ConsumerObject *consumer = self->sources[i]->consumer;
+        ConsumerObject *consumer = self->subscriptions[i]->consumer;
         if (!handle_enter(&consumer->handle)) {
-            subscription_blame(self->sources[i]);
+            subscription_blame(self->subscriptions[i]);
             leave_handles(self, i);
             return false;
         }
@@ -36,16 +36,17 @@ static bool enter_handles(DispatcherObject *self)
 int dispatcher_look_at_peers(DispatcherObject *self)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        struct subscription *source = self->sources[i];
-        HandleObject *handle = &source->consumer->handle;
+        struct subscription *subscription = self->subscriptions[i];
+        HandleObject *handle = &subscription->consumer->handle;
         if (!handle_enter(handle)) {
-            subscription_blame(source);
+            subscription_blame(subscription);
             return -1;
         }
-        const enum shmipc_status status = shmipc_consumer_role_poll_peer(&source->consumer->core);
+        const enum shmipc_status status =
+            shmipc_consumer_role_poll_peer(&subscription->consumer->core);
         if (status != SHMIPC_OK && status != SHMIPC_EMPTY) {
             (void)raise_status(handle, status);
-            subscription_blame(source);
+            subscription_blame(subscription);
             handle_leave(handle);
             return -1;
         }
@@ -59,7 +60,7 @@ int dispatcher_run_signals(DispatcherObject *self)
     if (self->count == 0) {
         return PyErr_CheckSignals();
     }
-    ConsumerObject *consumer = self->sources[0]->consumer;
+    ConsumerObject *consumer = self->subscriptions[0]->consumer;
     Py_INCREF(consumer); /* a signal handler may remove it */
     const int result = check_signals(&consumer->handle);
     Py_DECREF(consumer);

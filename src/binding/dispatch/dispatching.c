@@ -39,10 +39,10 @@ static void let_go(PyObject **frame)
     Py_CLEAR(*frame);
 }
 
-static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *source,
+static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *subscription,
                                   Py_ssize_t most, bool *stepped)
 {
-    ConsumerObject *consumer = source->consumer;
+    ConsumerObject *consumer = subscription->consumer;
     const struct shmipc_ring *ring = &consumer->core.ring.map;
     const uint64_t begin_pos = consumer->core.ring.read_pos;
     struct shmipc_message message;
@@ -50,9 +50,9 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
     PyObject *frame = NULL;
     Py_ssize_t called = 0;
     enum glance seen = GLANCE_SKIP;
-    for (int steps = 0; called < most && steps < STEPS_MAX && !subscription_must_end(source);
+    for (int steps = 0; called < most && steps < STEPS_MAX && !subscription_must_end(subscription);
          steps++) {
-        seen = subscription_glance(source, &message, &event);
+        seen = subscription_glance(subscription, &message, &event);
         if (seen == GLANCE_FAILED || seen == GLANCE_EMPTY) {
             if (event.refused) {
                 subscription_step_over(consumer, &message);
@@ -64,11 +64,11 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
         if (seen == GLANCE_SKIP) {
             continue;
         }
-        if (SHMIPC_UNLIKELY(subscription_tell_lost(source) != 0)) {
+        if (SHMIPC_UNLIKELY(subscription_tell_lost(subscription) != 0)) {
             seen = GLANCE_FAILED;
             break;
         }
-        if (SHMIPC_UNLIKELY(subscription_must_end(source))) {
+        if (SHMIPC_UNLIKELY(subscription_must_end(subscription))) {
             break; /* on_lost ended it: the event stays unread */
         }
         if (frame == NULL && !ring->overwrite) {
@@ -79,7 +79,7 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
             }
         }
         const int result = handler_call(self, &event, &message, (FrameObject *)frame);
-        if (result == 0 || !source->retry) {
+        if (result == 0 || !subscription->retry) {
             subscription_step_over(consumer, &message);
         }
         if (result != 0) {
@@ -87,17 +87,18 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
             break;
         }
         if (SHMIPC_UNLIKELY(!handle_is_ours(&consumer->handle))) {
-            subscription_blame(source); /* the callable forked: what follows is the parent's */
+            subscription_blame(
+                subscription); /* the callable forked: what follows is the parent's */
             seen = GLANCE_FAILED;
             break;
         }
         if (SHMIPC_UNLIKELY(!check_whole(&consumer->handle))) {
-            subscription_blame(source); /* what the callable saw may have been zeros */
+            subscription_blame(subscription); /* what the callable saw may have been zeros */
             seen = GLANCE_FAILED;
             break;
         }
         called++;
-        if (source->retry && frame != NULL) {
+        if (subscription->retry && frame != NULL) {
             let_go(&frame); /* dying now, this process leaves no more than the event in hand */
         }
         if (atomic_load_explicit(&self->stopping, memory_order_relaxed) ||
@@ -105,28 +106,29 @@ static Py_ssize_t dispatch_singly(DispatcherObject *self, struct subscription *s
             break; /* the latter: so that a slow reader gives memory back in good time */
         }
     }
-    if (seen == GLANCE_EMPTY && subscription_tell_lost(source) != 0) {
+    if (seen == GLANCE_EMPTY && subscription_tell_lost(subscription) != 0) {
         seen = GLANCE_FAILED;
     }
     if (frame != NULL) {
         let_go(&frame);
     } else if (*stepped) {
-        subscription_give_back(consumer);
+        subscription_release(consumer);
     }
     return seen == GLANCE_FAILED ? -1 : called;
 }
 
-Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *source,
+Py_ssize_t subscription_dispatch(DispatcherObject *dispatcher, struct subscription *subscription,
                                  Py_ssize_t most, bool *stepped)
 {
-    ConsumerObject *consumer = source->consumer;
+    ConsumerObject *consumer = subscription->consumer;
     if (!handle_enter(&consumer->handle)) {
-        subscription_blame(source);
+        subscription_blame(subscription);
         return -1;
     }
-    const Py_ssize_t called = source->batches || source->gathered_count > 0 /* inherited */
-                                  ? subscription_dispatch_batches(dispatcher, source, most, stepped)
-                                  : dispatch_singly(dispatcher, source, most, stepped);
+    const Py_ssize_t called =
+        subscription->batches || subscription->gathered_count > 0 /* inherited */
+            ? subscription_dispatch_batches(dispatcher, subscription, most, stepped)
+            : dispatch_singly(dispatcher, subscription, most, stepped);
     handle_leave(&consumer->handle);
     return called;
 }

@@ -14,26 +14,27 @@
 
 /* Runs of like messages, in fewer steps: a message ring that blocks, and messages of one kind in a
  * row. Whatever is otherwise it leaves where it is, for gather(). */
-static uint64_t gather_alike(struct subscription *source, struct handler *handler, uint64_t most)
+static uint64_t gather_alike(struct subscription *subscription, struct handler *handler,
+                             uint64_t most)
 {
-    struct shmipc_ring_consumer *core = &source->consumer->core.ring;
+    struct shmipc_ring_consumer *core = &subscription->consumer->core.ring;
     const size_t len = handler->len;
-    const uint16_t odd_flags = source->reader >= 0 ? TARGETED_FLAG : 0;
+    const uint16_t odd_flags = subscription->reader >= 0 ? TARGETED_FLAG : 0;
     const uint64_t room = handler->batch_room - handler->batch_count;
     unsigned char *to = handler->batch_data + handler->batch_count * len;
     uint64_t count = 0;
-    if (source->scratch != NULL || core->map.item_stride != 0) {
+    if (subscription->scratch != NULL || core->map.item_stride != 0) {
         return 0;
     }
     most = most < room ? most : room;
-    Py_BEGIN_CRITICAL_SECTION(source->consumer);
+    Py_BEGIN_CRITICAL_SECTION(subscription->consumer);
     while (count < most && core->read_pos != core->head_pos_cached) {
         struct shmipc_message message;
         if (shmipc_message_decode(&core->map, core->read_pos,
                                   core->head_pos_cached - core->read_pos, &message) != SHMIPC_OK ||
             message.kind != handler->kind || message.len != len ||
             (message.flags & odd_flags) != 0 ||
-            !subscription_chose(source, handler, message.data)) {
+            !subscription_chose(subscription, handler, message.data)) {
             break;
         }
         if (len == 64) { /* the usual lengths: a few instructions each */
@@ -53,13 +54,14 @@ static uint64_t gather_alike(struct subscription *source, struct handler *handle
 }
 
 /* Room for one item more. 1: yes. 0: the batch is full. -1: an exception. */
-static int make_room_in_batch(struct subscription *source, struct handler *handler, uint64_t span)
+static int make_room_in_batch(struct subscription *subscription, struct handler *handler,
+                              uint64_t span)
 {
     if (SHMIPC_LIKELY(handler->batch_count > 0)) {
         return handler->batch_count < handler->batch_room;
     }
     if (handler->batch == NULL) {
-        const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
+        const struct shmipc_ring_consumer *ring = &subscription->consumer->core.ring;
         const uint64_t ahead = ring->head_pos_cached - ring->read_pos;
         const uint64_t quarter = ring->map.area_len / 4;
         const uint64_t ready = (ahead < quarter ? ahead : quarter) / span;
@@ -72,25 +74,25 @@ static int make_room_in_batch(struct subscription *source, struct handler *handl
             return -1;
         }
     }
-    source->gathered[source->gathered_count++] = handler;
+    subscription->gathered[subscription->gathered_count++] = handler;
     return 1;
 }
 
 /* Copy what is wanted into the handlers' batches, up to `most` events, a full batch or a quarter of
- * the ring (which is given back when all is handed over: the producer has the rest meanwhile).
+ * the ring (which is released when all is handed over: the producer has the rest meanwhile).
  * Something gathered and then an error: the error comes again, alone. */
-static int gather(struct subscription *source, uint64_t most, bool *stepped)
+static int gather(struct subscription *subscription, uint64_t most, bool *stepped)
 {
     struct shmipc_message message;
     struct event event;
-    const struct shmipc_ring_consumer *ring = &source->consumer->core.ring;
+    const struct shmipc_ring_consumer *ring = &subscription->consumer->core.ring;
     const uint64_t begin_pos = ring->read_pos;
     uint64_t count = 0;
     for (uint64_t steps = 0; count < most && steps < most + STEPS_MAX; steps++) {
         if (ring->read_pos - begin_pos >= ring->map.area_len / 4) {
             return 0;
         }
-        const enum glance seen = subscription_glance(source, &message, &event);
+        const enum glance seen = subscription_glance(subscription, &message, &event);
         if (seen == GLANCE_EMPTY) {
             return 0;
         }
@@ -100,7 +102,7 @@ static int gather(struct subscription *source, uint64_t most, bool *stepped)
         }
         if (seen == GLANCE_FAILED) {
             if (event.refused) {
-                subscription_step_over(source->consumer, &message);
+                subscription_step_over(subscription->consumer, &message);
                 *stepped = true;
             }
             return -1;
@@ -109,27 +111,27 @@ static int gather(struct subscription *source, uint64_t most, bool *stepped)
         if (seen == GLANCE_SKIP) {
             continue;
         }
-        if (SHMIPC_UNLIKELY(source->consumer->core.ring.lost != source->lost_told)) {
+        if (SHMIPC_UNLIKELY(subscription->consumer->core.ring.lost != subscription->lost_told)) {
             if (count > 0) {
                 return 0; /* told between what came before the gap and what comes after */
             }
-            if (subscription_tell_lost(source) != 0) {
+            if (subscription_tell_lost(subscription) != 0) {
                 return -1;
             }
-            if (subscription_must_end(source)) {
+            if (subscription_must_end(subscription)) {
                 return 0;
             }
         }
         struct handler *handler = event.handler;
-        const int room = make_room_in_batch(source, handler, message.span);
+        const int room = make_room_in_batch(subscription, handler, message.span);
         if (room <= 0) {
             return room;
         }
         memcpy(handler->batch_data + handler->batch_count * handler->len, event.data, handler->len);
         handler->batch_count++;
         count++;
-        subscription_step_over(source->consumer, &message);
-        count += gather_alike(source, handler, most - count);
+        subscription_step_over(subscription->consumer, &message);
+        count += gather_alike(subscription, handler, most - count);
     }
     return 0;
 }
@@ -174,7 +176,7 @@ static int hand_over_one(DispatcherObject *self, struct handler *handler)
 }
 
 /* What was gathered of one kind. The number called for, or -1: what was not called for stays. */
-static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *source,
+static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *subscription,
                                  struct handler *handler, Py_ssize_t most)
 {
     const uint64_t count = handler->batch_count;
@@ -186,8 +188,8 @@ static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *so
             result = hand_over_one(self, handler);
             handler->batch_done++;
             called += result == 0;
-            if (SHMIPC_UNLIKELY(result == 0 && !handle_is_ours(&source->consumer->handle))) {
-                subscription_blame(source);
+            if (SHMIPC_UNLIKELY(result == 0 && !handle_is_ours(&subscription->consumer->handle))) {
+                subscription_blame(subscription);
                 return -1;
             }
         }
@@ -202,9 +204,9 @@ static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *so
     if (batch == NULL) {
         return -1;
     }
-    source->gathered_count--;
-    memmove(source->gathered, source->gathered + 1,
-            source->gathered_count * sizeof *source->gathered);
+    subscription->gathered_count--;
+    memmove(subscription->gathered, subscription->gathered + 1,
+            subscription->gathered_count * sizeof *subscription->gathered);
     handler->batch_count = 0;
     handler->batch_done = 0;
     if (!handler->single) {
@@ -216,12 +218,14 @@ static Py_ssize_t hand_over_kind(DispatcherObject *self, struct subscription *so
     return result != 0 ? -1 : called;
 }
 
-static Py_ssize_t hand_over(DispatcherObject *self, struct subscription *source, Py_ssize_t most)
+static Py_ssize_t hand_over(DispatcherObject *self, struct subscription *subscription,
+                            Py_ssize_t most)
 {
     Py_ssize_t called = 0;
-    while (source->gathered_count > 0 && called < most &&
+    while (subscription->gathered_count > 0 && called < most &&
            !atomic_load_explicit(&self->stopping, memory_order_relaxed)) {
-        const Py_ssize_t more = hand_over_kind(self, source, source->gathered[0], most - called);
+        const Py_ssize_t more =
+            hand_over_kind(self, subscription, subscription->gathered[0], most - called);
         if (more < 0) {
             return -1;
         }
@@ -231,29 +235,32 @@ static Py_ssize_t hand_over(DispatcherObject *self, struct subscription *source,
 }
 
 /* Forget what was gathered: it may be zeros. */
-static void discard(struct subscription *source)
+static void discard(struct subscription *subscription)
 {
-    for (uint32_t i = 0; i < source->gathered_count; i++) {
-        source->gathered[i]->batch_count = 0;
-        source->gathered[i]->batch_done = 0;
+    for (uint32_t i = 0; i < subscription->gathered_count; i++) {
+        subscription->gathered[i]->batch_count = 0;
+        subscription->gathered[i]->batch_done = 0;
     }
-    source->gathered_count = 0;
+    subscription->gathered_count = 0;
 }
 
-Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *source,
+Py_ssize_t subscription_dispatch_batches(DispatcherObject *self, struct subscription *subscription,
                                          Py_ssize_t most, bool *stepped)
 {
-    const bool some_left = source->gathered_count > 0; /* by a call that raised, or by stop() */
-    const int result = some_left ? 0 : gather(source, (uint64_t)most, stepped);
+    const bool some_left =
+        subscription->gathered_count > 0; /* by a call that raised, or by stop() */
+    const int result = some_left ? 0 : gather(subscription, (uint64_t)most, stepped);
     Py_ssize_t called = -1;
-    if (!some_left && SHMIPC_UNLIKELY(!check_whole(&source->consumer->handle))) {
-        subscription_blame(source);
-        discard(source);
-    } else if (result == 0 && (source->gathered_count > 0 || subscription_tell_lost(source) == 0)) {
-        called = hand_over(self, source, most);
+    if (!some_left && SHMIPC_UNLIKELY(!check_whole(&subscription->consumer->handle))) {
+        subscription_blame(subscription);
+        discard(subscription);
+    } else if (result == 0 &&
+               (subscription->gathered_count > 0 || subscription_tell_lost(subscription) == 0)) {
+        called = hand_over(self, subscription, most);
     }
-    if (source->gathered_count == 0) {
-        subscription_give_back(source->consumer); /* not before: until then it counts as unread */
+    if (subscription->gathered_count == 0) {
+        subscription_release(
+            subscription->consumer); /* not before: until then it counts as unread */
     }
     return called;
 }

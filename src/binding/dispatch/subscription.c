@@ -14,28 +14,28 @@ static void handler_clear(struct handler *handler)
     Py_CLEAR(handler->batch);
 }
 
-void subscription_drop(struct subscription *source)
+void subscription_drop(struct subscription *subscription)
 {
-    if (--source->refs > 0) {
+    if (--subscription->refs > 0) {
         return;
     }
-    for (uint32_t i = 0; i < source->handler_count; i++) {
-        handler_clear(&source->handlers[i]);
+    for (uint32_t i = 0; i < subscription->handler_count; i++) {
+        handler_clear(&subscription->handlers[i]);
     }
-    Py_XDECREF(source->consumer);
-    Py_XDECREF(source->on_lost);
-    key_table_free(&source->keys);
-    PyMem_Free(source->handlers);
-    PyMem_Free(source->gathered);
-    PyMem_Free(source->scratch);
-    PyMem_Free(source);
+    Py_XDECREF(subscription->consumer);
+    Py_XDECREF(subscription->on_lost);
+    key_table_free(&subscription->keys);
+    PyMem_Free(subscription->handlers);
+    PyMem_Free(subscription->gathered);
+    PyMem_Free(subscription->scratch);
+    PyMem_Free(subscription);
 }
 
-void subscription_inherit(struct subscription *source, struct subscription *from)
+void subscription_inherit(struct subscription *subscription, struct subscription *from)
 {
     for (uint32_t i = 0; i < from->gathered_count; i++) {
         struct handler *old = from->gathered[i];
-        struct handler *handler = subscription_handler(source, old->kind);
+        struct handler *handler = subscription_handler(subscription, old->kind);
         if (handler == NULL || handler->type != old->type || handler->batch_count > 0) {
             continue; /* not wanted any more, or as something else */
         }
@@ -47,31 +47,31 @@ void subscription_inherit(struct subscription *source, struct subscription *from
         handler->batch_room = old->batch_room;
         handler->batch_count = left;
         old->batch = NULL;
-        source->gathered[source->gathered_count++] = handler;
+        subscription->gathered[subscription->gathered_count++] = handler;
     }
     from->gathered_count = 0;
 }
 
-int subscription_traverse(const struct subscription *source, visitproc visit, void *arg)
+int subscription_traverse(const struct subscription *subscription, visitproc visit, void *arg)
 {
-    Py_VISIT(source->consumer);
-    Py_VISIT(source->on_lost);
-    for (uint32_t i = 0; i < source->handler_count; i++) {
-        Py_VISIT(source->handlers[i].type);
-        Py_VISIT(source->handlers[i].callable);
-        Py_VISIT(source->handlers[i].key);
-        Py_VISIT(source->handlers[i].record);
-        Py_VISIT(source->handlers[i].batch);
+    Py_VISIT(subscription->consumer);
+    Py_VISIT(subscription->on_lost);
+    for (uint32_t i = 0; i < subscription->handler_count; i++) {
+        Py_VISIT(subscription->handlers[i].type);
+        Py_VISIT(subscription->handlers[i].callable);
+        Py_VISIT(subscription->handlers[i].key);
+        Py_VISIT(subscription->handlers[i].record);
+        Py_VISIT(subscription->handlers[i].batch);
     }
     return 0;
 }
 
 /* (record_type, callable) or (record_type, callable, "batch"). */
-static int parse_handler(struct module_state *state, const struct subscription *source,
+static int parse_handler(struct module_state *state, const struct subscription *subscription,
                          PyObject *key, PyObject *value, struct handler *handler, bool *batch)
 {
     uint64_t kind;
-    const bool typed = source->consumer->handle.dtype != NULL;
+    const bool typed = subscription->consumer->handle.dtype != NULL;
     if (parse_integer("a kind", key, 0, UINT16_MAX, 0, &kind) != 0) {
         return -1;
     }
@@ -79,7 +79,7 @@ static int parse_handler(struct module_state *state, const struct subscription *
         PyErr_Format(PyExc_ValueError,
                      typed ? "ring %R is typed: its items are of kind 0, not %R"
                            : "ring %R has no messages of kind %R",
-                     source->consumer->handle.name, key);
+                     subscription->consumer->handle.name, key);
         return -1;
     }
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 3 ||
@@ -106,11 +106,11 @@ static int parse_handler(struct module_state *state, const struct subscription *
     handler->kind = (uint16_t)kind;
     if (typed) {
         const int same = PyObject_RichCompareBool(record_dtype_of(handler->type),
-                                                  source->consumer->handle.dtype, Py_EQ);
+                                                  subscription->consumer->handle.dtype, Py_EQ);
         if (same == 0) {
             PyErr_Format(state->exceptions[EXCEPTION_SCHEMA_MISMATCH],
                          "ring %R has items of dtype %R, the handler's record type %R of %R",
-                         source->consumer->handle.name, source->consumer->handle.dtype,
+                         subscription->consumer->handle.name, subscription->consumer->handle.dtype,
                          handler->type, record_dtype_of(handler->type));
         }
         return same == 1 ? 0 : -1;
@@ -118,7 +118,7 @@ static int parse_handler(struct module_state *state, const struct subscription *
     return 0;
 }
 
-static int parse_handlers(struct module_state *state, struct subscription *source,
+static int parse_handlers(struct module_state *state, struct subscription *subscription,
                           PyObject *handlers)
 {
     PyObject *key, *value;
@@ -133,32 +133,32 @@ static int parse_handlers(struct module_state *state, struct subscription *sourc
         return -1;
     }
     const size_t count = (size_t)PyDict_GET_SIZE(copy);
-    source->handlers = PyMem_Calloc(count + 1, sizeof *source->handlers);
-    source->gathered = PyMem_Calloc(count + 1, sizeof *source->gathered);
-    if (source->handlers == NULL || source->gathered == NULL) {
+    subscription->handlers = PyMem_Calloc(count + 1, sizeof *subscription->handlers);
+    subscription->gathered = PyMem_Calloc(count + 1, sizeof *subscription->gathered);
+    if (subscription->handlers == NULL || subscription->gathered == NULL) {
         PyErr_NoMemory();
         Py_DECREF(copy);
         return -1;
     }
     int result = 0;
     while (result == 0 && PyDict_Next(copy, &at, &key, &value)) {
-        struct handler *handler = &source->handlers[source->handler_count++];
+        struct handler *handler = &subscription->handlers[subscription->handler_count++];
         bool batch = false;
-        result = parse_handler(state, source, key, value, handler, &batch);
+        result = parse_handler(state, subscription, key, value, handler, &batch);
         handler->single = !batch;
-        source->batches = source->batches || batch;
-        if (handler->kind < 256 && source->handler_count < 256) {
-            source->index[handler->kind] = (uint8_t)source->handler_count;
+        subscription->batches = subscription->batches || batch;
+        if (handler->kind < 256 && subscription->handler_count < 256) {
+            subscription->index[handler->kind] = (uint8_t)subscription->handler_count;
         }
-        if (handler->len > source->scratch_len) {
-            source->scratch_len = handler->len;
+        if (handler->len > subscription->scratch_len) {
+            subscription->scratch_len = handler->len;
         }
     }
     Py_DECREF(copy);
     return result;
 }
 
-static int parse_keys(struct subscription *source, PyObject *keys)
+static int parse_keys(struct subscription *subscription, PyObject *keys)
 {
     if (keys == NULL || keys == Py_None) {
         return 0;
@@ -167,13 +167,15 @@ static int parse_keys(struct subscription *source, PyObject *keys)
         PyErr_SetString(PyExc_TypeError, "keys is an iterable of keys, not one");
         return -1;
     }
-    source->filtered = true;
+    subscription->filtered = true;
     PyObject *iterator = PyObject_GetIter(keys);
     PyObject *given;
     int result = iterator == NULL ? -1 : 0;
     while (result == 0 && (given = PyIter_Next(iterator)) != NULL) {
         struct event_key key;
-        result = key_parse("key", given, &key) != 0 || key_add(&source->keys, key) == NULL ? -1 : 0;
+        result = key_parse("key", given, &key) != 0 || key_add(&subscription->keys, key) == NULL
+                     ? -1
+                     : 0;
         Py_DECREF(given);
     }
     Py_XDECREF(iterator);
@@ -204,36 +206,36 @@ struct subscription *subscription_new(struct module_state *state, PyObject *cons
                         "keys= needs to know where a key lies: Dispatcher(key_off=)");
         return NULL;
     }
-    struct subscription *source = PyMem_Calloc(1, sizeof *source);
-    if (source == NULL) {
+    struct subscription *subscription = PyMem_Calloc(1, sizeof *subscription);
+    if (subscription == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    source->refs = 1;
-    source->key_off = key_off < 0 ? 0 : (size_t)key_off;
-    source->consumer = (ConsumerObject *)Py_NewRef(consumer);
-    source->on_lost = on_lost == NULL || on_lost == Py_None ? NULL : Py_NewRef(on_lost);
-    source->retry = retry;
-    source->lost_told = source->consumer->core.ring.lost;
-    if (parse_handlers(state, source, handlers) != 0 || parse_keys(source, keys) != 0 ||
-        parse_integer("from_seq", from_seq, 0, UINT64_MAX, 0, &source->from_seq) != 0 ||
+    subscription->refs = 1;
+    subscription->key_off = key_off < 0 ? 0 : (size_t)key_off;
+    subscription->consumer = (ConsumerObject *)Py_NewRef(consumer);
+    subscription->on_lost = on_lost == NULL || on_lost == Py_None ? NULL : Py_NewRef(on_lost);
+    subscription->retry = retry;
+    subscription->lost_told = subscription->consumer->core.ring.lost;
+    if (parse_handlers(state, subscription, handlers) != 0 || parse_keys(subscription, keys) != 0 ||
+        parse_integer("from_seq", from_seq, 0, UINT64_MAX, 0, &subscription->from_seq) != 0 ||
         parse_integer("reader", reader, 0, SHMIPC_MAX_CONSUMERS - 1, UINT64_MAX, &number) != 0) {
-        subscription_drop(source);
+        subscription_drop(subscription);
         return NULL;
     }
-    source->reader = number == UINT64_MAX ? -1 : (int32_t)number;
-    if (retry && source->batches) {
+    subscription->reader = number == UINT64_MAX ? -1 : (int32_t)number;
+    if (retry && subscription->batches) {
         PyErr_SetString(PyExc_ValueError, "retry=True is for single events, not for batches");
-        subscription_drop(source);
+        subscription_drop(subscription);
         return NULL;
     }
-    if (source->consumer->core.ring.map.overwrite) {
-        source->scratch = PyMem_Malloc(source->scratch_len + TARGETS_LEN);
-        if (source->scratch == NULL) {
+    if (subscription->consumer->core.ring.map.overwrite) {
+        subscription->scratch = PyMem_Malloc(subscription->scratch_len + TARGETS_LEN);
+        if (subscription->scratch == NULL) {
             PyErr_NoMemory();
-            subscription_drop(source);
+            subscription_drop(subscription);
             return NULL;
         }
     }
-    return source;
+    return subscription;
 }

@@ -4,8 +4,8 @@
  * States:
  *   exports == 0         release() ends the lease; so does the frame's death
  *   exports > 0          release() is a BufferError; the last view's death changes nothing yet
- *   exports > 0, ending  the with block or the for loop let go while views lived: the last view
- *                        ends the lease
+ *   exports > 0, ending  the with block or the for loop released it while views lived: the last
+ *                        view ends the lease
  *   exports < 0          the lease has ended, the memory may be anything: .array and the buffer
  *                        protocol refuse
  *

@@ -66,7 +66,7 @@ PyDoc_STRVAR(
     "Give the memory back to the producer. BufferError while an ndarray or a memoryview\n"
     "of it is alive: delete those first, or let them end the lease themselves by leaving\n"
     "the frame to the garbage collector. Corrupt, having released, if the ring's file was\n"
-    "cut meanwhile: what was seen may have been zeros. Idempotent.");
+    "truncated meanwhile: what was seen may have been zeros. Idempotent.");
 
 static PyObject *frame_release(PyObject *object, PyObject *unused)
 {
@@ -325,7 +325,7 @@ static PyGetSetDef frame_getset[] = {
      "The number of the message, or of the first item, counted from 0 since the ring began.", NULL},
     {"intact", frame_get_intact, NULL,
      "False once the lease has ended or, in an overwrite ring, the producer may have overwritten "
-     "the memory, or somebody has cut the ring's file, which makes the memory zeros. Look after "
+     "the memory, or somebody has truncated the ring's file, which makes the memory zeros. Look after "
      "using the data: True then means that it was whole.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL}};

@@ -16,7 +16,7 @@ typedef struct frame_object {
     uint16_t kind;
     uint16_t flags;
     bool batch;                  /* typed: array has a leading axis */
-    _Atomic(bool) looped;        /* let go by the loop that it came from */
+    _Atomic(bool) looped;        /* released by the loop that it came from */
     _Atomic(bool) ending;        /* released softly while viewed: the last view ends it */
     _Atomic(Py_ssize_t) exports; /* live views; negative: the lease has ended */
     PyObject *weakrefs;          /* the interpreter's */
