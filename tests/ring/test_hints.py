@@ -153,6 +153,7 @@ def test_hint_needs_no_configured_logging() -> None:
     run_clean(
         """
         import contextlib, io
+        logging.getLogger("shmipc").handlers.clear()  # as in a program that has configured nothing
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
             try:
