@@ -71,12 +71,12 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than there are cores (-n auto): tests mostly wait for their processes."""
+    """One worker more than there are cores (-n auto): tests mostly wait for their processes."""
     cores = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):  # no cgroup v2, or "max": no quota
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
         cores = min(cores, max(1, int(quota) // int(period)))
-    return cores + 2
+    return cores + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
