@@ -11,11 +11,11 @@ struct module_state *state_of_type(PyTypeObject *type)
             break;
         }
         PyObject *module = PyType_GetModule(t);
-        if (module == NULL) {
-            PyErr_Clear(); /* a subclass made by a class statement */
-        } else if (PyModule_GetDef(module)->m_name == module_name) {
+        const PyModuleDef *definition = module == NULL ? NULL : PyModule_GetDef(module);
+        if (definition != NULL && definition->m_name == module_name) {
             return PyModule_GetState(module);
         }
+        PyErr_Clear(); /* a subclass of another module, or made by a class statement */
     }
     PyErr_SetString(PyExc_SystemError, "shmipc: a type without its module");
     return NULL;
